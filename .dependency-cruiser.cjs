@@ -1,0 +1,57 @@
+/**
+ * The import floors of ARCHITECTURE.md: a folder imports only from folders on lower floors, and only the outside modules
+ * its floor may touch. Roles never import each other; there are no cycles.
+ */
+const allowed = {
+  base: [],
+  wire: ['base'],
+  netstack: ['base', 'wire'],
+  tunnel: ['base', 'wire'],
+  policy: ['base'],
+  os: ['base', 'wire'],
+  quic: ['base', 'wire'],
+  engine: ['base', 'wire', 'netstack', 'os'],
+  trace: ['base', 'wire', 'os'],
+  identity: ['base', 'policy'],
+  relay: ['base', 'wire', 'netstack', 'tunnel', 'policy', 'os', 'quic', 'engine', 'trace', 'identity'],
+  connector: ['base', 'wire', 'netstack', 'tunnel', 'policy', 'os', 'quic', 'engine', 'trace', 'identity'],
+  agent: ['base', 'wire', 'netstack', 'tunnel', 'policy', 'os', 'quic', 'engine', 'trace', 'identity'],
+  control: ['base', 'wire', 'netstack', 'tunnel', 'policy', 'os', 'quic', 'engine', 'trace', 'identity', 'relay', 'connector', 'agent'],
+};
+
+const pure = ['base', 'wire', 'netstack', 'tunnel', 'policy'];
+
+const floors = Object.entries(allowed).map(([folder, lower]) => ({
+  name: `floor-${folder}`,
+  comment: `src/${folder} may import only from: ${lower.join(', ') || 'nothing'}`,
+  severity: 'error',
+  from: { path: `^src/${folder}/` },
+  to: { path: '^src/', pathNot: `^src/(${[folder, ...lower].join('|')})/` },
+}));
+
+module.exports = {
+  forbidden: [
+    ...floors,
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'pure-floors-touch-nothing',
+      comment: 'Pure floors import no Node module and no package (valibot, a pure schema library, is allowed in tunnel and policy).',
+      severity: 'error',
+      from: { path: `^src/(${pure.join('|')})/` },
+      to: { dependencyTypes: ['core', 'npm', 'npm-dev'], pathNot: 'node_modules/valibot/' },
+    },
+    {
+      name: 'koffi-only-in-os',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/os/' },
+      to: { path: 'node_modules/koffi/' },
+    },
+    { name: 'nothing-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default', 'types'] },
+  },
+};

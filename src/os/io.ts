@@ -1,0 +1,240 @@
+/**
+ * What a packet thread needs from an operating system. `os/linux` implements it with epoll and batches; another system
+ * implements the same interfaces. Cores and roles know only this file.
+ *
+ * Rules: nothing here blocks (the reactor's wait excepted), nothing throws on the packet path (results are counts or negated
+ * errno values), and every buffer the kernel points to is owned by the object that made it and lives as long as it does.
+ */
+import type { SocketAddress } from '../base/address.js';
+import type { Clock, Duration, Instant } from '../base/time.js';
+
+/** A negated errno as returned by reads and writes here; 0 and above are counts. */
+export type IoResult = number;
+
+/** errno values the cores look at. */
+export const EAGAIN = 11;
+export const EMSGSIZE = 90;
+export const ENETUNREACH = 101;
+export const ECONNRESET = 104;
+export const ENOBUFS = 105;
+export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
+export const EHOSTUNREACH = 113;
+
+/** Interest and readiness bits (the same in both directions). */
+export const READABLE = 1;
+export const WRITABLE = 2;
+/** Reported, never asked for: error or hang-up. */
+export const BROKEN = 4;
+
+/** Called with the readiness bits. Must drain, or the (level-triggered) reactor calls again. */
+export type ReadyHandler = (ready: number) => void;
+
+/** A descriptor under watch. */
+export interface Watch {
+  /** Changes what is asked for; 0 keeps the watch but asks for nothing. No syscall when nothing changes. */
+  interest(bits: number): void;
+  /** Ends the watch; the handler is never called again, not even for readiness already collected in this turn. */
+  close(): void;
+}
+
+/** The loop of a packet thread. */
+export interface Reactor extends Clock {
+  /** The monotonic clock as read at the start of this turn; `read` reads it afresh. */
+  now(): Instant;
+  readClock(): Instant;
+  watch(fd: number, bits: number, handler: ReadyHandler): Watch;
+  /** Calls `handler` once at or after `at`, before the turn's end hooks. Returns a cancel function. */
+  at(at: Instant, handler: (now: Instant) => void): () => void;
+  /**
+   * A hook called at the end of every turn, after all ready handlers and timers: it runs the core, flushes sends, and
+   * returns when it next wants to run (undefined = only when something happens).
+   */
+  onTurn(hook: (now: Instant) => Instant | undefined): void;
+  /** Runs until `stop`. Resolves when the loop has ended; descriptors are the owners' to close. */
+  run(): Promise<void>;
+  stop(): void;
+}
+
+/** What a UDP socket and its network path can do; tests and benchmarks print it. */
+export interface UdpCapabilities {
+  readonly batch: boolean;
+  readonly segmentationOffload: boolean;
+  readonly receiveOffload: boolean;
+  readonly dontFragment: boolean;
+  readonly sourceAddress: boolean;
+}
+
+/** One batch of received UDP payloads. Entry i is a buffer of one or more equal datagrams (the last may be shorter). */
+export interface UdpBatch {
+  /** All payload memory; attach it once to whoever reads it (the QUIC endpoint). */
+  readonly memory: Uint8Array;
+  /** Byte offset of entry i in `memory`. */
+  readonly offsets: Uint32Array;
+  readonly lengths: Uint32Array;
+  /** Size of each datagram in entry i; equals `lengths[i]` when it is one datagram. */
+  readonly segments: Uint32Array;
+  /** Source of entry i, packed as `ADDRESS_WORDS` words. */
+  readonly sources: Uint32Array;
+  /** Destination (local) address of entry i: the address that was asked; port = the socket's. Packed likewise. */
+  readonly locals: Uint32Array;
+}
+
+/** A UDP socket that moves batches. One per address family and port. */
+export interface UdpSocket {
+  readonly fd: number;
+  readonly local: SocketAddress;
+  readonly capabilities: UdpCapabilities;
+  readonly rx: UdpBatch;
+  /** Fills `rx`; returns the number of entries (0 when nothing waits) or a negated errno that is not EAGAIN. */
+  receive(): IoResult;
+  /** Memory that `send` takes payload from; `transmitSize` bytes from `transmitOffset` are free to fill now. */
+  readonly tx: Uint8Array;
+  /**
+   * Queues `length` bytes of `memory` at `offset` as datagrams of `segment` bytes (the last may be shorter) for the
+   * destination at `index` of `addresses`. Copies nothing: `memory` must be registered with `registerTransmit` and must
+   * not change until `flush` has returned. At most `MAX_SEGMENTS` datagrams and 65,000 bytes a call. `source`, when
+   * given, is the packed local address to send from.
+   */
+  send(
+    memory: TransmitMemory,
+    offset: number,
+    length: number,
+    segment: number,
+    addresses: Uint32Array,
+    index: number,
+    sources?: Uint32Array,
+    sourceIndex?: number,
+  ): void;
+  /** Hands everything queued to the kernel. What the kernel refuses for good is dropped and counted in `counters`. */
+  flush(): void;
+  registerTransmit(memory: Uint8Array): TransmitMemory;
+  readonly counters: UdpCounters;
+  close(): void;
+}
+
+/** Memory whose address the socket knows. */
+export interface TransmitMemory {
+  readonly bytes: Uint8Array;
+}
+
+export interface UdpCounters {
+  datagramsIn: number;
+  datagramsOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  /** Datagrams given up after EAGAIN or ENOBUFS did not clear within one flush. */
+  sendBlocked: number;
+  /** Datagrams the kernel refused: too large for the path, no route, and so on. */
+  sendFailed: number;
+  receiveErrors: number;
+}
+
+/** Most datagrams one `send` may hold (Linux UDP_MAX_SEGMENTS is 128, older kernels 64). */
+export const MAX_SEGMENTS = 64;
+
+/** Bytes of `struct virtio_net_hdr` before each packet of a TUN device with offload. */
+export const VNET_HEADER_SIZE = 10;
+
+/** A TUN device. Packets are preceded by a virtio-net header when `offload` is true. */
+export interface TunDevice {
+  readonly fd: number;
+  readonly name: string;
+  readonly offload: boolean;
+  /** Reads one packet (with its header) into `target` at `offset`; returns its length, 0 when none waits, or −errno. */
+  read(target: DeviceMemory, offset: number, length: number): IoResult;
+  /** Writes one packet (with its header); returns the length or −errno. */
+  write(source: DeviceMemory, offset: number, length: number): IoResult;
+  /** Memory the device may read into and write from (address taken once). */
+  register(memory: Uint8Array): DeviceMemory;
+  close(): void;
+}
+
+export interface DeviceMemory {
+  readonly bytes: Uint8Array;
+}
+
+/** A non-blocking TCP connection of the host's own stack. */
+export interface TcpStream {
+  readonly fd: number;
+  /** After the first WRITABLE or BROKEN of a `connect`: 0 when established, else −errno. */
+  connectResult(): IoResult;
+  /** Bytes read into `target`; 0 = end of stream; −EAGAIN = nothing now; other negative = error. */
+  read(target: Uint8Array, offset: number, length: number): IoResult;
+  write(source: Uint8Array, offset: number, length: number): IoResult;
+  /** Sends FIN; reading goes on. */
+  shutdownWrite(): void;
+  /** Closes; unsent data is still delivered by the kernel. */
+  close(): void;
+  /** Closes with RST. */
+  abort(): void;
+}
+
+export interface TcpListener {
+  readonly fd: number;
+  readonly local: SocketAddress;
+  /** The next connection and its peer, or undefined when none waits. */
+  accept(): { readonly stream: TcpStream; readonly peer: SocketAddress } | undefined;
+  close(): void;
+}
+
+/** A small UDP socket for one backend flow. */
+export interface UdpFlowSocket {
+  readonly fd: number;
+  /** One datagram's length, −EAGAIN, or −errno (a queued ICMP error, for example −ECONNREFUSED). */
+  read(target: Uint8Array, offset: number, length: number): IoResult;
+  write(source: Uint8Array, offset: number, length: number): IoResult;
+  close(): void;
+}
+
+/** An unprivileged ICMP echo socket (IPPROTO_ICMP / IPPROTO_ICMPV6, SOCK_DGRAM). */
+export interface EchoSocket {
+  readonly fd: number;
+  readonly family: 4 | 6;
+  /** Sends an echo request with this sequence number and data; the kernel chooses the identifier. */
+  send(to: SocketAddress, sequence: number, data: Uint8Array, offset: number, length: number): IoResult;
+  /** The next reply's data length (written to `target`), −EAGAIN or −errno; `lastSequence`, `lastSource` describe it. */
+  read(target: Uint8Array, offset: number, length: number): IoResult;
+  readonly lastSequence: number;
+  readonly lastSource: SocketAddress;
+  close(): void;
+}
+
+/** Everything a packet thread opens. Throws SallyportError of kind `environment` (never on the packet path). */
+export interface Sockets {
+  udp(local: SocketAddress, options?: UdpOptions): UdpSocket;
+  tun(options: TunOptions): TunDevice;
+  connect(to: SocketAddress): TcpStream;
+  listen(local: SocketAddress): TcpListener;
+  udpFlow(to: SocketAddress): UdpFlowSocket;
+  /** Throws ICMP_NOT_PERMITTED where `net.ipv4.ping_group_range` excludes us. */
+  echo(family: 4 | 6): EchoSocket;
+}
+
+export interface UdpOptions {
+  /** Receive and send buffer sizes in bytes; the kernel may give less. */
+  readonly bufferBytes?: number;
+  /** Entries of one receive batch, each of 65,535 bytes. */
+  readonly batch?: number;
+  /** A hint: another port when this one is taken (port 0 is always ephemeral). */
+  readonly anyPortIfTaken?: boolean;
+}
+
+export interface TunOptions {
+  /** Interface name (≤ 15 bytes); `%d` is replaced by the kernel. */
+  readonly name: string;
+  readonly offload: boolean;
+  readonly queueLength?: number;
+}
+
+/** Addresses and routes of the host, with undo: everything made through one journal is removed by `undo`. */
+export interface NetworkConfig {
+  linkUp(device: string, mtu: number): void;
+  addAddress(device: string, address: string, prefixLength: number): void;
+  /** Throws ROUTE_CONFLICT when another device already has a route for an equal prefix. */
+  addRoute(device: string, prefix: string, sourceAddress?: string): void;
+  removeRoute(device: string, prefix: string): void;
+  undo(): void;
+}
+
+export type { Clock, Duration, Instant };
