@@ -1,0 +1,19 @@
+/**
+ * The system's clocks as `Clock`: CLOCK_MONOTONIC in microseconds since the machine started, and the wall clock. All
+ * threads and processes of one machine agree on the monotonic origin, so instants may be sent between them.
+ */
+import { type Clock, type Instant, instantAt, type WallTime, wallAt } from '../base/time.js';
+
+/** Reads afresh at every call (about 50 ns each). */
+export class SystemClock implements Clock {
+  now(): Instant {
+    return instantAt(performance.now() * 1_000 + ORIGIN);
+  }
+
+  wall(): WallTime {
+    return wallAt(Date.now());
+  }
+}
+
+/** What `performance.now` counts from, in microseconds on the monotonic clock (no number is allocated per reading). */
+const ORIGIN = Number(process.hrtime.bigint() / 1_000n) - performance.now() * 1_000;
