@@ -222,3 +222,16 @@ function parseV6(text: string): IpAddress | undefined {
   const word = (i: number): number => ((all[i * 2]! << 16) | all[i * 2 + 1]!) >>> 0;
   return new IpAddress(word(0), word(1), word(2), word(3));
 }
+
+/** Whether entry `i` of one packed table and entry `j` of another are the same address and port. */
+export function sameWords(a: Uint32Array, i: number, b: Uint32Array, j: number): boolean {
+  const x = i * ADDRESS_WORDS;
+  const y = j * ADDRESS_WORDS;
+  return (
+    a[x + 3] === b[y + 3] &&
+    a[x + 4] === b[y + 4] &&
+    a[x + 2] === b[y + 2] &&
+    a[x + 1] === b[y + 1] &&
+    a[x] === b[y]
+  );
+}

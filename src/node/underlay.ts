@@ -1,0 +1,241 @@
+/**
+ * The underlay of a node: its UDP sockets, and what belongs to whom on them.
+ *
+ *   from the relay's address   QUIC      → endpoint of the relay connection
+ *                              RELAYED   → endpoint of the links, at the virtual address of its channel
+ *                              REVALIDATE→ owner
+ *   anything else              dropped and counted
+ *
+ * Sending is the mirror image: what the links' endpoint sends to a virtual address leaves for the relay, with the RELAYED
+ * header written into the room the endpoint left before each packet.
+ */
+import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Instant } from '../base/time.js';
+import { U64Map } from '../base/u64map.js';
+import type { TransmitMemory, UdpSocket } from '../os/io.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import {
+  Frame,
+  RELAYED_HEADER,
+  SHORTEST_QUIC_PACKET,
+  type Word64,
+  decodeNonce,
+  putRelayed,
+  wordAt,
+} from '../tunnel/frames.js';
+import { channelNumber, virtualAddress } from './virtual-address.js';
+
+/** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
+export const MAX_RUN_SEGMENTS = 44;
+/** Bytes one run may take in the transmit memory. */
+const RUN_BYTES = 65_536;
+
+/** A relay channel as the underlay knows it. */
+export interface Channel {
+  readonly number: number;
+  readonly high: number;
+  readonly low: number;
+  /** The address under which the links' endpoint knows it. */
+  readonly address: SocketAddress;
+  /** That address, packed. */
+  readonly words: Uint32Array;
+}
+
+export interface UnderlayOwner {
+  /** The relay asks this socket's source to be proved. */
+  onRevalidate(now: Instant, nonce: Word64): void;
+  /** A valid RELAYED frame arrived: the relay carries our packets. */
+  onRelayed(now: Instant): void;
+}
+
+interface Attached {
+  readonly socket: UdpSocket;
+  readonly relayMemory: number;
+  readonly linkMemory: number;
+  readonly relayTransmit: TransmitMemory;
+  readonly linkTransmit: TransmitMemory;
+}
+
+export class Underlay {
+  readonly #sockets: readonly Attached[];
+  readonly #relay: QuicEndpoint;
+  readonly #links: QuicEndpoint;
+  readonly #drops: Counters<DropName>;
+  readonly #owner: UnderlayOwner;
+  readonly #relayAddress = new Uint32Array(ADDRESS_WORDS);
+  #relaySocket = 0;
+  readonly #byId = new U64Map<Channel>();
+  readonly #byNumber = new Map<number, Channel>();
+  #nextNumber = 1;
+
+  constructor(
+    sockets: readonly UdpSocket[],
+    relay: QuicEndpoint,
+    links: QuicEndpoint,
+    drops: Counters<DropName>,
+    owner: UnderlayOwner,
+  ) {
+    this.#relay = relay;
+    this.#links = links;
+    this.#drops = drops;
+    this.#owner = owner;
+    this.#sockets = sockets.map((socket) => ({
+      socket,
+      relayMemory: relay.attachReceive(socket.rx.memory),
+      linkMemory: links.attachReceive(socket.rx.memory),
+      relayTransmit: socket.registerTransmit(relay.tx),
+      linkTransmit: socket.registerTransmit(links.tx),
+    }));
+  }
+
+  /** Whether a socket of this address family exists. */
+  reaches(address: SocketAddress): boolean {
+    return this.#socketFor(address.ip.family) >= 0;
+  }
+
+  /** The relay is at `address` from now on; `reaches` must hold. */
+  setRelay(address: SocketAddress): void {
+    address.write(this.#relayAddress, 0);
+    this.#relaySocket = this.#socketFor(address.ip.family);
+  }
+
+  openChannel(high: number, low: number): Channel {
+    const number = this.#nextNumber++;
+    const address = virtualAddress(number);
+    const words = new Uint32Array(ADDRESS_WORDS);
+    address.write(words, 0);
+    const channel: Channel = { number, high, low, address, words };
+    this.#byId.set(high, low, channel);
+    this.#byNumber.set(number, channel);
+    return channel;
+  }
+
+  closeChannel(channel: Channel): void {
+    if (this.#byNumber.delete(channel.number)) this.#byId.delete(channel.high, channel.low);
+  }
+
+  /** The channel a virtual address stands for, while it is open. */
+  channelAt(address: SocketAddress): Channel | undefined {
+    const words = new Uint32Array(ADDRESS_WORDS);
+    address.write(words, 0);
+    return this.#byNumber.get(channelNumber(words, 0));
+  }
+
+  /** Receives one batch from socket `index` and hands it to the endpoints; returns the number of entries. */
+  receive(now: Instant, index: number): number {
+    const attached = this.#sockets[index]!;
+    const rx = attached.socket.rx;
+    const entries = attached.socket.receive();
+    for (let entry = 0; entry < entries; entry++) {
+      if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
+        this.#fromRelay(now, attached, entry);
+      } else this.#drops.values[Drop.unknown_source]!++;
+    }
+    if (entries > 0) {
+      this.#relay.receive(now);
+      this.#links.receive(now);
+    }
+    return entries;
+  }
+
+  #fromRelay(now: Instant, attached: Attached, entry: number): void {
+    const rx = attached.socket.rx;
+    const memory = rx.memory;
+    const segment = rx.segments[entry]!;
+    let at = rx.offsets[entry]!;
+    const end = at + rx.lengths[entry]!;
+    while (at < end) {
+      const size = Math.min(segment, end - at);
+      const first = memory[at]!;
+      if ((first & 0x40) !== 0) {
+        let stop = at + size;
+        while (stop < end && (memory[stop]! & 0x40) !== 0) stop += Math.min(segment, end - stop);
+        this.#relay.queueRun(attached.relayMemory, at, stop - at, segment, 0, rx.sources, entry);
+        at = stop;
+      } else if (first === Frame.relayed) {
+        at = this.#relayedRun(now, attached, at, end, segment);
+      } else {
+        const nonce = first === Frame.revalidate ? decodeNonce(memory, at, size) : undefined;
+        if (nonce === undefined) this.#drops.values[Drop.unknown_frame]!++;
+        else this.#owner.onRevalidate(now, nonce);
+        at += size;
+      }
+    }
+  }
+
+  /** Queues the neighbours that carry the channel of the frame at `at`; returns where they end. */
+  #relayedRun(now: Instant, attached: Attached, at: number, end: number, segment: number): number {
+    const memory = attached.socket.rx.memory;
+    const firstSize = Math.min(segment, end - at);
+    if (firstSize < RELAYED_HEADER + SHORTEST_QUIC_PACKET) {
+      this.#drops.values[Drop.malformed]!++;
+      return at + firstSize;
+    }
+    const high = wordAt(memory, at + 1);
+    const low = wordAt(memory, at + 5);
+    const channel = this.#byId.get(high, low);
+    if (channel === undefined) {
+      this.#drops.values[Drop.unknown_channel]!++;
+      return at + firstSize;
+    }
+    this.#owner.onRelayed(now);
+    let stop = at + firstSize;
+    while (
+      end - stop >= RELAYED_HEADER + SHORTEST_QUIC_PACKET &&
+      memory[stop] === Frame.relayed &&
+      wordAt(memory, stop + 1) === high &&
+      wordAt(memory, stop + 5) === low
+    ) {
+      stop += Math.min(segment, end - stop);
+    }
+    this.#links.queueRun(attached.linkMemory, at, stop - at, segment, RELAYED_HEADER, channel.words, 0);
+    return stop;
+  }
+
+  /** Sends everything both endpoints have to send. */
+  flush(now: Instant): void {
+    this.#flushEndpoint(now, this.#relay, false);
+    this.#flushEndpoint(now, this.#links, true);
+  }
+
+  #flushEndpoint(now: Instant, endpoint: QuicEndpoint, isLinks: boolean): void {
+    let offset = 0;
+    while (endpoint.transmit(now, offset, MAX_RUN_SEGMENTS)) {
+      const { length, segment } = endpoint.out;
+      if (isLinks) this.#sendRelayed(endpoint, offset, length, segment);
+      else this.#sendPlain(endpoint, offset, length, segment);
+      offset += (length + 63) & ~63;
+      if (offset + RUN_BYTES > endpoint.tx.length) {
+        this.#flushSockets();
+        offset = 0;
+      }
+    }
+    if (offset > 0) this.#flushSockets();
+  }
+
+  #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
+    const attached = this.#sockets[this.#relaySocket]!;
+    attached.socket.send(attached.relayTransmit, offset, length, segment, endpoint.outAddress, 0);
+  }
+
+  #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
+    const channel = this.#byNumber.get(channelNumber(endpoint.outAddress, 0));
+    if (channel === undefined) {
+      this.#drops.values[Drop.unknown_channel]! += Math.ceil(length / segment);
+      return;
+    }
+    for (let at = offset; at < offset + length; at += segment) putRelayed(endpoint.tx, at, channel.high, channel.low);
+    const attached = this.#sockets[this.#relaySocket]!;
+    attached.socket.send(attached.linkTransmit, offset, length, segment, this.#relayAddress, 0);
+  }
+
+  #flushSockets(): void {
+    for (const attached of this.#sockets) attached.socket.flush();
+  }
+
+  #socketFor(family: 4 | 6): number {
+    return this.#sockets.findIndex((one) => one.socket.local.ip.family === family);
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * Forwarding: what a relay does with every received batch. RELAYED packets get the other side's channel id in place and
+ * leave from the very memory they arrived in; QUIC packets go to the relay's endpoint; everything else is counted.
+ *
+ *   entry of a batch   │10·A·…│10·A·…│10·B·…│QUIC…│      each segment judged by itself
+ *   runs               └─ send ─────┘└ send ┘└ QUIC ┘     a run = neighbours of equal fate, so one GSO send or one crossing
+ */
+import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { type Instant, Millis, elapsed } from '../base/time.js';
+import type { TransmitMemory, UdpSocket } from '../os/io.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import {
+  Frame,
+  PROBE_LENGTH,
+  RELAYED_HEADER,
+  REVALIDATE_LENGTH,
+  SHORTEST_QUIC_PACKET,
+  decodeProbe,
+  encodeProbeReply,
+  putWord,
+  wordAt,
+} from '../tunnel/frames.js';
+import { type Candidate, type ChannelSide, type ChannelTable, newCandidate } from './channels.js';
+import { SourceLimiter } from './source-limiter.js';
+
+/** A REVALIDATE goes to one source at most this often. */
+const REVALIDATE_INTERVAL = Millis(100);
+/** A PROBE of one source is answered at most this often. */
+const PROBE_INTERVAL = Millis(50);
+/** An unproved source is forgotten for another one after this time without proof. */
+const CANDIDATE_PATIENCE = Millis(1000);
+/** Room for the small frames a turn may send: one answer for each of the datagrams of one receive, roughly. */
+const ANSWER_MEMORY = 64 * 1024;
+
+export interface ForwarderCounters {
+  forwardedPackets: number;
+  forwardedBytes: number;
+  revalidates: number;
+  revalidated: number;
+  probes: number;
+}
+
+interface Attached {
+  readonly socket: UdpSocket;
+  readonly memoryId: number;
+  readonly transmit: TransmitMemory;
+  /** Memory for frames of our own; REVALIDATE and PROBE REPLY. */
+  readonly answers: TransmitMemory;
+  answersUsed: number;
+}
+
+export class Forwarder {
+  readonly counters: ForwarderCounters = {
+    forwardedPackets: 0,
+    forwardedBytes: 0,
+    revalidates: 0,
+    revalidated: 0,
+    probes: 0,
+  };
+  readonly #sockets: readonly Attached[];
+  readonly #endpoint: QuicEndpoint;
+  readonly #channels: ChannelTable;
+  readonly #drops: Counters<DropName>;
+  readonly #entropy: Entropy;
+  readonly #revalidateLimit = new SourceLimiter(REVALIDATE_INTERVAL);
+  readonly #probeLimit = new SourceLimiter(PROBE_INTERVAL);
+
+  constructor(
+    sockets: readonly UdpSocket[],
+    endpoint: QuicEndpoint,
+    channels: ChannelTable,
+    drops: Counters<DropName>,
+    entropy: Entropy,
+  ) {
+    this.#endpoint = endpoint;
+    this.#channels = channels;
+    this.#drops = drops;
+    this.#entropy = entropy;
+    this.#sockets = sockets.map((socket) => ({
+      socket,
+      memoryId: endpoint.attachReceive(socket.rx.memory),
+      transmit: socket.registerTransmit(socket.rx.memory),
+      answers: socket.registerTransmit(new Uint8Array(ANSWER_MEMORY)),
+      answersUsed: 0,
+    }));
+  }
+
+  /** Handles one received batch of socket `index`: forwards, feeds QUIC, and flushes before the memory is used again. */
+  handleBatch(now: Instant, index: number, entries: number): void {
+    const from = this.#sockets[index]!;
+    const { offsets, lengths, segments } = from.socket.rx;
+    for (let entry = 0; entry < entries; entry++) {
+      this.#handleEntry(now, index, entry, offsets[entry]!, lengths[entry]!, segments[entry]!);
+    }
+    this.#endpoint.receive(now);
+    for (const attached of this.#sockets) {
+      attached.socket.flush();
+      attached.answersUsed = 0;
+    }
+  }
+
+  #handleEntry(now: Instant, index: number, entry: number, offset: number, length: number, segment: number): void {
+    const from = this.#sockets[index]!;
+    const memory = from.socket.rx.memory;
+    const end = offset + length;
+    if (length === 0) this.#drops.values[Drop.malformed]!++;
+    let at = offset;
+    while (at < end) {
+      const size = Math.min(segment, end - at);
+      const first = memory[at]!;
+      if ((first & 0x40) !== 0) {
+        let stop = at + size;
+        while (stop < end && (memory[stop]! & 0x40) !== 0) stop += Math.min(segment, end - stop);
+        this.#endpoint.queueRun(from.memoryId, at, stop - at, segment, 0, from.socket.rx.sources, entry);
+        at = stop;
+      } else if (first === Frame.relayed) {
+        at = this.#relayedRun(now, index, entry, at, end, segment);
+      } else {
+        this.#otherFrame(now, index, entry, at, size);
+        at += size;
+      }
+    }
+  }
+
+  /** Forwards the neighbours that carry the same channel as the one at `at`; returns where they end. */
+  #relayedRun(now: Instant, index: number, entry: number, at: number, end: number, segment: number): number {
+    const from = this.#sockets[index]!;
+    const memory = from.socket.rx.memory;
+    const firstSize = Math.min(segment, end - at);
+    if (firstSize < RELAYED_HEADER + SHORTEST_QUIC_PACKET || (memory[at + RELAYED_HEADER]! & 0x40) === 0) {
+      this.#drops.values[Drop.malformed]!++;
+      return at + firstSize;
+    }
+    const high = wordAt(memory, at + 1);
+    const low = wordAt(memory, at + 5);
+    const side = this.#channels.find(high, low);
+    if (side === undefined) {
+      this.#drops.values[Drop.unknown_channel]!++;
+      this.#revalidate(now, index, entry, undefined);
+      return at + firstSize;
+    }
+    const known = this.#isForwardingAddress(side, index, entry);
+    if (!known && !this.#admitUnknown(now, index, entry, side)) {
+      this.#drops.values[Drop.unknown_source]!++;
+      side.dropped++;
+      return at + firstSize;
+    }
+    const peer = side.peer;
+    let stop = at;
+    let count = 0;
+    do {
+      const size = Math.min(segment, end - stop);
+      if (size < RELAYED_HEADER + SHORTEST_QUIC_PACKET || (memory[stop + RELAYED_HEADER]! & 0x40) === 0) break;
+      putWord(memory, stop + 1, peer.high);
+      putWord(memory, stop + 5, peer.low);
+      stop += size;
+      count++;
+    } while (
+      known &&
+      stop < end &&
+      memory[stop] === Frame.relayed &&
+      end - stop >= RELAYED_HEADER &&
+      wordAt(memory, stop + 1) === high &&
+      wordAt(memory, stop + 5) === low
+    );
+    const to = this.#sockets[peer.node.socket]!;
+    const out = to === from ? from.transmit : this.#foreign(from, to);
+    to.socket.send(out, at, stop - at, segment, peer.node.forwarding, 0, peer.node.local, 0);
+    side.lastUsed = now;
+    side.node.heard = now;
+    side.packets += count;
+    side.bytes += stop - at - count * RELAYED_HEADER;
+    this.counters.forwardedPackets += count;
+    this.counters.forwardedBytes += stop - at;
+    return stop;
+  }
+
+  /** The receive memory of `from`, as `to` knows it: one side on IPv4, the other on IPv6. */
+  #foreign(from: Attached, to: Attached): TransmitMemory {
+    let memory = this.#crossed.get(from);
+    if (memory === undefined) {
+      memory = to.socket.registerTransmit(from.socket.rx.memory);
+      this.#crossed.set(from, memory);
+    }
+    return memory;
+  }
+  readonly #crossed = new Map<Attached, TransmitMemory>();
+
+  #isForwardingAddress(side: ChannelSide, index: number, entry: number): boolean {
+    const node = side.node;
+    return node.socket === index && sameWords(node.forwarding, 0, this.#sockets[index]!.socket.rx.sources, entry);
+  }
+
+  /** Judges a packet from a source that is not the side's forwarding address, and asks that source to prove itself. */
+  #admitUnknown(now: Instant, index: number, entry: number, side: ChannelSide): boolean {
+    const rx = this.#sockets[index]!.socket.rx;
+    let candidate = side.candidate;
+    if (candidate === undefined || !sameWords(candidate.address, 0, rx.sources, entry)) {
+      if (candidate !== undefined && elapsed(candidate.asked, now) < CANDIDATE_PATIENCE) return false;
+      candidate ??= newCandidate();
+      side.candidate = candidate;
+      candidate.socket = index;
+      for (let i = 0; i < ADDRESS_WORDS; i++) {
+        candidate.address[i] = rx.sources[entry * ADDRESS_WORDS + i]!;
+        candidate.local[i] = rx.locals[entry * ADDRESS_WORDS + i]!;
+      }
+      candidate.nonceHigh = this.#entropy.uint32();
+      candidate.nonceLow = this.#entropy.uint32();
+      candidate.asked = now;
+    }
+    this.#revalidate(now, index, entry, candidate);
+    return candidate.bucket.take(now, 1);
+  }
+
+  /** Sends REVALIDATE to the source of `entry`, rate limited; for an unknown channel the nonce means nothing to us. */
+  #revalidate(now: Instant, index: number, entry: number, candidate: Candidate | undefined): void {
+    const rx = this.#sockets[index]!.socket.rx;
+    if (!this.#revalidateLimit.admit(now, rx.sources, entry)) return;
+    const high = candidate?.nonceHigh ?? this.#entropy.uint32();
+    const low = candidate?.nonceLow ?? this.#entropy.uint32();
+    const at = this.#answer(index, entry, REVALIDATE_LENGTH);
+    if (at < 0) return;
+    const bytes = this.#sockets[index]!.answers.bytes;
+    bytes[at] = Frame.revalidate;
+    putWord(bytes, at + 1, high);
+    putWord(bytes, at + 5, low);
+    this.counters.revalidates++;
+  }
+
+  /** Queues `length` bytes of answer memory for the source of `entry`; returns their offset, or −1 when there is no room. */
+  #answer(index: number, entry: number, length: number): number {
+    const attached = this.#sockets[index]!;
+    const at = attached.answersUsed;
+    if (at + length > attached.answers.bytes.length) return -1;
+    attached.answersUsed += length;
+    const rx = attached.socket.rx;
+    attached.socket.send(attached.answers, at, length, length, rx.sources, entry, rx.locals, entry);
+    return at;
+  }
+
+  #otherFrame(now: Instant, index: number, entry: number, at: number, size: number): void {
+    const attached = this.#sockets[index]!;
+    const { memory, sources } = attached.socket.rx;
+    if (memory[at] !== Frame.probe || size !== PROBE_LENGTH) {
+      this.#drops.values[Drop.unknown_frame]!++;
+      return;
+    }
+    if (!this.#probeLimit.admit(now, sources, entry)) {
+      this.#drops.values[Drop.rate_limited]!++;
+      return;
+    }
+    const nonce = decodeProbe(memory, at, size)!;
+    const reply = encodeProbeReply(nonce, SocketAddress.read(sources, entry), attached.socket.local.port);
+    const to = this.#answer(index, entry, reply.length);
+    if (to < 0) return;
+    attached.answers.bytes.set(reply, to);
+    this.counters.probes++;
+  }
+
+  /**
+   * A node echoed `nonce` on its relay connection: the source it was sent to becomes the node's forwarding address.
+   * @returns whether the nonce was one of the node's channels'.
+   */
+  revalidated(side: ChannelSide, high: number, low: number): boolean {
+    const candidate = side.candidate;
+    if (candidate === undefined || candidate.nonceHigh !== high || candidate.nonceLow !== low) return false;
+    side.node.moveTo(candidate.socket, candidate.address, candidate.local, 0);
+    side.candidate = undefined;
+    this.counters.revalidated++;
+    return true;
+  }
+}

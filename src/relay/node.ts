@@ -1,0 +1,56 @@
+/**
+ * One node (agent or connector) as its relay knows it: identity, relay connection, forwarding address, services, channels.
+ *
+ * The forwarding address is where the relay connection's handshake came from until the node echoes a REVALIDATE nonce;
+ * then it is the source that nonce was sent to. Nothing else moves it.
+ */
+import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
+import type { Instant } from '../base/time.js';
+import type { Identity } from '../policy/proof.js';
+import type { ChannelSide } from './channels.js';
+import type { NodeConnection } from './node-connection.js';
+
+export class RelayNode {
+  readonly identity: Identity;
+  connection: NodeConnection;
+  /** Packed address of `ADDRESS_WORDS` words that downlink goes to, and the local address it leaves from. */
+  readonly forwarding = new Uint32Array(ADDRESS_WORDS);
+  readonly local = new Uint32Array(ADDRESS_WORDS);
+  /** Index of the relay's socket that reaches the forwarding address. */
+  socket = 0;
+  /** Services this connector has registered and may serve. */
+  readonly services = new Set<string>();
+  readonly channels = new Set<ChannelSide>();
+  readonly since: Instant;
+  /** When the node was last heard on its relay connection or a channel. */
+  heard: Instant;
+
+  constructor(identity: Identity, connection: NodeConnection, since: Instant) {
+    this.identity = identity;
+    this.connection = connection;
+    this.since = since;
+    this.heard = since;
+  }
+
+  get key(): string {
+    return nodeKey(this.identity.role, this.identity.name);
+  }
+
+  get forwardingAddress(): SocketAddress {
+    return SocketAddress.read(this.forwarding, 0);
+  }
+
+  /** Makes entry `index` of the packed tables the forwarding address. */
+  moveTo(socket: number, addresses: Uint32Array, locals: Uint32Array, index: number): void {
+    const from = index * ADDRESS_WORDS;
+    for (let i = 0; i < ADDRESS_WORDS; i++) {
+      this.forwarding[i] = addresses[from + i]!;
+      this.local[i] = locals[from + i]!;
+    }
+    this.socket = socket;
+  }
+}
+
+export function nodeKey(role: string, name: string): string {
+  return `${role}/${name}`;
+}
