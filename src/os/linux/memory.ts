@@ -1,0 +1,40 @@
+/**
+ * Memory the kernel is told about. The object keeps the bytes referenced for as long as it lives itself; whoever builds a
+ * structure that points into it (an iovec, a msghdr, an epoll buffer) keeps the object beside that structure.
+ *
+ * The address is taken once: V8 never moves the backing store of an ArrayBuffer. Transferring the buffer to another thread
+ * would free it under the kernel's feet; it must not be done.
+ */
+import { addressOf } from './libc.js';
+
+export class NativeMemory {
+  readonly bytes: Uint8Array;
+  /** Address of `bytes[0]`, for calls that take pointers as numbers. */
+  readonly address: number;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+    this.address = addressOf(bytes);
+  }
+
+  /** `length` zeroed bytes, aligned for any C structure. */
+  static allocate(length: number): NativeMemory {
+    return new NativeMemory(new Uint8Array(new ArrayBuffer(Math.max(8, length))));
+  }
+
+  /** The same bytes as unsigned 32-bit words in host order (little-endian on every system we run on). */
+  words(): Uint32Array {
+    return new Uint32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length >>> 2);
+  }
+
+  /** The same bytes as signed 32-bit words. */
+  ints(): Int32Array {
+    return new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length >>> 2);
+  }
+}
+
+/** Writes a 64-bit pointer or size into two words. `value` is below 2^53. */
+export function putPointer(words: Uint32Array, index: number, value: number): void {
+  words[index] = value % 0x1_0000_0000;
+  words[index + 1] = Math.floor(value / 0x1_0000_0000);
+}

@@ -1,0 +1,214 @@
+/**
+ * The loop of a packet thread: epoll, timers, end-of-turn hooks, and a wake-up that any thread of the process can ring.
+ *
+ *   one turn:  epoll wait ─► ready handlers ─► due timers ─► turn hooks ─► (next turn | back to libuv)
+ *
+ * Inside a turn everything is synchronous. The loop goes back to libuv by an immediate after `TURNS_PER_YIELD` turns, after
+ * `YIELD_INTERVAL`, and when somebody rang: only there do promises, message ports, native finalizers and the termination
+ * of the thread make progress. Node's own timers fire there too, so they may be late by up to `LONGEST_WAIT`; packet code
+ * uses `at`. The first turn after such a pause does not wait, because what ran in the pause may have changed what a hook wants.
+ */
+import { SallyportError } from '../../base/error.js';
+import { type Duration, type Instant, Millis, type WallTime } from '../../base/time.js';
+import { Timer, TimerQueue } from '../../base/timers.js';
+import { SystemClock } from '../clock.js';
+import type { Reactor, ReadyHandler, Watch } from '../io.js';
+import { EFD_CLOEXEC, EFD_NONBLOCK, EINTR } from './constants.js';
+import { EpollSet } from './epoll.js';
+import { check, close, errno, eventfd, read, write } from './libc.js';
+import { NativeMemory } from './memory.js';
+
+/** Turns between two returns to libuv under load: native finalizers pile up (about 230 bytes a packet measured) until then. */
+const TURNS_PER_YIELD = 64;
+/** Longest time between two returns to libuv while turns are being made. */
+const YIELD_INTERVAL: Duration = Millis(5);
+/** Longest wait in the kernel, so that the heartbeat and the stop flag are looked at even if a wake-up is lost. */
+const LONGEST_WAIT: Duration = Millis(200);
+/** Errors reported within one `REPORT_INTERVAL`; a handler that fails at every turn must not flood the log. */
+const REPORTS_PER_INTERVAL = 10;
+const REPORT_INTERVAL: Duration = Millis(1_000);
+
+/** Cells of the control block a host shares with the loop (an Int32Array over shared memory). */
+export const HEARTBEAT_CELL = 0;
+export const STOP_CELL = 1;
+export const CONTROL_CELLS = 2;
+
+export interface ReactorOptions {
+  /** A handler, timer or hook threw: a bug. The loop goes on. `suppressed` counts errors left out since the last call. */
+  readonly onError: (error: unknown, suppressed: number) => void;
+  /** An eventfd of the caller's that wakes the loop; the reactor makes (and closes) one of its own when absent. */
+  readonly wakeFd?: number;
+  /** Shared cells: HEARTBEAT_CELL goes up at every turn, and the loop ends when STOP_CELL is not zero. */
+  readonly control?: Int32Array;
+}
+
+/** The reactor over epoll, with what a thread host needs beyond `Reactor`. */
+export class EpollReactor implements Reactor {
+  /** Write eight bytes holding a 1 (little-endian) here, from any thread, to wake the loop and let libuv run. */
+  readonly wakeFd: number;
+  readonly #options: ReactorOptions;
+  readonly #clock = new SystemClock();
+  readonly #epoll = new EpollSet();
+  readonly #timers = new TimerQueue();
+  readonly #hooks: ((now: Instant) => Instant | undefined)[] = [];
+  readonly #ring = NativeMemory.allocate(8);
+  readonly #bell = NativeMemory.allocate(8);
+  readonly #step = (): void => this.#untilYield();
+  readonly #fail = (error: unknown): void => this.#report(error);
+  #now: Instant;
+  #hookDeadline = Number.POSITIVE_INFINITY;
+  #rung = false;
+  #stopping = false;
+  #ended = false;
+  #finish: (() => void) | undefined;
+  #turns = 0;
+  #reportWindow = Number.NEGATIVE_INFINITY;
+  #reported = 0;
+  #suppressed = 0;
+
+  constructor(options: ReactorOptions) {
+    this.#options = options;
+    this.#ring.bytes[0] = 1;
+    this.#now = this.#clock.now();
+    this.wakeFd = options.wakeFd ?? check(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'eventfd');
+    this.#epoll.watch(this.wakeFd, 1, () => this.#answerBell());
+  }
+
+  now(): Instant {
+    return this.#now;
+  }
+
+  readClock(): Instant {
+    return this.#clock.now();
+  }
+
+  wall(): WallTime {
+    return this.#clock.wall();
+  }
+
+  /** Turns made so far. */
+  get turns(): number {
+    return this.#turns;
+  }
+
+  /** @throws SallyportError WATCH_FAILED (environment), for example for a descriptor that epoll cannot watch. */
+  watch(fd: number, bits: number, handler: ReadyHandler): Watch {
+    return this.#epoll.watch(fd, bits, handler);
+  }
+
+  at(at: Instant, handler: (now: Instant) => void): () => void {
+    const timer = new Timer((now) => {
+      try {
+        handler(now);
+      } catch (error) {
+        this.#report(error);
+      }
+    });
+    this.#timers.arm(timer, at);
+    return () => this.#timers.cancel(timer);
+  }
+
+  onTurn(hook: (now: Instant) => Instant | undefined): void {
+    this.#hooks.push(hook);
+  }
+
+  /** Ends the current wait and lets libuv run before the next one. From any callback of this thread. */
+  wake(): void {
+    if (!this.#ended) write(this.wakeFd, this.#ring.address, 8);
+  }
+
+  /** @throws SallyportError REACTOR_USED (caller) when called twice: a reactor runs once. */
+  run(): Promise<void> {
+    if (this.#finish !== undefined) throw new SallyportError('caller', 'REACTOR_USED', 'a reactor runs only once');
+    return new Promise((resolve) => {
+      this.#finish = resolve;
+      setImmediate(this.#step);
+    });
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    this.wake();
+  }
+
+  #untilYield(): void {
+    const start = this.#clock.now();
+    this.#hookDeadline = Number.NEGATIVE_INFINITY;
+    this.#rung = false;
+    for (let turn = 0; turn < TURNS_PER_YIELD && !this.#rung; turn++) {
+      if (this.#mustStop()) {
+        this.#end();
+        return;
+      }
+      this.#turn();
+      if (this.#now - start >= YIELD_INTERVAL) break;
+    }
+    setImmediate(this.#step);
+  }
+
+  #mustStop(): boolean {
+    const control = this.#options.control;
+    if (control !== undefined && Atomics.load(control, STOP_CELL) !== 0) this.#stopping = true;
+    return this.#stopping;
+  }
+
+  #turn(): void {
+    this.#turns++;
+    const control = this.#options.control;
+    if (control !== undefined) Atomics.add(control, HEARTBEAT_CELL, 1);
+    const ready = this.#epoll.wait(this.#waitTime());
+    this.#now = this.#clock.now();
+    if (ready > 0) this.#epoll.dispatch(this.#fail);
+    this.#timers.expire(this.#now);
+    this.#runHooks();
+  }
+
+  /** Microseconds to wait. The place for a bounded busy wait after activity, should a measurement ask for one. */
+  #waitTime(): number {
+    const deadline = Math.min(this.#hookDeadline, this.#timers.next() ?? Number.POSITIVE_INFINITY);
+    if (deadline === Number.NEGATIVE_INFINITY) return 0;
+    return Math.max(0, Math.min(deadline - this.#clock.now(), LONGEST_WAIT));
+  }
+
+  #runHooks(): void {
+    let deadline = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < this.#hooks.length; i++) {
+      try {
+        const next = this.#hooks[i]!(this.#now);
+        if (next !== undefined && next < deadline) deadline = next;
+      } catch (error) {
+        this.#report(error);
+      }
+    }
+    this.#hookDeadline = deadline;
+  }
+
+  #answerBell(): void {
+    if (read(this.wakeFd, this.#bell.address, 8) < 0 && errno() === EINTR) return;
+    this.#rung = true;
+  }
+
+  #report(error: unknown): void {
+    const now = this.#clock.now();
+    if (now - this.#reportWindow >= REPORT_INTERVAL) {
+      this.#reportWindow = now;
+      this.#reported = 0;
+    }
+    if (this.#reported >= REPORTS_PER_INTERVAL) {
+      this.#suppressed++;
+      return;
+    }
+    this.#reported++;
+    const suppressed = this.#suppressed;
+    this.#suppressed = 0;
+    this.#options.onError(error, suppressed);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#epoll.close();
+    this.#timers.clear();
+    if (this.#options.wakeFd === undefined) close(this.wakeFd);
+    this.#finish!();
+  }
+}
