@@ -1,0 +1,140 @@
+/**
+ * A policy document compiled for questions: who may use which service, which connector may serve it, and the table that is
+ * asked per packet. Immutable; a new version makes a new view, and whoever holds an answer asks again.
+ */
+import { Prefix } from '../base/address.js';
+import { type AccessRule, AccessTable, PROTOCOL_BIT } from './access.js';
+import type { Grant, PolicyDocument, ServiceEntry } from './document.js';
+import type { Identity } from './proof.js';
+import { intersect, portRanges, unite } from './ranges.js';
+
+/** What evaluation needs of an identity. */
+export type Subject = Pick<Identity, 'role' | 'name' | 'groups' | 'invitationId'>;
+
+/** A service with its destinations parsed. */
+export interface CompiledService {
+  /** Position in `PolicyView.services`; what `AccessTable.check` returns. */
+  readonly index: number;
+  readonly id: string;
+  readonly entry: ServiceEntry;
+  /** Destinations: both virtual addresses in full length, or the one real prefix. */
+  readonly prefixes: readonly Prefix[];
+  /** Sum of `PROTOCOL_BIT`s. */
+  readonly protocols: number;
+  /** Sorted port ranges (`ranges.ts`). */
+  readonly ports: readonly number[];
+}
+
+export function compile(document: PolicyDocument): PolicyView {
+  return new PolicyView(document);
+}
+
+export class PolicyView {
+  readonly document: PolicyDocument;
+  readonly services: readonly CompiledService[];
+  /** Invitation ids; for `verifyProof`. */
+  readonly revocations: ReadonlySet<string>;
+  readonly #byId: ReadonlyMap<string, CompiledService>;
+  /** Groups that the document itself gives to an agent. */
+  readonly #groups = new Map<string, string[]>();
+
+  /** Use `compile`. */
+  constructor(document: PolicyDocument) {
+    this.document = document;
+    this.services = document.services.map(compileService);
+    this.revocations = new Set(document.revocations);
+    this.#byId = new Map(this.services.map((service) => [service.id, service]));
+    for (const [group, members] of Object.entries(document.groups)) {
+      for (const member of members) this.#groups.set(member, [...(this.#groups.get(member) ?? []), group]);
+    }
+  }
+
+  get version(): number {
+    return this.document.version;
+  }
+
+  service(id: string): CompiledService | undefined {
+    return this.#byId.get(id);
+  }
+
+  isRevoked(invitationId: string): boolean {
+    return this.revocations.has(invitationId);
+  }
+
+  /** The services this identity may use in any way, in the document's order. Connectors use none. */
+  servicesFor(subject: Subject): readonly CompiledService[] {
+    return this.services.filter((service) => this.allowedPorts(subject, service).length > 0);
+  }
+
+  mayUse(subject: Subject, serviceId: string): boolean {
+    const service = this.#byId.get(serviceId);
+    return service !== undefined && this.allowedPorts(subject, service).length > 0;
+  }
+
+  /** Whether the connector of this name may serve the service. */
+  connectorMay(connector: string, serviceId: string): boolean {
+    return this.#byId.get(serviceId)?.entry.connectors.includes(connector) ?? false;
+  }
+
+  servicesOf(connector: string): readonly CompiledService[] {
+    return this.services.filter((service) => service.entry.connectors.includes(connector));
+  }
+
+  connectorsOf(serviceId: string): readonly string[] {
+    return this.#byId.get(serviceId)?.entry.connectors ?? [];
+  }
+
+  /**
+   * The per-packet table of this identity.
+   * @param connector when given, only the services this connector may serve are allowed; the others still shadow shorter
+   * prefixes.
+   */
+  accessFor(subject: Subject, connector?: string): AccessTable {
+    const rules: AccessRule[] = [];
+    for (const service of this.services) {
+      const served = connector === undefined || service.entry.connectors.includes(connector);
+      const ports = served ? this.allowedPorts(subject, service) : [];
+      const protocols = ports.length > 0 ? service.protocols : 0;
+      for (const prefix of service.prefixes) rules.push({ service: service.index, prefix, protocols, ports });
+    }
+    return new AccessTable(rules);
+  }
+
+  /** The ports of this service that the grants give to the subject; empty = denied. */
+  allowedPorts(subject: Subject, service: CompiledService): readonly number[] {
+    const grants = this.grantsFor(subject, service.id);
+    if (grants.length === 0) return [];
+    return unite(
+      grants.flatMap((grant) =>
+        grant.ports === undefined ? service.ports : intersect(service.ports, portRanges(grant.ports)),
+      ),
+    );
+  }
+
+  /** The grants that give this service to the subject. */
+  grantsFor(subject: Subject, serviceId: string): readonly Grant[] {
+    if (subject.role !== 'agent' || this.isRevoked(subject.invitationId)) return [];
+    const names = this.subjectNames(subject);
+    return this.document.grants.filter(
+      (grant) => (grant.to.includes(serviceId) || grant.to.includes('*')) && grant.from.some((from) => names.has(from)),
+    );
+  }
+
+  /** Every name a grant may call this agent by. */
+  subjectNames(subject: Subject): ReadonlySet<string> {
+    const groups = [...subject.groups, ...(this.#groups.get(subject.name) ?? [])];
+    return new Set(['*', `agent:${subject.name}`, ...groups.map((group) => `group:${group}`)]);
+  }
+}
+
+function compileService(entry: ServiceEntry, index: number): CompiledService {
+  const texts = entry.prefix === undefined ? [entry.virtualIp4!, entry.virtualIp6!] : [entry.prefix];
+  return {
+    index,
+    id: entry.id,
+    entry,
+    prefixes: texts.map((text) => Prefix.parse(text)!),
+    protocols: entry.protocols.reduce((bits, protocol) => bits | PROTOCOL_BIT[protocol], 0),
+    ports: portRanges(entry.ports),
+  };
+}
