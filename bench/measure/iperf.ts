@@ -1,0 +1,101 @@
+/** Throughput by iperf3, counted where the bytes arrive. */
+
+import { SallyportError } from '../../src/base/error.js';
+import { Seconds } from '../../src/base/time.js';
+import type { Host } from '../../test/lab/host.js';
+
+export interface IperfTarget {
+  readonly user: Host;
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface TcpRun {
+  readonly flows: number;
+  /** `up`: from the user to the service. */
+  readonly direction: 'up' | 'down';
+  readonly seconds: number;
+}
+
+export interface UdpRun {
+  /** Offered payload rate in Mbit/s, from the user to the service. */
+  readonly rate: number;
+  /** Payload bytes of a datagram. */
+  readonly size: number;
+  readonly seconds: number;
+}
+
+export interface TcpResult {
+  /** Payload at the receiver, in Mbit/s. */
+  readonly mbits: number;
+  readonly bytes: number;
+}
+
+export interface UdpResult {
+  readonly deliveredMbits: number;
+  /** Of the datagrams that the sender handed to its kernel, how many did not arrive, in percent. */
+  readonly lossPercent: number;
+  readonly offeredMbits: number;
+}
+
+interface Sum {
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly bits_per_second: number;
+  readonly packets?: number;
+}
+
+interface IperfReport {
+  readonly error?: string;
+  readonly end?: { readonly sum_sent?: Sum; readonly sum_received?: Sum };
+}
+
+export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpResult> {
+  const flags = ['-P', String(run.flows), ...(run.direction === 'down' ? ['-R'] : [])];
+  return tcpResult(await iperf(target, run.seconds, flags));
+}
+
+export async function measureUdp(target: IperfTarget, run: UdpRun): Promise<UdpResult> {
+  const flags = ['-u', '-b', `${run.rate}M`, '-l', String(run.size)];
+  return udpResult(await iperf(target, run.seconds, flags), run.size);
+}
+
+/** Reads the JSON report of a TCP run. Throws BENCH_MEASUREMENT_FAILED. */
+export function tcpResult(text: string): TcpResult {
+  const { received } = sums(text);
+  return { mbits: received.bits_per_second / 1e6, bytes: received.bytes };
+}
+
+/** Reads the JSON report of a UDP run whose client sent. Throws BENCH_MEASUREMENT_FAILED. */
+export function udpResult(text: string, size: number): UdpResult {
+  const { sent, received } = sums(text);
+  const packets = sent.packets ?? 0;
+  // iperf3's own loss misses datagrams lost after the last that arrived, so it is counted from both ends.
+  return {
+    deliveredMbits: received.bits_per_second / 1e6,
+    lossPercent: packets === 0 ? 100 : Math.max(0, (1 - received.bytes / size / packets) * 100),
+    offeredMbits: sent.bits_per_second / 1e6,
+  };
+}
+
+async function iperf(target: IperfTarget, seconds: number, flags: readonly string[]): Promise<string> {
+  const argv = ['iperf3', '-c', target.address, '-p', String(target.port), '-t', String(seconds), '-J', ...flags];
+  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + 15), check: false });
+  return stdout;
+}
+
+function sums(text: string): { sent: Sum; received: Sum } {
+  let report: IperfReport;
+  try {
+    report = JSON.parse(text) as IperfReport;
+  } catch {
+    report = { error: `no report: ${text.slice(0, 200)}` };
+  }
+  const sent = report.end?.sum_sent;
+  const received = report.end?.sum_received;
+  if (report.error !== undefined || sent === undefined || received === undefined) {
+    const message = `iperf3: ${report.error ?? 'report without sums'}`;
+    throw new SallyportError('environment', 'BENCH_MEASUREMENT_FAILED', message);
+  }
+  return { sent, received };
+}

@@ -1,0 +1,142 @@
+/** One run: a new laboratory, one subject in it, every row measured once, everything removed. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describeError, SallyportError } from '../src/base/error.js';
+import { Seconds } from '../src/base/time.js';
+import { Lab } from '../test/lab/lab.js';
+import { pollUntil } from '../test/lab/process.js';
+import { program, startIperf, startTcp } from '../test/lab/services.js';
+import { standardTopology } from '../test/lab/topology.js';
+import { loadAverage, otherLoad } from './machine.js';
+import { measureTcp, measureUdp } from './measure/iperf.js';
+import { measurePing } from './measure/ping.js';
+import { groupUsage, machineTicks, TICKS_PER_SECOND } from './measure/usage.js';
+import { type Plan, TUNNEL_MTU, tcpId, UDP_SIZE, udpId } from './plan.js';
+import { quantile } from './statistics.js';
+import type { RunningSubject, Subject, SubjectContext } from './subject.js';
+
+const IPERF_PORT = 5201;
+const ECHO_PORT = 7;
+const READY_TIMEOUT = Seconds(60);
+const BYTES_PER_GB = 1e9;
+
+export interface RunRecord {
+  readonly subject: string;
+  readonly round: number;
+  readonly startedAt: string;
+  readonly loadAverage: number;
+  /** Cores that others kept busy just before. */
+  readonly otherLoad: number;
+  /** Row id → value; a row that could not be measured is missing. */
+  readonly values: Record<string, number>;
+  /** What went wrong, by row id (`start` for the subject itself). */
+  readonly errors: Record<string, string>;
+}
+
+export async function runOnce(subject: Subject, plan: Plan, round: number): Promise<RunRecord> {
+  const record: RunRecord = {
+    subject: subject.name,
+    round,
+    startedAt: new Date().toISOString(),
+    loadAverage: loadAverage(),
+    otherLoad: await otherLoad(),
+    values: {},
+    errors: {},
+  };
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
+  const lab = new Lab();
+  try {
+    const topology = standardTopology(lab, { serviceClosed: false });
+    const context = { topology, mtu: TUNNEL_MTU, folder, iperfPort: IPERF_PORT, echoPort: ECHO_PORT };
+    await startIperf(topology.service, { port: IPERF_PORT });
+    await startTcp(topology.service, 'echo', { port: ECHO_PORT });
+    const begun = performance.now();
+    const running = await subject.start(context);
+    try {
+      await firstByte(context, running.target);
+      record.values['ready'] = performance.now() - begun;
+      await measureAll(context, running, plan, record);
+    } finally {
+      await running.stop();
+    }
+  } catch (error) {
+    record.errors['start'] = describeError(error);
+  } finally {
+    await lab.destroy();
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return record;
+}
+
+async function measureAll(
+  context: SubjectContext,
+  running: RunningSubject,
+  plan: Plan,
+  record: RunRecord,
+): Promise<void> {
+  const { user } = context.topology;
+  const target = { user, address: running.target, port: context.iperfPort };
+  const groups = Object.values(running.processes).map((started) => started.pid);
+  const { values } = record;
+
+  await measure(record, 'rtt-p50', async () => {
+    const { sent, rtts } = await measurePing(user, running.target, plan.pings, plan.pingIntervalMs);
+    values['rtt-lost'] = (1 - rtts.length / sent) * 100;
+    if (rtts.length === 0) throw new SallyportError('peer', 'BENCH_MEASUREMENT_FAILED', 'no ping was answered');
+    for (const [row, q] of [
+      ['rtt-p50', 0.5],
+      ['rtt-p95', 0.95],
+      ['rtt-p99', 0.99],
+    ] as const) {
+      values[row] = quantile(rtts, q);
+    }
+  });
+
+  let bytes = 0;
+  const before = { own: groupUsage(groups).cpuSeconds, all: machineTicks() };
+  for (const flows of plan.tcpFlows) {
+    for (const direction of ['up', 'down'] as const) {
+      await measure(record, tcpId(flows, direction), async () => {
+        const result = await measureTcp(target, { flows, direction, seconds: plan.tcpSeconds });
+        values[tcpId(flows, direction)] = result.mbits;
+        bytes += result.bytes;
+      });
+    }
+  }
+  if (bytes > 0) {
+    values['cpu-gb'] = (groupUsage(groups).cpuSeconds - before.own) / (bytes / BYTES_PER_GB);
+    values['cpu-gb-all'] = (machineTicks() - before.all) / TICKS_PER_SECOND / (bytes / BYTES_PER_GB);
+  }
+
+  for (const rate of plan.udpRates) {
+    await measure(record, udpId(rate, 'delivered'), async () => {
+      const result = await measureUdp(target, { rate, size: UDP_SIZE, seconds: plan.udpSeconds });
+      values[udpId(rate, 'delivered')] = result.deliveredMbits;
+      values[udpId(rate, 'loss')] = result.lossPercent;
+    });
+  }
+  values['rss'] = groupUsage(groups).peakBytes / 1e6;
+  for (const [role, started] of Object.entries(running.processes)) {
+    if (!started.running)
+      record.errors[role] = `ended during the run: ${started.stderr.trim().split('\n').at(-1) ?? ''}`;
+  }
+}
+
+async function measure(record: RunRecord, row: string, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    record.errors[row] = describeError(error).split('\n')[0]!;
+  }
+}
+
+/** Until one byte has gone to the service through the subject and come back. */
+async function firstByte(context: SubjectContext, target: string): Promise<void> {
+  const argv = program('tcp-client', target, String(context.echoPort), '--bytes', '1');
+  const tryOnce = async (): Promise<boolean> => {
+    const attempt = await context.topology.user.exec(argv, { check: false, timeout: READY_TIMEOUT });
+    return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
+  };
+  await pollUntil(`the first byte through ${target}`, tryOnce, READY_TIMEOUT);
+}
