@@ -88,12 +88,10 @@ export interface UdpSocket {
   readonly rx: UdpBatch;
   /** Fills `rx`; returns the number of entries (0 when nothing waits) or a negated errno that is not EAGAIN. */
   receive(): IoResult;
-  /** Memory that `send` takes payload from; `transmitSize` bytes from `transmitOffset` are free to fill now. */
-  readonly tx: Uint8Array;
   /**
    * Queues `length` bytes of `memory` at `offset` as datagrams of `segment` bytes (the last may be shorter) for the
    * destination at `index` of `addresses`. Copies nothing: `memory` must be registered with `registerTransmit` and must
-   * not change until `flush` has returned. At most `MAX_SEGMENTS` datagrams and 65,000 bytes a call. `source`, when
+   * not change until `flush` has returned (`send` itself flushes when the queue is full). At most `MAX_SEGMENTS` datagrams and 65,000 bytes a call. `source`, when
    * given, is the packed local address to send from.
    */
   send(
@@ -214,8 +212,12 @@ export interface Sockets {
 export interface UdpOptions {
   /** Receive and send buffer sizes in bytes; the kernel may give less. */
   readonly bufferBytes?: number;
-  /** Entries of one receive batch, each of 65,535 bytes. */
+  /** Entries of one receive batch. */
   readonly batch?: number;
+  /** Room of one entry; a datagram (or coalesced run) that is longer is dropped and counted. Default 65,536. */
+  readonly entryBytes?: number;
+  /** False: no segmentation and no coalescing by the kernel, even where it could. Default true. */
+  readonly offload?: boolean;
   /** A hint: another port when this one is taken (port 0 is always ephemeral). */
   readonly anyPortIfTaken?: boolean;
 }

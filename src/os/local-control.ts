@@ -28,9 +28,14 @@ type Handler = (request: LocalRequest) => Promise<unknown>;
 function socketPath(dir: string): string {
   const path = join(dir, SOCKET_NAME);
   if (Buffer.byteLength(path) > LONGEST_PATH) {
-    throw new SallyportError('caller', 'PATH_TOO_LONG', `The state folder's path is too long for a Unix socket: ${dir}`, {
-      hint: `use a folder of at most ${LONGEST_PATH - SOCKET_NAME.length - 1} bytes`,
-    });
+    throw new SallyportError(
+      'caller',
+      'PATH_TOO_LONG',
+      `The state folder's path is too long for a Unix socket: ${dir}`,
+      {
+        hint: `use a folder of at most ${LONGEST_PATH - SOCKET_NAME.length - 1} bytes`,
+      },
+    );
   }
   return path;
 }

@@ -33,8 +33,8 @@ export class NativeMemory {
   }
 }
 
-/** Writes a 64-bit pointer or size into two words. `value` is below 2^53. */
+/** Writes a 64-bit pointer or size into two words. `value` is below 2^53; storing it keeps the low 32 bits. */
 export function putPointer(words: Uint32Array, index: number, value: number): void {
-  words[index] = value % 0x1_0000_0000;
+  words[index] = value;
   words[index + 1] = Math.floor(value / 0x1_0000_0000);
 }
