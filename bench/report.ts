@@ -5,7 +5,7 @@ import type { RunRecord } from './run.js';
 import { compare, type Summary, spreadPercent, summarize, type Verdict } from './statistics.js';
 
 export const TABLE_WIDTH = 80;
-const LABEL_WIDTH = 27;
+const LABEL_WIDTH = 28;
 const CELL_WIDTH = 13;
 const RATIO_WIDTH = TABLE_WIDTH - LABEL_WIDTH - 3 * CELL_WIDTH;
 
@@ -79,13 +79,13 @@ export function renderTable(report: Report, ours: string, peer: string): string 
 
 function heading(report: Report): string[] {
   const { machine } = report;
-  const loads = report.runs.map((run) => run.otherLoad);
-  const busy = summarize(loads);
+  const busy = summarize(report.runs.map((run) => run.otherLoad));
+  const stolen = summarize(report.runs.map((run) => run.steal));
   return [
     `Sallyport benchmark, commit ${machine.commit}${machine.modified ? ' (modified)' : ''}, ${report.date}`,
     `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel}, Node ${machine.node}`,
     `network namespaces on one machine; tunnel MTU ${report.tunnelMtu}; ${machine.iperf3}`,
-    `cores busy with other things: median ${(busy?.median ?? 0).toFixed(2)}, most ${(busy?.max ?? 0).toFixed(2)}`,
+    `cores busy with other things: median ${(busy?.median ?? 0).toFixed(2)}, most ${(busy?.max ?? 0).toFixed(2)}; stolen: most ${(stolen?.max ?? 0).toFixed(2)}`,
     ...report.subjects.map((subject) => `  ${subject.name}: ${subject.unavailable ?? subject.version}`),
   ].flatMap((line) => wrap(line, '    '));
 }

@@ -11,7 +11,7 @@ import { standardTopology } from '../test/lab/topology.js';
 import { loadAverage, otherLoad } from './machine.js';
 import { measureTcp, measureUdp } from './measure/iperf.js';
 import { measurePing } from './measure/ping.js';
-import { groupUsage, machineTicks, TICKS_PER_SECOND } from './measure/usage.js';
+import { groupUsage, machineTicks, stolenTicks, TICKS_PER_SECOND } from './measure/usage.js';
 import { type Plan, TUNNEL_MTU, tcpId, UDP_SIZE, udpId } from './plan.js';
 import { quantile } from './statistics.js';
 import type { RunningSubject, Subject, SubjectContext } from './subject.js';
@@ -28,6 +28,8 @@ export interface RunRecord {
   readonly loadAverage: number;
   /** Cores that others kept busy just before. */
   readonly otherLoad: number;
+  /** Cores that the hypervisor took away during the run, on average. */
+  steal: number;
   /** Row id → value; a row that could not be measured is missing. */
   readonly values: Record<string, number>;
   /** What went wrong, by row id (`start` for the subject itself). */
@@ -41,9 +43,11 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
     startedAt: new Date().toISOString(),
     loadAverage: loadAverage(),
     otherLoad: await otherLoad(),
+    steal: 0,
     values: {},
     errors: {},
   };
+  const started = { at: performance.now(), stolen: stolenTicks() };
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
   const lab = new Lab();
   try {
@@ -65,6 +69,8 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
   } finally {
     await lab.destroy();
     rmSync(folder, { recursive: true, force: true });
+    const seconds = (performance.now() - started.at) / 1000;
+    record.steal = (stolenTicks() - started.stolen) / TICKS_PER_SECOND / seconds;
   }
   return record;
 }

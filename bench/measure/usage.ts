@@ -36,13 +36,22 @@ export function groupUsage(groups: readonly number[]): GroupUsage {
   return { cpuSeconds: ticks / TICKS_PER_SECOND, peakBytes };
 }
 
-/** Ticks that all cores together have been busy since boot (all but idle and waiting for a disk). */
+/** Ticks that all cores together have been busy since boot (all but idle, waiting for a disk, and stolen by the hypervisor). */
 export function machineTicks(): number {
+  return machineTimes().busy;
+}
+
+/** Ticks that the hypervisor gave to others while a core here wanted to run. */
+export function stolenTicks(): number {
+  return machineTimes().steal;
+}
+
+function machineTimes(): { busy: number; steal: number } {
   const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'latin1')
     .split('\n')[0]!
     .trim()
     .split(/\s+/)
     .slice(1)
     .map(Number);
-  return user! + nice! + system! + irq! + softirq! + steal!;
+  return { busy: user! + nice! + system! + irq! + softirq!, steal: steal! };
 }
