@@ -1,0 +1,37 @@
+/**
+ * What a congestion controller is to a sender: a window in bytes and a slow-start threshold, told about acknowledgements
+ * and losses. Recovery itself (what to resend, how fast) is the sender's: see recovery.ts.
+ *
+ * RFC 5681, RFC 6928 (initial window), RFC 3465 (byte counting).
+ */
+import type { Duration, Instant } from '../../base/time.js';
+import { Cubic } from './cubic.js';
+import { NewReno } from './newreno.js';
+
+export type CongestionAlgorithm = 'cubic' | 'newreno';
+
+export interface CongestionControl {
+  /** Congestion window, bytes. During recovery the sender sets it (PRR). */
+  window: number;
+  /** Slow-start threshold, bytes. */
+  threshold: number;
+  /** Bytes of one full segment. */
+  segment: number;
+  /** `acked` new bytes were acknowledged outside recovery while the window was the limit. */
+  acknowledged(now: Instant, acked: number, rtt: Duration): void;
+  /** A loss was detected with `flight` bytes outstanding: sets the threshold (not the window). */
+  lost(now: Instant, flight: number): void;
+  /** The retransmission timer expired: sets threshold and window (one segment). */
+  timedOut(now: Instant, flight: number): void;
+  /** Takes back the last reduction: the timeout was spurious. */
+  undo(): void;
+  /** The connection was idle longer than its timeout: the window falls back to the initial one (RFC 5681 §4.1). */
+  restart(): void;
+}
+
+/** min(10 · SMSS, max(2 · SMSS, 14600)), RFC 6928 §2. */
+export const initialWindow = (segment: number): number => Math.min(10 * segment, Math.max(2 * segment, 14_600));
+
+export function createCongestionControl(algorithm: CongestionAlgorithm, segment: number): CongestionControl {
+  return algorithm === 'cubic' ? new Cubic(segment) : new NewReno(segment);
+}

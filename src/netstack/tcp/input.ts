@@ -1,0 +1,297 @@
+/**
+ * What a received segment does to a connection: the steps of RFC 9293 §3.10.7 in their order.
+ *
+ *   SYN-SENT: ACK → RST → SYN          otherwise: timestamps → sequence → RST → SYN → ACK → text → FIN
+ *
+ * RFC 5961 (challenge ACKs), RFC 7323 §5 (PAWS), RFC 6675 (via Sender), RFC 1122 §4.2.
+ */
+import { type Instant, Micros } from '../../base/time.js';
+import { Count } from '../counters.js';
+import { NEVER, type TcpConnection } from './connection.js';
+import { acceptOptions } from './handshake.js';
+import { Phase } from './recovery.js';
+import { ACK, FIN, RST, type Segment, SYN } from './segment.js';
+import type { SenderEvents } from './sender.js';
+import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+import { isIn, SENDING, State } from './state.js';
+import { startKeepalive } from './timers.js';
+
+/** A timestamp older than this says nothing (RFC 7323 §5.5): 24 days in µs. */
+const PAWS_IDLE = 24 * 86_400 * 1e6;
+const events: SenderEvents = { fastRetransmits: 0 };
+
+export function processSegment(c: TcpConnection, now: Instant, seg: Segment): void {
+  if (c.state === State.closed) return;
+  if (c.state === State.synSent) {
+    synSent(c, now, seg);
+    return;
+  }
+  if (c.state === State.synReceived && repeatedSyn(c, seg)) return;
+  if (pawsRejects(c, now, seg) || !acceptable(c, now, seg)) return;
+  if ((seg.flags & RST) !== 0) {
+    reset(c, now, seg);
+    return;
+  }
+  if ((seg.flags & SYN) !== 0) {
+    challenge(c, now);
+    return;
+  }
+  if ((seg.flags & ACK) === 0) return;
+  c.heardAt = now;
+  if (!acknowledge(c, now, seg)) return;
+  if (seg.hasTimestamp && c.timestamps) rememberTimestamp(c, now, seg);
+  if (c.receiving && seg.length > 0) text(c, now, seg);
+  if ((seg.flags & FIN) !== 0) fin(c, now, seg);
+  if (c.scheduled || c.ackNow || c.unacked > 0 || isIn(c.state, SENDING)) c.host.schedule(c);
+}
+
+function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
+  const s = c.sender;
+  const acked = (seg.flags & ACK) !== 0;
+  if (acked && (seqAtOrBefore(seg.ack, s.iss) || seqAfter(seg.ack, s.maxSent))) {
+    if ((seg.flags & RST) === 0) c.host.emitter.reset(c.words, seg.ack, 0, false);
+    return;
+  }
+  if ((seg.flags & RST) !== 0) {
+    c.host.counts[Count.tcp_rst_in]++;
+    if (acked) c.close('refused');
+    return;
+  }
+  if ((seg.flags & SYN) === 0) return;
+  c.heardAt = now;
+  acceptOptions(c, now, seg);
+  if (!acked) {
+    // Both ends opened at once: the peer's SYN crossed ours.
+    c.enter(State.synReceived);
+    c.synPending = true;
+    c.host.schedule(c);
+    return;
+  }
+  s.acknowledge(now, seg, false, -1, events);
+  establish(c, now, seg, true);
+  c.ackNow = true;
+  c.host.schedule(c);
+}
+
+/** The handshake is complete. `unscaled`: the segment was a SYN, whose window is never scaled. */
+function establish(c: TcpConnection, now: Instant, seg: Segment, unscaled: boolean): void {
+  c.enter(State.established);
+  if (c.sender.finQueued) c.enter(State.finWait1);
+  c.sender.updateWindow(seg, true, unscaled);
+  c.retransmitAt = NEVER;
+  c.sender.rtt.resetBackoff();
+  c.progressAt = now;
+  startKeepalive(c, now);
+  c.touch(now);
+  c.handlers.onConnected?.();
+}
+
+/** In SYN-RECEIVED the peer's SYN again: ours was lost, or both ends opened at once. True when the segment is done with. */
+function repeatedSyn(c: TcpConnection, seg: Segment): boolean {
+  if ((seg.flags & (SYN | RST)) !== SYN || seg.seq !== c.receiver.irs) return false;
+  if ((seg.flags & ACK) === 0 || seg.ack !== c.sender.nxt) {
+    if (c.sender.nxt !== c.sender.iss) c.synPending = true;
+    c.host.schedule(c);
+    return true;
+  }
+  // The SYN-ACK of a simultaneous open: what remains of it is an acknowledgement.
+  seg.seq = (seg.seq + 1) | 0;
+  seg.flags &= ~SYN;
+  c.synAckSeen = true;
+  return false;
+}
+
+function pawsRejects(c: TcpConnection, now: Instant, seg: Segment): boolean {
+  if (!c.timestamps || (seg.flags & RST) !== 0) return false;
+  if (!seg.hasTimestamp) {
+    c.host.counts[Count.tcp_paws_drops]++;
+    return true;
+  }
+  if (seqAtOrAfter(seg.timestamp, c.recent) || now - c.recentAt > PAWS_IDLE) return false;
+  c.host.counts[Count.tcp_paws_drops]++;
+  challenge(c, now);
+  return true;
+}
+
+/** The window test of RFC 9293 §3.10.7.4; trims the segment to what is new and allowed. */
+function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
+  const r = c.receiver;
+  const space = seg.space;
+  const end = (seg.seq + space) | 0;
+  const window = r.window;
+  const edge = (r.nxt + window) | 0;
+  const inside =
+    space === 0
+      ? window === 0
+        ? seg.seq === r.nxt
+        : seqAtOrAfter(seg.seq, r.nxt) && seqBefore(seg.seq, edge)
+      : window > 0 && seqBefore(seg.seq, edge) && seqAfter(end, r.nxt);
+  if (!inside) {
+    // A shut window still takes acknowledgements and resets that are exactly in order.
+    if (space > 0 && window === 0 && seg.seq === r.nxt && (seg.flags & (SYN | FIN)) === 0) {
+      seg.length = 0;
+      c.ackNow = true;
+      return true;
+    }
+    if ((seg.flags & RST) !== 0) return false;
+    if (space > 0 || seg.seq === ((r.nxt - 1) | 0)) {
+      // Old or repeated data, or a keepalive: the peer is told where we are. In TIME-WAIT a repeated FIN starts the rest anew.
+      if (c.state === State.timeWait && (seg.flags & FIN) !== 0) c.timeWaitAt = now + c.host.options.timeWait;
+      c.heardAt = now;
+      if (seqAtOrBefore(end, r.nxt)) staleAcknowledgement(c, now, seg);
+      c.ackNow = true;
+      c.host.schedule(c);
+    } else challenge(c, now);
+    return false;
+  }
+  const old = (r.nxt - seg.seq) | 0;
+  if (old > 0) {
+    if ((seg.flags & SYN) === 0) {
+      seg.seq = r.nxt;
+      seg.offset += old;
+      seg.length -= old;
+    }
+  }
+  const beyond = (((seg.seq + seg.space) | 0) - edge) | 0;
+  if (beyond > 0 && (seg.flags & SYN) === 0) {
+    // FIN lies past the window's end with the bytes before it.
+    const finBeyond = (seg.flags & FIN) !== 0 ? 1 : 0;
+    seg.flags &= ~FIN;
+    seg.length -= Math.max(beyond - finBeyond, 0);
+  }
+  return true;
+}
+
+/** A repeated segment may still carry a newer acknowledgement (both ends resend when both directions lose). */
+function staleAcknowledgement(c: TcpConnection, now: Instant, seg: Segment): void {
+  if ((seg.flags & (ACK | SYN)) === ACK && c.isConnected && seqAfter(seg.ack, c.sender.una)) {
+    if (seqAtOrBefore(seg.ack, c.sender.maxSent)) acknowledge(c, now, seg);
+  }
+}
+
+/** RFC 5961 §3.2: only the exact number resets; anything else in the window is asked again. */
+function reset(c: TcpConnection, now: Instant, seg: Segment): void {
+  if (seg.seq !== c.receiver.nxt) {
+    challenge(c, now);
+    return;
+  }
+  c.host.counts[Count.tcp_rst_in]++;
+  c.close(c.finished ? 'finished' : c.state === State.synReceived && !c.passive ? 'refused' : 'reset');
+}
+
+/** True when processing goes on. */
+function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
+  const s = c.sender;
+  if (c.state === State.synReceived) {
+    if (seqAtOrBefore(seg.ack, s.una) || seqAfter(seg.ack, s.nxt)) {
+      c.host.emitter.reset(c.words, seg.ack, 0, false);
+      return false;
+    }
+    s.acknowledge(now, seg, false, -1, events);
+    establish(c, now, seg, c.synAckSeen);
+    return c.isConnected;
+  }
+  // RFC 5961 §5.2.
+  if (seqAfter(seg.ack, s.maxSent) || seqBefore(seg.ack, (s.una - s.maxWindow) | 0)) {
+    challenge(c, now);
+    return false;
+  }
+  if (c.state === State.timeWait) return true;
+  const acked = (seg.ack - s.una) | 0;
+  const wasShut = s.window === 0;
+  const bareDuplicate =
+    acked === 0 &&
+    seg.length === 0 &&
+    (seg.flags & FIN) === 0 &&
+    s.una !== s.nxt &&
+    seg.window * 2 ** s.shift === s.window;
+  if (bareDuplicate) c.host.counts[Count.tcp_dup_acks]++;
+  if (acked > 0 || seg.sackCount > 0 || bareDuplicate) {
+    if (acked > 0 && c.eifelArmed) spuriousTimeout(c, seg);
+    const echoed = acked > 0 && c.timestamps && seg.echo !== 0 ? echoedRtt(c, now, seg) : -1;
+    s.acknowledge(now, seg, bareDuplicate, echoed, events);
+  }
+  if (acked >= 0) s.updateWindow(seg, false, false);
+  if (acked > 0) {
+    c.progressAt = now;
+    c.retries = 0;
+    c.retransmitAt = s.una === s.nxt ? NEVER : now + s.rtt.timeout;
+    if (s.wanting && s.room >= s.ring.length) {
+      s.wanting = false;
+      c.handlers.onWritable?.();
+    }
+    c.touch(now);
+    if (s.finAcknowledged) finAcknowledged(c, now);
+  } else if (wasShut && s.window > 0 && s.una === s.nxt) {
+    s.rtt.resetBackoff();
+    c.retransmitAt = NEVER;
+  }
+  return c.state !== State.closed;
+}
+
+function echoedRtt(c: TcpConnection, now: Instant, seg: Segment): number {
+  const millis = (c.timestampAt(now) - seg.echo) | 0;
+  return millis >= 0 ? Micros(millis * 1000) : -1;
+}
+
+/** The first acknowledgement after a timeout echoes a timestamp from before it: the original had arrived (RFC 3522). */
+function spuriousTimeout(c: TcpConnection, seg: Segment): void {
+  c.eifelArmed = false;
+  if (c.sender.recovery.phase !== Phase.timeout || !seqBefore(seg.echo, c.eifelTimestamp)) return;
+  c.host.counts[Count.tcp_spurious_rto]++;
+  c.sender.recovery.undoTimeout(c.sender.una);
+}
+
+function finAcknowledged(c: TcpConnection, now: Instant): void {
+  if (c.state === State.finWait1) c.enter(State.finWait2);
+  else if (c.state === State.closing || c.state === State.lastAck) c.finish(now);
+}
+
+/** RFC 7323 §4.3: only a segment at the left edge of what we last acknowledged renews TS.Recent. */
+function rememberTimestamp(c: TcpConnection, now: Instant, seg: Segment): void {
+  if (seqAtOrBefore(seg.seq, c.lastAck) && seqAtOrAfter(seg.timestamp, c.recent)) {
+    c.recent = seg.timestamp;
+    c.recentAt = now;
+  }
+}
+
+function text(c: TcpConnection, now: Instant, seg: Segment): void {
+  const r = c.receiver;
+  if (seg.seq === r.nxt) {
+    const gap = r.ranges.count > 0;
+    r.inOrder(seg.bytes, seg.offset, seg.length, c.handlers);
+    if (c.state === State.closed) return;
+    // What fills (part of) a gap is acknowledged at once (RFC 5681 §4.2).
+    if (gap) c.ackNow = true;
+    c.unacked += seg.parts;
+    r.tune(now, c.sender.rtt.smoothed > 0 ? c.sender.rtt.smoothed : 1e6);
+  } else {
+    c.host.counts[Count.tcp_ooo] += seg.parts;
+    r.outOfOrder(seg.seq, seg.bytes, seg.offset, seg.length);
+    c.ackNow = true;
+  }
+  c.touch(now);
+}
+
+function fin(c: TcpConnection, now: Instant, seg: Segment): void {
+  const r = c.receiver;
+  // Before everything ahead of it has come a FIN cannot be taken; the peer resends it.
+  if (!c.receiving || ((seg.seq + seg.length) | 0) !== r.nxt) return;
+  r.nxt = (r.nxt + 1) | 0;
+  if (seqBefore(r.advertised, r.nxt)) r.advertised = r.nxt;
+  r.finReceived = true;
+  c.ackNow = true;
+  c.touch(now);
+  if (c.state === State.established) c.enter(State.closeWait);
+  else if (c.state === State.finWait1) c.enter(State.closing);
+  else if (c.state === State.finWait2) c.finish(now);
+  c.tellPeerClosed();
+}
+
+/** An acknowledgement that asks the peer to prove it knows the connection; rate limited (RFC 5961 §7). */
+export function challenge(c: TcpConnection, now: Instant): void {
+  if (!c.host.mayChallenge(now)) return;
+  c.host.counts[Count.tcp_challenge_acks]++;
+  c.ackNow = true;
+  c.host.schedule(c);
+}

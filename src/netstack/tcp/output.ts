@@ -1,0 +1,255 @@
+/**
+ * What a connection sends at a flush: SYN, lost data, new data, FIN, probes, and at most one bare acknowledgement.
+ *
+ *   order: acknowledgement with SACK (only while something is missing) · lost holes · new data + FIN · probe · bare ACK
+ *
+ * Data leaves as super-segments, so that the work is per flush and not per packet. RFC 9293 §3.8, RFC 6675 §5, RFC 5681 §4.2.
+ */
+import type { Instant } from '../../base/time.js';
+import { Count } from '../counters.js';
+import { NEVER, type TcpConnection } from './connection.js';
+import { Phase } from './recovery.js';
+import { ACK, FIN, PSH, SYN } from './segment.js';
+import { seqAfter, seqAtOrAfter } from './sequence.js';
+import { isIn, SENDING, State, SYNCHRONIZED } from './state.js';
+
+/** A super-segment with its headers fits the 16-bit length fields; 120 bytes is the longest header. */
+const MAX_PAYLOAD = 65_535 - 120;
+/** SACK blocks that fit beside a timestamp (RFC 7323 appendix A, RFC 2018 §3). */
+const SACK_BLOCKS = 3;
+const sackEdges = new Int32Array(2 * SACK_BLOCKS);
+const synOptions = { mss: 0, scale: -1, sack: false };
+
+/** Full segments received that may wait for one acknowledgement (RFC 9293 §3.8.6.3). */
+const ACK_EVERY = 2;
+
+export function transmit(c: TcpConnection, now: Instant): void {
+  if (c.state === State.closed) return;
+  if (c.synPending) {
+    sendSyn(c, now);
+    c.arm();
+    return;
+  }
+  if (!isIn(c.state, SYNCHRONIZED)) return;
+  if (c.receiver.ranges.count > 0 && (c.ackNow || c.unacked > 0)) sendAck(c, now);
+  if (isIn(c.state, SENDING)) {
+    sendLost(c, now);
+    sendNew(c, now);
+    if (c.probePending) sendProbe(c, now);
+    armRetransmission(c, now);
+  }
+  if (c.keepalivePending) {
+    c.keepalivePending = false;
+    c.host.counts[Count.tcp_keepalives]++;
+    prepare(c, now);
+    c.host.emitter.control(c.words, ACK, (c.sender.una - 1) | 0, c.receiver.nxt, windowField(c), sackEdges, 0);
+    acknowledged(c);
+  }
+  if (c.ackNow || c.unacked >= ACK_EVERY) sendAck(c, now);
+  else if (c.unacked > 0 && c.delayedAckAt === NEVER) c.delayedAckAt = now + c.host.options.delayedAck;
+  c.arm();
+}
+
+function sendSyn(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  const { options, emitter, mtu } = c.host;
+  c.synPending = false;
+  c.synTries++;
+  const first = s.nxt === s.iss;
+  s.nxt = (s.iss + 1) | 0;
+  s.maxSent = s.nxt;
+  if (first) {
+    s.time(now, s.nxt);
+    c.progressAt = now;
+  } else {
+    s.untime();
+    c.host.counts[Count.tcp_retransmits]++;
+  }
+  const answer = c.state === State.synReceived;
+  synOptions.mss = mtu - (c.isV4 ? 40 : 60);
+  synOptions.sack = answer ? s.sack : options.sack;
+  synOptions.scale = answer
+    ? c.scaling
+      ? c.receiver.shift
+      : -1
+    : options.windowScaling
+      ? scaleFor(c.receiver.max)
+      : -1;
+  prepare(c, now);
+  if (!answer) emitter.withTimestamp = options.timestamps;
+  const flags = answer ? SYN | ACK : SYN;
+  emitter.syn(c.words, flags, s.iss, answer ? c.receiver.nxt : 0, c.receiver.synWindow, synOptions);
+  if (answer) acknowledged(c);
+  c.retransmitAt = now + s.rtt.timeout;
+}
+
+/** The smallest shift that lets 16 bits express `window` (RFC 7323 §2.3: at most 14). */
+export function scaleFor(window: number): number {
+  let shift = 0;
+  while (shift < 14 && 65_535 * 2 ** shift < window) shift++;
+  return shift;
+}
+
+function sendLost(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  const r = s.recovery;
+  while (r.hasLost) {
+    const seq = r.nextLost(s.una);
+    if (seqAtOrAfter(seq, r.lostEdge)) {
+      r.highRxt = r.lostEdge;
+      return;
+    }
+    const hole = (r.holeEnd(seq) - seq) | 0;
+    const pipe = s.pipe;
+    const budget = s.congestion.window - pipe;
+    if (budget < Math.min(hole, s.mss) && pipe > 0) {
+      s.windowLimited = true;
+      return;
+    }
+    const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(budget / s.mss), 1) * s.mss));
+    c.host.counts[Count.tcp_retransmits] += Math.ceil(sent / s.mss);
+    if (r.phase === Phase.fast && seq === s.una) c.host.counts[Count.tcp_fast_retransmits]++;
+    r.resent(seq, (seq + sent) | 0, s.nxt);
+    s.untime();
+  }
+}
+
+function sendNew(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  const mss = s.mss;
+  let pipe = s.pipe;
+  if (s.una === s.nxt && s.unsent > 0) {
+    if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
+    c.progressAt = now;
+  }
+  for (;;) {
+    const unsent = s.unsent;
+    const bare = unsent === 0;
+    if (bare && (!s.finQueued || s.finSent)) return;
+    const usable = (s.una + s.window - s.nxt) | 0;
+    const budget = s.congestion.window - pipe;
+    let n = Math.min(unsent, usable);
+    if (n > budget || (bare && budget <= 0)) {
+      s.windowLimited = true;
+      n = Math.floor(budget / mss) * mss;
+      if (n <= 0) {
+        if (pipe > 0) return;
+        n = Math.min(unsent, usable, mss);
+      }
+    } else if (!bare && n < unsent) {
+      // Held back by the peer's window: whole segments, or at least half of the largest window it ever offered.
+      if (n >= mss) n -= n % mss;
+      else if (n < s.maxWindow / 2) return;
+    }
+    if (n <= 0 && !bare) return;
+    const first = s.nxt;
+    const sent = sendRange(c, now, first, bare ? 1 : n);
+    s.nxt = (first + sent) | 0;
+    if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
+    s.time(now, s.nxt);
+    s.recovery.sentNew(sent);
+    pipe += sent;
+    c.probePending = false;
+  }
+}
+
+/**
+ * Sends from `seq` on, at most `length` numbers (FIN counts one) and at most one super-segment or up to the ring's wrap.
+ * Returns the numbers sent.
+ */
+function sendRange(c: TcpConnection, now: Instant, seq: number, length: number): number {
+  const s = c.sender;
+  const { emitter, options } = c.host;
+  const at = (seq - s.ringSeq) | 0;
+  const left = s.ring.length - at;
+  prepare(c, now);
+  s.lastSentAt = now;
+  const window = windowField(c);
+  if (left <= 0) {
+    s.finSent = true;
+    emitter.control(c.words, FIN | ACK, seq, c.receiver.nxt, window, sackEdges, 0);
+    acknowledged(c);
+    return 1;
+  }
+  const most = Math.min(options.superSegment, MAX_PAYLOAD);
+  let n = Math.min(length, left, Math.max(most - (most % s.mss), s.mss));
+  n = s.ring.contiguous(at, n);
+  let flags = ACK;
+  let numbers = n;
+  if (n === left) {
+    flags |= PSH;
+    if (s.finQueued) {
+      flags |= FIN;
+      s.finSent = true;
+      numbers++;
+    }
+  }
+  emitter.data(c.words, flags, seq, c.receiver.nxt, window, s.ring.arena, s.ring.index(at), n, s.mss);
+  acknowledged(c);
+  return numbers;
+}
+
+/** One byte beyond the peer's shut window, to learn when it opens. */
+function sendProbe(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  c.probePending = false;
+  if (s.unsent === 0 || s.una !== s.nxt) return;
+  c.host.counts[Count.tcp_window_probes]++;
+  prepare(c, now);
+  const at = s.ring.index((s.nxt - s.ringSeq) | 0);
+  c.host.emitter.data(c.words, ACK, s.nxt, c.receiver.nxt, windowField(c), s.ring.arena, at, 1, s.mss);
+  const end = (s.nxt + 1) | 0;
+  if (seqAfter(end, s.maxSent)) s.maxSent = end;
+  acknowledged(c);
+}
+
+/** Something is outstanding, or waits for the window: the timer runs (RFC 6298 §5.1). */
+function armRetransmission(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  if (c.retransmitAt !== NEVER) return;
+  if (s.una !== s.nxt || s.unsent > 0 || (s.finQueued && !s.finSent)) c.retransmitAt = now + s.rtt.timeout;
+}
+
+/** A bare acknowledgement, with what is held beyond a gap: the most recent range first (RFC 2018 §4). */
+export function sendAck(c: TcpConnection, now: Instant): void {
+  const r = c.receiver;
+  let blocks = 0;
+  if (c.sender.sack && r.ranges.count > 0) {
+    const recent = r.ranges.indexOf(r.latest);
+    if (recent >= 0) {
+      sackEdges[0] = r.ranges.starts[recent];
+      sackEdges[1] = r.ranges.ends[recent];
+      blocks = 1;
+    }
+    for (let i = 0; i < r.ranges.count && blocks < SACK_BLOCKS; i++) {
+      if (i === recent) continue;
+      sackEdges[2 * blocks] = r.ranges.starts[i];
+      sackEdges[2 * blocks + 1] = r.ranges.ends[i];
+      blocks++;
+    }
+  }
+  prepare(c, now);
+  c.host.emitter.control(c.words, ACK, c.sender.nxt, r.nxt, windowField(c), sackEdges, blocks);
+  acknowledged(c);
+}
+
+function prepare(c: TcpConnection, now: Instant): void {
+  const e = c.host.emitter;
+  e.withTimestamp = c.timestamps;
+  e.timestamp = c.timestampAt(now);
+  e.echo = c.recent;
+}
+
+function windowField(c: TcpConnection): number {
+  const field = c.receiver.advertise(c.sender.mss);
+  if (field === 0) c.host.counts[Count.tcp_zero_window]++;
+  return field;
+}
+
+/** What was just sent carried the current acknowledgement number. */
+function acknowledged(c: TcpConnection): void {
+  c.ackNow = false;
+  c.unacked = 0;
+  c.delayedAckAt = NEVER;
+  c.lastAck = c.receiver.nxt;
+}

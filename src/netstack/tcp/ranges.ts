@@ -1,0 +1,119 @@
+/**
+ * A bounded, sorted set of disjoint sequence ranges: what a receiver holds beyond a gap, and what a sender knows to have
+ * arrived beyond a gap (the scoreboard).
+ *
+ *   starts[0] ─ ends[0]   gap   starts[1] ─ ends[1]   gap   …        all within 2^31 of each other, ends exclusive
+ *
+ * RFC 2018 §3–5, RFC 6675 §3.
+ */
+import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+
+export class SequenceRanges {
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+  count = 0;
+  /** Bytes in all ranges. */
+  bytes = 0;
+
+  /** @param limit most ranges held at once. */
+  constructor(readonly limit: number) {
+    this.starts = new Int32Array(limit);
+    this.ends = new Int32Array(limit);
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.bytes = 0;
+  }
+
+  /**
+   * Adds [start, end), joining what touches or overlaps. Returns how many bytes are new (0 = all known), or −1 when the
+   * range would be one too many.
+   */
+  add(start: number, end: number): number {
+    // First range whose end is at or after start: nothing before it touches the new one.
+    let first = this.count;
+    while (first > 0 && seqAtOrAfter(this.ends[first - 1], start)) first--;
+    let last = first;
+    let covered = 0;
+    let from = start;
+    let to = end;
+    while (last < this.count && seqAtOrBefore(this.starts[last], end)) {
+      covered += (this.ends[last] - this.starts[last]) | 0;
+      if (seqBefore(this.starts[last], from)) from = this.starts[last];
+      if (seqAfter(this.ends[last], to)) to = this.ends[last];
+      last++;
+    }
+    if (first === last) {
+      if (this.count === this.limit) return -1;
+      this.starts.copyWithin(first + 1, first, this.count);
+      this.ends.copyWithin(first + 1, first, this.count);
+      this.count++;
+    } else if (last - first > 1) {
+      this.starts.copyWithin(first + 1, last, this.count);
+      this.ends.copyWithin(first + 1, last, this.count);
+      this.count -= last - first - 1;
+    }
+    this.starts[first] = from;
+    this.ends[first] = to;
+    const gained = ((to - from) | 0) - covered;
+    this.bytes += gained;
+    return gained;
+  }
+
+  /** Forgets everything before `seq`. */
+  trimBelow(seq: number): void {
+    let gone = 0;
+    while (gone < this.count && seqAtOrBefore(this.ends[gone], seq)) {
+      this.bytes -= (this.ends[gone] - this.starts[gone]) | 0;
+      gone++;
+    }
+    if (gone > 0) {
+      this.starts.copyWithin(0, gone, this.count);
+      this.ends.copyWithin(0, gone, this.count);
+      this.count -= gone;
+    }
+    if (this.count > 0 && seqBefore(this.starts[0], seq)) {
+      this.bytes -= (seq - this.starts[0]) | 0;
+      this.starts[0] = seq;
+    }
+  }
+
+  /** The index of the range that holds `seq`, or −1. */
+  indexOf(seq: number): number {
+    for (let i = 0; i < this.count; i++) {
+      if (seqBefore(seq, this.starts[i])) return -1;
+      if (seqBefore(seq, this.ends[i])) return i;
+    }
+    return -1;
+  }
+
+  /** The first sequence number at or after `seq` that no range holds. */
+  skip(seq: number): number {
+    for (let i = 0; i < this.count; i++) {
+      if (seqBefore(seq, this.starts[i])) return seq;
+      if (seqBefore(seq, this.ends[i])) return this.ends[i];
+    }
+    return seq;
+  }
+
+  /** The start of the first range after `seq`, or `limit` if that comes first. `seq` itself must be in no range. */
+  nextStart(seq: number, limit: number): number {
+    for (let i = 0; i < this.count; i++) {
+      if (seqAfter(this.starts[i], seq)) return seqBefore(this.starts[i], limit) ? this.starts[i] : limit;
+    }
+    return limit;
+  }
+
+  /** Bytes of the ranges that lie in [from, to). */
+  bytesWithin(from: number, to: number): number {
+    let total = 0;
+    for (let i = 0; i < this.count; i++) {
+      const a = seqAfter(this.starts[i], from) ? this.starts[i] : from;
+      const b = seqBefore(this.ends[i], to) ? this.ends[i] : to;
+      const n = (b - a) | 0;
+      if (n > 0) total += n;
+    }
+    return total;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * The round-trip estimate of one connection and the retransmission timeout that follows from it.
+ *
+ *   first sample R: SRTT = R, RTTVAR = R/2      then: RTTVAR = ¾ RTTVAR + ¼ |SRTT − R|, SRTT = ⅞ SRTT + ⅛ R
+ *   RTO = SRTT + max(G, 4 RTTVAR), within [floor, cap], doubled per back-off
+ *
+ * RFC 6298 §2, §5.5–5.7. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4).
+ */
+import { type Duration, Micros, Millis, Seconds } from '../../base/time.js';
+
+/** RFC 6298 §2.1. */
+export const INITIAL_RTO = Seconds(1);
+/** Lower than the RFC's 1 s, as Linux and other deployed stacks have it. */
+export const MIN_RTO = Millis(200);
+/** RFC 6298 §2.5 allows any cap ≥ 60 s. */
+export const MAX_RTO = Seconds(120);
+/** Clock granularity G: drivers' clocks are finer than this. */
+const GRANULARITY = Millis(1);
+const MAX_BACKOFF = 10;
+
+export class RttEstimator {
+  /** Smoothed round trip; 0 until the first sample. */
+  smoothed: Duration = Micros(0);
+  variation: Duration = Micros(0);
+  /** Lowest sample seen; 0 until the first. */
+  least: Duration = Micros(0);
+  #base: Duration = INITIAL_RTO;
+  backoff = 0;
+
+  sample(rtt: Duration): void {
+    const r = Math.max(rtt, 1);
+    if (this.smoothed === 0) {
+      this.smoothed = Micros(r);
+      this.variation = Micros(r / 2);
+      this.least = Micros(r);
+    } else {
+      this.variation = Micros(0.75 * this.variation + 0.25 * Math.abs(this.smoothed - r));
+      this.smoothed = Micros(0.875 * this.smoothed + 0.125 * r);
+      if (r < this.least) this.least = Micros(r);
+    }
+    const base = this.smoothed + Math.max(GRANULARITY, 4 * this.variation);
+    this.#base = Micros(Math.min(Math.max(base, MIN_RTO), MAX_RTO));
+    this.backoff = 0;
+  }
+
+  /** The timeout to arm now, in µs, back-off included. */
+  get timeout(): Duration {
+    return Micros(Math.min(this.#base * 2 ** this.backoff, MAX_RTO));
+  }
+
+  /** After an expiry: the next timeout is twice as long (RFC 6298 §5.5). */
+  backOff(): void {
+    if (this.backoff < MAX_BACKOFF) this.backoff++;
+  }
+
+  resetBackoff(): void {
+    this.backoff = 0;
+  }
+}

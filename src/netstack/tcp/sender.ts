@@ -1,0 +1,236 @@
+/**
+ * The sending half of a connection: the stream not yet acknowledged, the peer's window, and what may be sent next.
+ *
+ *   una = ring head          nxt                    una + window
+ *   │ sent, unacknowledged    │ queued, may go        │ queued, must wait        [FIN takes one number after the last byte]
+ *
+ * RFC 9293 §3.8, RFC 1122 §4.2.3.4 (silly window), RFC 6298 (timing).
+ */
+import { type Instant, Micros } from '../../base/time.js';
+import type { BufferPool } from '../buffer-pool.js';
+import { ByteRing, copy, type Span } from './byte-ring.js';
+import { type CongestionControl, createCongestionControl } from './congestion.js';
+import type { TcpOptions } from './options.js';
+import { Phase, Recovery } from './recovery.js';
+import { RttEstimator } from './rtt.js';
+import type { Segment } from './segment.js';
+import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+
+/** Below this much contiguous room a growing ring grows rather than offering crumbs. */
+const CRUMB = 16 * 1024;
+
+export class Sender {
+  iss = 0;
+  /** SND.UNA, SND.NXT. */
+  una = 0;
+  nxt = 0;
+  /** One past the highest number ever sent; beyond `nxt` only while a window probe is out. */
+  maxSent = 0;
+  window = 0;
+  maxWindow = 0;
+  /** The peer's window scale shift. */
+  shift = 0;
+  #wl1 = 0;
+  #wl2 = 0;
+  /** Sequence number of the ring's head. */
+  ringSeq = 0;
+  readonly ring: ByteRing;
+  finQueued = false;
+  finSent = false;
+  /** Payload bytes of a full segment. */
+  mss = 536;
+  sack = false;
+  readonly congestion: CongestionControl;
+  readonly recovery: Recovery;
+  readonly rtt = new RttEstimator();
+  /** Being timed: acknowledged past `#timedSeq`, the sample is now − `#timedAt`; −1 = none (Karn). */
+  #timedAt = -1;
+  #timedSeq = 0;
+  /** The window kept data from being sent since the last acknowledgement: only then may it grow (RFC 7661's concern). */
+  windowLimited = false;
+  /** The application found the ring full. */
+  wanting = false;
+  lastSentAt: Instant = 0 as Instant;
+
+  constructor(
+    pool: BufferPool,
+    readonly options: TcpOptions,
+  ) {
+    this.ring = new ByteRing(pool);
+    this.congestion = createCongestionControl(options.congestion, this.mss);
+    this.recovery = new Recovery(this.congestion);
+  }
+
+  start(iss: number): void {
+    this.iss = iss;
+    this.una = iss;
+    this.nxt = iss;
+    this.maxSent = iss;
+    this.ringSeq = (iss + 1) | 0;
+    this.recovery.start(iss);
+  }
+
+  /** Sets the segment size before the first data; the windows scale with it. */
+  setMss(mss: number): void {
+    const whole = this.congestion.window / this.congestion.segment;
+    this.mss = mss;
+    this.congestion.segment = mss;
+    this.congestion.window = Math.max(Math.floor(whole) * mss, mss);
+  }
+
+  /** The number after the last queued byte: where FIN goes. */
+  get end(): number {
+    return (this.ringSeq + this.ring.length) | 0;
+  }
+
+  /** Bytes queued and never sent. */
+  get unsent(): number {
+    const n = (this.end - this.nxt) | 0;
+    return n > 0 ? n : 0;
+  }
+
+  get pipe(): number {
+    return this.recovery.pipe(this.una, this.nxt, this.sack);
+  }
+
+  /** Bytes the application may add now, counting growth that is allowed. */
+  get room(): number {
+    return Math.max(this.#target(), this.ring.capacity) - this.ring.length;
+  }
+
+  /** Points `span` at contiguous free room to fill before `commit`; `span.length` is 0 when the buffer is full. */
+  reserve(span: Span): void {
+    const target = this.#target();
+    if (this.ring.capacity < target && this.ring.free < CRUMB) {
+      this.ring.ensure(Math.max(this.ring.capacity * 2, this.options.sendInitial), this.ring.length);
+    }
+    const at = this.ring.index(this.ring.length);
+    span.bytes = this.ring.bytes;
+    span.offset = at;
+    span.length = this.ring.contiguous(this.ring.length, this.ring.free);
+    if (span.length === 0) this.wanting = true;
+  }
+
+  /** Copies as much as there is room for; returns the bytes taken. */
+  write(bytes: Uint8Array, offset: number, length: number, span: Span): number {
+    let done = 0;
+    while (done < length) {
+      this.reserve(span);
+      if (span.length === 0) break;
+      const n = Math.min(span.length, length - done);
+      copy(bytes, offset + done, span.bytes, span.offset, n);
+      this.ring.commit(n);
+      done += n;
+    }
+    return done;
+  }
+
+  /** Takes the peer's window from a segment unless a newer one was seen (RFC 9293 §3.10.7.4). True when it changed. */
+  updateWindow(seg: Segment, force: boolean, unscaled: boolean): boolean {
+    if (!force && seqAfter(this.#wl1, seg.seq)) return false;
+    if (!force && this.#wl1 === seg.seq && seqAfter(this.#wl2, seg.ack)) return false;
+    const window = seg.window * 2 ** (unscaled ? 0 : this.shift);
+    const changed = window !== this.window;
+    this.window = window;
+    if (window > this.maxWindow) this.maxWindow = window;
+    this.#wl1 = seg.seq;
+    this.#wl2 = seg.ack;
+    return changed;
+  }
+
+  /** Starts timing when nothing is being timed; `end` = number after the bytes just sent for the first time. */
+  time(now: Instant, end: number): void {
+    if (this.#timedAt >= 0) return;
+    this.#timedAt = now;
+    this.#timedSeq = end;
+  }
+
+  /** Something was sent again: the running measurement means nothing any more (Karn). */
+  untime(): void {
+    this.#timedAt = -1;
+  }
+
+  /**
+   * A valid acknowledgement. `echoed` is the round trip its timestamp tells, or −1. Returns the bytes of stream that
+   * left the ring, or −1 when nothing new was acknowledged.
+   */
+  acknowledge(now: Instant, seg: Segment, duplicate: boolean, echoed: number, events: SenderEvents): number {
+    const acked = (seg.ack - this.una) | 0;
+    const before = this.recovery.board.bytes;
+    let sacked = 0;
+    let trimmed = 0;
+    if (acked > 0) {
+      this.una = seg.ack;
+      if (seqAfter(this.una, this.nxt)) this.nxt = this.una;
+      this.recovery.board.trimBelow(this.una);
+      trimmed = before - this.recovery.board.bytes;
+      if (this.#timedAt >= 0 && seqAtOrAfter(this.una, this.#timedSeq)) {
+        this.rtt.sample(Micros(now - this.#timedAt));
+        this.#timedAt = -1;
+      } else if (echoed >= 0 && this.#timedAt < 0) this.rtt.sample(Micros(echoed));
+    }
+    if (this.sack && seg.sackCount > 0) sacked = this.#takeSack(seg);
+    const inRecovery = this.recovery.phase;
+    const began = this.recovery.acknowledged(
+      now,
+      this.una,
+      this.nxt,
+      this.mss,
+      this.sack,
+      Math.max(acked, 0),
+      sacked,
+      trimmed,
+      duplicate || sacked > 0,
+    );
+    if (began) events.fastRetransmits++;
+    if (acked <= 0) return -1;
+    this.rtt.resetBackoff();
+    if (inRecovery !== Phase.fast && this.recovery.phase !== Phase.fast && this.windowLimited) {
+      this.congestion.acknowledged(now, acked, this.rtt.smoothed);
+    }
+    let freed = (this.una - this.ringSeq) | 0;
+    if (freed > this.ring.length) freed = this.ring.length;
+    if (freed > 0) {
+      this.ring.drop(freed);
+      this.ringSeq = (this.ringSeq + freed) | 0;
+      if (this.ring.length === 0) this.ring.release();
+      return freed;
+    }
+    return 0;
+  }
+
+  /** Whether an acknowledgement covers our FIN. */
+  get finAcknowledged(): boolean {
+    return this.finSent && this.una === this.nxt && this.ring.length === 0;
+  }
+
+  release(): void {
+    this.ring.release();
+    this.recovery.board.clear();
+  }
+
+  /** Bytes the ring may hold now: twice the congestion window, within the configured bounds, a power of two. */
+  #target(): number {
+    const { sendInitial, sendMax } = this.options;
+    const wanted = Math.max(Math.ceil(2 * this.congestion.window), sendInitial);
+    return wanted >= sendMax ? sendMax : 1 << (32 - Math.clz32(wanted - 1));
+  }
+
+  #takeSack(seg: Segment): number {
+    let gained = 0;
+    for (let i = 0; i < seg.sackCount; i++) {
+      const left = seg.sack[2 * i];
+      const right = seg.sack[2 * i + 1];
+      // A block at or below una is a duplicate report (RFC 2883); one beyond what was sent is nonsense.
+      if (seqAtOrBefore(left, this.una) || seqBefore(right, left) || seqAfter(right, this.nxt)) continue;
+      const n = this.recovery.board.add(left, right);
+      if (n > 0) gained += n;
+    }
+    return gained;
+  }
+}
+
+/** What one acknowledgement set off, for the counters. */
+export interface SenderEvents {
+  fastRetransmits: number;
+}
