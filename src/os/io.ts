@@ -5,7 +5,7 @@
  * Rules: nothing here blocks (the reactor's wait excepted), nothing throws on the packet path (results are counts or negated
  * errno values), and every buffer the kernel points to is owned by the object that made it and lives as long as it does.
  */
-import type { SocketAddress } from '../base/address.js';
+import type { IpAddress, Prefix, SocketAddress } from '../base/address.js';
 import type { Clock, Duration, Instant } from '../base/time.js';
 
 /** A negated errno as returned by reads and writes here; 0 and above are counts. */
@@ -40,7 +40,7 @@ export interface Watch {
 
 /** The loop of a packet thread. */
 export interface Reactor extends Clock {
-  /** The monotonic clock as read at the start of this turn; `read` reads it afresh. */
+  /** The monotonic clock as read at the start of this turn; `readClock` reads it afresh. */
   now(): Instant;
   readClock(): Instant;
   watch(fd: number, bits: number, handler: ReadyHandler): Watch;
@@ -229,13 +229,36 @@ export interface TunOptions {
   readonly queueLength?: number;
 }
 
-/** Addresses and routes of the host, with undo: everything made through one journal is removed by `undo`. */
+/** A route of the host's main table. */
+export interface HostRoute {
+  readonly prefix: Prefix;
+  /** Name of the device; for a route without one its type, for example `blackhole`. */
+  readonly device: string;
+}
+
+/** How the host would reach an address. */
+export interface RouteChoice {
+  readonly device: string;
+  readonly gateway: IpAddress | undefined;
+  readonly source: IpAddress | undefined;
+}
+
+/**
+ * Addresses and routes of the host, with undo: everything made through one journal is removed by `undo`. Errors are
+ * SallyportError of kind `environment`.
+ */
 export interface NetworkConfig {
-  linkUp(device: string, mtu: number): void;
+  /** @param queueLength packets the kernel holds for the device (txqueuelen); the kernel's default when absent. */
+  linkUp(device: string, mtu: number, queueLength?: number): void;
   addAddress(device: string, address: string, prefixLength: number): void;
   /** Throws ROUTE_CONFLICT when another device already has a route for an equal prefix. */
   addRoute(device: string, prefix: string, sourceAddress?: string): void;
   removeRoute(device: string, prefix: string): void;
+  /** Routes of both families in the main table, for conflict checks. */
+  routes(): HostRoute[];
+  /** Undefined when there is no route. */
+  routeTo(address: IpAddress): RouteChoice | undefined;
+  /** Removes what was made and is still there; may be called any number of times. */
   undo(): void;
 }
 

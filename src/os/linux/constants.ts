@@ -12,6 +12,8 @@ export const EBUSY = 16;
 export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
+export const ENXIO = 6;
+export const ENODEV = 19;
 export const ENOSYS = 38;
 export const EPROTO = 71;
 export const ENOPROTOOPT = 92;
@@ -19,6 +21,7 @@ export const EAFNOSUPPORT = 97;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
 export const ENETDOWN = 100;
+export const ECONNABORTED = 103;
 export const EHOSTDOWN = 112;
 export const EINPROGRESS = 115;
 

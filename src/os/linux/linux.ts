@@ -1,0 +1,31 @@
+/**
+ * The Linux backend as a packet thread sees it: its sockets and its loop.
+ */
+import type { Sockets } from '../io.js';
+import { openEcho } from './echo.js';
+import { EpollReactor, type ReactorOptions } from './reactor.js';
+import { Scratch } from './scratch.js';
+import { connectTcp, listenTcp } from './tcp.js';
+import { openTun } from './tun.js';
+import { openUdp } from './udp.js';
+import { openUdpFlow } from './udp-flow.js';
+
+export type { ReactorOptions } from './reactor.js';
+
+/** One per thread. What it opens belongs to the caller, who closes it (after its watch). */
+export function createLinuxSockets(): Sockets {
+  const scratch = new Scratch();
+  return {
+    udp: openUdp,
+    tun: openTun,
+    connect: (to) => connectTcp(to, scratch),
+    listen: (local) => listenTcp(local, scratch),
+    udpFlow: (to) => openUdpFlow(to, scratch),
+    echo: (family) => openEcho(family, scratch),
+  };
+}
+
+/** The loop; a thread makes one. */
+export function createReactor(options: ReactorOptions): EpollReactor {
+  return new EpollReactor(options);
+}

@@ -1,0 +1,153 @@
+/**
+ * A TUN device: IP packets to and from the kernel through a descriptor. Never persistent: the kernel removes the device,
+ * with its addresses and routes, when the descriptor closes, also when the process is killed.
+ *
+ *   with offload:  virtio_net_hdr (10 bytes) · IP packet up to 64 KiB, segments not yet cut, checksums not yet summed
+ *   without:       IP packet
+ *
+ * <linux/if_tun.h>, <linux/virtio_net.h>. Which segmentation the kernel may leave to us is asked with TUNSETOFFLOAD; UDP
+ * segmentation (USO) exists since Linux 6.2.
+ */
+import { SallyportError } from '../../base/error.js';
+import { type DeviceMemory, EAGAIN, type IoResult, type TunDevice, type TunOptions, VNET_HEADER_SIZE } from '../io.js';
+import {
+  EACCES,
+  EBUSY,
+  EINVAL,
+  ENODEV,
+  ENOENT,
+  ENXIO,
+  EPERM,
+  IFF_NO_PI,
+  IFF_TUN,
+  IFF_VNET_HDR,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDWR,
+  TUN_F_CSUM,
+  TUN_F_TSO4,
+  TUN_F_TSO6,
+  TUN_F_USO4,
+  TUN_F_USO6,
+  TUNSETIFF,
+  TUNSETOFFLOAD,
+  TUNSETVNETHDRSZ,
+} from './constants.js';
+import { check, close, errno, errnoName, ioctl, open, read, result, write } from './libc.js';
+import { NativeMemory } from './memory.js';
+
+const DEVICE_PATH = '/dev/net/tun';
+/** IFNAMSIZ of <linux/if.h>, with its terminating zero. */
+const NAME_SIZE = 16;
+/** `struct ifreq`: name[16] · flags u16 · padding. */
+const IFREQ_SIZE = 40;
+
+const BASE_OFFLOAD = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+const UDP_OFFLOAD = TUN_F_USO4 | TUN_F_USO6;
+
+/** A TUN device as made by `openTun`. */
+export interface LinuxTunDevice extends TunDevice {
+  /** Whether the kernel may hand over UDP super-packets too (VIRTIO_NET_HDR_GSO_UDP_L4). */
+  readonly udpOffload: boolean;
+}
+
+/** @throws SallyportError TUN_NOT_PERMITTED, TUN_BUSY, TUN_NOT_AVAILABLE (environment), TUN_NAME (caller) */
+export function openTun(options: TunOptions): LinuxTunDevice {
+  return new TunFile(options);
+}
+
+class TunFile implements LinuxTunDevice {
+  readonly fd: number;
+  readonly name: string;
+  readonly offload: boolean;
+  readonly udpOffload: boolean;
+  #open = true;
+
+  constructor(options: TunOptions) {
+    const request = interfaceRequest(options);
+    this.offload = options.offload;
+    this.fd = open(DEVICE_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (this.fd < 0) throw tunError(errno(), options.name);
+    try {
+      if (ioctl(this.fd, TUNSETIFF, request.address) < 0) throw tunError(errno(), options.name);
+      this.name = Buffer.from(request.bytes.subarray(0, NAME_SIZE)).toString('latin1').replace(/\0.*$/s, '');
+      this.udpOffload = this.offload && this.#enableOffload();
+    } catch (error) {
+      close(this.fd);
+      throw error;
+    }
+  }
+
+  read(target: DeviceMemory, offset: number, length: number): IoResult {
+    const got = read(this.fd, (target as NativeMemory).address + offset, length);
+    if (got >= 0) return got;
+    const code = result(got);
+    return code === -EAGAIN ? 0 : code;
+  }
+
+  write(source: DeviceMemory, offset: number, length: number): IoResult {
+    return result(write(this.fd, (source as NativeMemory).address + offset, length));
+  }
+
+  register(memory: Uint8Array): DeviceMemory {
+    return new NativeMemory(memory);
+  }
+
+  close(): void {
+    if (this.#open) close(this.fd);
+    this.#open = false;
+  }
+
+  /** Returns whether UDP segmentation is among what the kernel accepted. */
+  #enableOffload(): boolean {
+    const size = NativeMemory.allocate(8);
+    size.ints()[0] = VNET_HEADER_SIZE;
+    check(ioctl(this.fd, TUNSETVNETHDRSZ, size.address), 'setting the virtio-net header size', 'TUN_NOT_AVAILABLE');
+    if (ioctl(this.fd, TUNSETOFFLOAD, BASE_OFFLOAD | UDP_OFFLOAD) === 0) return true;
+    check(ioctl(this.fd, TUNSETOFFLOAD, BASE_OFFLOAD), 'enabling TUN offload', 'TUN_NOT_AVAILABLE');
+    return false;
+  }
+}
+
+function interfaceRequest(options: TunOptions): NativeMemory {
+  const name = Buffer.from(options.name, 'latin1');
+  if (name.length === 0 || name.length >= NAME_SIZE || !/^[\w.%-]+$/.test(options.name)) {
+    throw new SallyportError('caller', 'TUN_NAME', `"${options.name}" cannot be the name of a network interface`, {
+      hint: 'at most 15 letters, digits, dots, dashes and underscores',
+    });
+  }
+  const request = NativeMemory.allocate(IFREQ_SIZE);
+  request.bytes.set(name);
+  new DataView(request.bytes.buffer).setUint16(
+    NAME_SIZE,
+    IFF_TUN | IFF_NO_PI | (options.offload ? IFF_VNET_HDR : 0),
+    true,
+  );
+  return request;
+}
+
+function tunError(code: number, name: string): SallyportError {
+  switch (code) {
+    case EPERM:
+    case EACCES:
+      return new SallyportError('environment', 'TUN_NOT_PERMITTED', `not permitted to create the interface ${name}`, {
+        hint: 'run as root or with CAP_NET_ADMIN, or use the proxy mode, which needs no TUN device',
+      });
+    case EBUSY:
+      return new SallyportError('environment', 'TUN_BUSY', `the interface ${name} is in use by another program`, {
+        hint: 'stop the other program or choose another name',
+      });
+    case EINVAL:
+      return new SallyportError('environment', 'TUN_BUSY', `there is another kind of interface named ${name}`, {
+        hint: 'choose another name',
+      });
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      return new SallyportError('environment', 'TUN_NOT_AVAILABLE', `${DEVICE_PATH} does not exist`, {
+        hint: 'load the kernel module: modprobe tun',
+      });
+    default:
+      return new SallyportError('environment', 'TUN_FAILED', `creating the interface ${name}: ${errnoName(code)}`);
+  }
+}

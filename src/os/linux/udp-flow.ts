@@ -1,0 +1,47 @@
+/**
+ * A small connected UDP socket for one flow to a backend: no batches, but the kernel filters by peer and reports the
+ * backend's ICMP errors (port unreachable comes as −ECONNREFUSED from the next call).
+ */
+import type { SocketAddress } from '../../base/address.js';
+import type { IoResult, UdpFlowSocket } from '../io.js';
+import { IPPROTO_UDP, SOCK_DGRAM } from './constants.js';
+import { close, connect, errno } from './libc.js';
+import type { Scratch } from './scratch.js';
+import { SockaddrBuffer } from './sockaddr.js';
+import { openSocket, socketError } from './socket.js';
+
+/** @throws SallyportError SOCKET_FAILED (environment), for example without a route. */
+export function openUdpFlow(to: SocketAddress, scratch: Scratch): UdpFlowSocket {
+  const fd = openSocket(to.ip.isV4, SOCK_DGRAM, IPPROTO_UDP);
+  const name = new SockaddrBuffer();
+  if (connect(fd, name.address, name.set(to)) < 0) {
+    const code = errno();
+    close(fd);
+    throw socketError(code, `connecting to ${to}`);
+  }
+  return new LinuxUdpFlow(fd, scratch);
+}
+
+class LinuxUdpFlow implements UdpFlowSocket {
+  readonly fd: number;
+  readonly #scratch: Scratch;
+  #open = true;
+
+  constructor(fd: number, scratch: Scratch) {
+    this.fd = fd;
+    this.#scratch = scratch;
+  }
+
+  read(target: Uint8Array, offset: number, length: number): IoResult {
+    return this.#scratch.read(this.fd, target, offset, length);
+  }
+
+  write(source: Uint8Array, offset: number, length: number): IoResult {
+    return this.#scratch.write(this.fd, source, offset, length);
+  }
+
+  close(): void {
+    if (this.#open) close(this.fd);
+    this.#open = false;
+  }
+}
