@@ -1,0 +1,229 @@
+/**
+ * One run of packets that the coalescer is putting together: a super-segment under construction in its slot of the arena.
+ *
+ *   slot: │ room for a virtio-net header │ IP │ TCP or UDP │ payload 1 │ payload 2 │ …  ≤ 65,535 bytes of packet
+ *
+ * TCP joins when addresses, ports, acknowledgment, window, flags, options, TTL, DSCP/ECN and DF are equal and the sequence
+ * goes on; every payload is as long as the first, the last may be shorter. FIN, PSH and a shorter payload end a run. UDP joins when
+ * all is equal but the payload. IPv4 identification counts up unless DF makes it meaningless (RFC 6864). RFC 9293 §3.1, RFC 3168 §6.1.
+ */
+import { type Arena, align, copyBytes } from './arena.js';
+import { readU16, readU32, writeU16 } from './bytes.js';
+import { copyAndSum, fold, ipv4HeaderIntact, isIntact, pseudoSum, sumRange, writeIpv4Checksum } from './checksum.js';
+import type { ParsedPacket } from './inner.js';
+import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP } from './ip.js';
+import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_HEADER } from './vnet.js';
+
+/** Before each packet: a virtio-net header, rounded up so that the packet stays aligned. */
+const ROOM = align(VNET_HEADER);
+/** Bytes of arena that one slot takes. */
+export const SLOT_SIZE = align(ROOM + IP_LENGTH_MAX);
+/** Linux refuses more datagrams in one UDP super-segment (UDP_MAX_SEGMENTS was 64 until 6.2). */
+const UDP_SEGMENTS_MAX = 64;
+
+const FIN = 0x01;
+const PSH = 0x08;
+const ACK = 0x10;
+const ECE = 0x40;
+const CWR = 0x80;
+/** Flags that a packet of a run may carry at all. */
+const MERGEABLE = ACK | PSH | FIN | ECE | CWR;
+
+/** What `append` and `start` report. */
+export const REFUSED = 0;
+export const JOINED = 1;
+/** Joined, and nothing may follow. */
+export const ENDED = 2;
+
+/** Whether a packet can be part of a run, before its checksums are looked at. */
+export function isMergeable(bytes: Uint8Array, packet: ParsedPacket): boolean {
+  if (packet.isFragment || packet.hasOptions || packet.fragmentHeaderOffset !== 0 || packet.payloadLength === 0) {
+    return false;
+  }
+  const at = packet.transportOffset;
+  if (packet.protocol === PROTO_TCP) {
+    const flags = packet.tcpFlags;
+    // The low bits of the byte before the flags are reserved or AE (RFC 9768): such a segment stays as it is.
+    return (flags & ACK) !== 0 && (flags & ~MERGEABLE) === 0 && (bytes[at + 12]! & 15) === 0;
+  }
+  // Without a checksum there is nothing to complete, and a surplus after the datagram would be lost.
+  return (
+    packet.protocol === PROTO_UDP && readU16(bytes, at + 6) !== 0 && readU16(bytes, at + 4) === packet.transportLength
+  );
+}
+
+export class GroFlow {
+  readonly arena: Arena;
+  /** Where the packet begins in the arena. */
+  readonly offset: number;
+  /** Bytes of the packet so far; 0 = the slot is free. */
+  length = 0;
+  segments = 0;
+  /** Payload bytes of the first packet. */
+  gsoSize = 0;
+  headerLength = 0;
+  /** IP header bytes. */
+  start = 0;
+  /** When the run began, for eviction. */
+  order = 0;
+  #protocol = 0;
+  #source0 = 0;
+  #source1 = 0;
+  #source2 = 0;
+  #source3 = 0;
+  #destination0 = 0;
+  #destination1 = 0;
+  #destination2 = 0;
+  #destination3 = 0;
+  #ports = 0;
+  #firstWord = 0;
+  #hopLimit = 0;
+  #dontFragment = false;
+  #identification = 0;
+  #nextSequence = 0;
+  #acknowledgment = 0;
+  #window = 0;
+  #flags = 0;
+
+  constructor(arena: Arena, slot: number) {
+    this.arena = arena;
+    this.offset = slot * SLOT_SIZE + ROOM;
+  }
+
+  /** Whether the packet belongs to this run's 5-tuple. */
+  matches(packet: ParsedPacket): boolean {
+    return (
+      this.#ports === ((packet.sourcePort << 16) | packet.destinationPort) &&
+      this.#source3 === packet.source3 &&
+      this.#destination3 === packet.destination3 &&
+      this.#protocol === packet.protocol &&
+      this.#source2 === packet.source2 &&
+      this.#destination2 === packet.destination2 &&
+      this.#source1 === packet.source1 &&
+      this.#destination1 === packet.destination1 &&
+      this.#source0 === packet.source0 &&
+      this.#destination0 === packet.destination0
+    );
+  }
+
+  /**
+   * Begins a run with a mergeable packet, which is copied into the slot in any case. REFUSED: a checksum is wrong, so the copy
+   * is to be passed on alone and unvouched for.
+   */
+  begin(source: Arena, packet: ParsedPacket): number {
+    const bytes = source.bytes;
+    this.start = packet.headerLength;
+    this.headerLength = packet.payloadOffset - packet.offset;
+    this.length = packet.totalLength;
+    this.segments = 1;
+    this.gsoSize = packet.payloadLength;
+    this.#protocol = packet.protocol;
+    this.#source0 = packet.source0;
+    this.#source1 = packet.source1;
+    this.#source2 = packet.source2;
+    this.#source3 = packet.source3;
+    this.#destination0 = packet.destination0;
+    this.#destination1 = packet.destination1;
+    this.#destination2 = packet.destination2;
+    this.#destination3 = packet.destination3;
+    this.#ports = (packet.sourcePort << 16) | packet.destinationPort;
+    this.#firstWord = this.#compared(bytes, packet);
+    this.#hopLimit = packet.hopLimit;
+    this.#dontFragment = packet.dontFragment;
+    this.#identification = packet.identification;
+    this.#nextSequence = (packet.sequence + packet.payloadLength) >>> 0;
+    this.#acknowledgment = packet.acknowledgment;
+    this.#window = packet.window;
+    this.#flags = packet.tcpFlags;
+    copyBytes(source, packet.offset, this.arena, this.offset, this.headerLength);
+    if (!this.#copyPayload(source, packet, this.headerLength)) return REFUSED;
+    return packet.protocol === PROTO_TCP && packet.tcpFlags & (PSH | FIN) ? ENDED : JOINED;
+  }
+
+  /** Adds a mergeable packet that `matches`; REFUSED when it does not go on where the run is. */
+  append(source: Arena, packet: ParsedPacket): number {
+    const bytes = source.bytes;
+    const size = packet.payloadLength;
+    if (
+      size > this.gsoSize ||
+      this.length + size > IP_LENGTH_MAX ||
+      packet.payloadOffset - packet.offset !== this.headerLength ||
+      packet.hopLimit !== this.#hopLimit ||
+      packet.dontFragment !== this.#dontFragment ||
+      this.#compared(bytes, packet) !== this.#firstWord
+    ) {
+      return REFUSED;
+    }
+    if (!this.#dontFragment && packet.identification !== ((this.#identification + this.segments) & 0xffff))
+      return REFUSED;
+    const isTcp = this.#protocol === PROTO_TCP;
+    if (isTcp ? !this.#goesOn(bytes, packet) : this.segments === UDP_SEGMENTS_MAX) return REFUSED;
+    if (!this.#copyPayload(source, packet, this.length)) return REFUSED;
+    this.length += size;
+    this.segments++;
+    if (!isTcp) return size < this.gsoSize ? ENDED : JOINED;
+    this.#nextSequence = (this.#nextSequence + size) >>> 0;
+    const last = packet.tcpFlags & (PSH | FIN);
+    this.arena.bytes[this.offset + this.start + 13]! |= last;
+    return size < this.gsoSize || last !== 0 ? ENDED : JOINED;
+  }
+
+  /** Writes the lengths and partial checksum of a run of several packets; returns its gso type. One packet stays as it came. */
+  finish(): number {
+    if (this.segments === 1) return GSO_NONE;
+    const bytes = this.arena.bytes;
+    const at = this.offset;
+    const isV4 = this.start === IPV4_HEADER;
+    const transport = at + this.start;
+    const transportLength = this.length - this.start;
+    if (isV4) {
+      writeU16(bytes, at + 2, this.length);
+      writeIpv4Checksum(bytes, at);
+    } else writeU16(bytes, at + 4, this.length - IPV6_HEADER);
+    const partial = fold(pseudoSum(bytes, at, this.#protocol, transportLength));
+    if (this.#protocol === PROTO_UDP) {
+      writeU16(bytes, transport + 4, transportLength);
+      writeU16(bytes, transport + 6, partial);
+      return GSO_UDP_L4;
+    }
+    writeU16(bytes, transport + 16, partial);
+    return (isV4 ? GSO_TCPV4 : GSO_TCPV6) | (this.#flags & CWR ? GSO_ECN : 0);
+  }
+
+  /** Traffic class and, in IPv6, flow label: what must be equal in the first word. */
+  #compared(bytes: Uint8Array, packet: ParsedPacket): number {
+    return packet.family === 4 ? packet.trafficClass : readU32(bytes, packet.offset);
+  }
+
+  /** Sequence, acknowledgment, window, flags, urgent pointer and options. */
+  #goesOn(bytes: Uint8Array, packet: ParsedPacket): boolean {
+    if (
+      packet.sequence !== this.#nextSequence ||
+      packet.acknowledgment !== this.#acknowledgment ||
+      packet.window !== this.#window ||
+      (packet.tcpFlags & CWR) !== 0 ||
+      ((packet.tcpFlags ^ this.#flags) & ECE) !== 0
+    ) {
+      return false;
+    }
+    const own = this.arena.bytes;
+    let at = packet.transportOffset + 18;
+    for (let i = this.offset + this.start + 18; i < this.offset + this.headerLength; i++, at++) {
+      if (own[i] !== bytes[at]) return false;
+    }
+    return true;
+  }
+
+  /** Copies the payload to `at` bytes into the packet. False when a checksum of the packet is wrong. */
+  #copyPayload(source: Arena, packet: ParsedPacket, at: number): boolean {
+    const { offset, transportLength } = packet;
+    if (packet.family === 4 && !ipv4HeaderIntact(source.bytes, offset)) {
+      copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
+      return false;
+    }
+    // Addresses and transport header follow each other: IPv4 from byte 12, IPv6 from byte 8.
+    const from = packet.family === 4 ? offset + 12 : offset + 8;
+    const sum = sumRange(source, from, packet.payloadOffset - from, packet.protocol + transportLength);
+    return isIntact(sum + copyAndSum(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength));
+  }
+}
