@@ -1,0 +1,5 @@
+//! Links against the symbols that Node provides at load time.
+
+fn main() {
+    napi_build::setup();
+}

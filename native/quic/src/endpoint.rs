@@ -1,0 +1,603 @@
+//! One quinn endpoint and its connections, driven in batches: packets and time in; runs of packets, events and the next
+//! deadline out. Only connections that something happened to are looked at.
+//!
+//! Order of a turn: `receive` for each received run, `expire` when a deadline has passed, then events, then the caller's
+//! own writes, then `transmit` until nothing is left. Ids are never used again.
+
+use crate::address;
+use crate::config::{Configs, Options};
+use crate::timers::Timers;
+use bytes::{Bytes, BytesMut};
+use quinn_proto as q;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub const NO_CONNECTION: u32 = u32::MAX;
+
+/// Event kinds, as numbers in the event table: kind, connection, a, b.
+pub mod kind {
+    pub const CONNECTED: u32 = 1; // a: 1 on the server side
+    pub const CLOSED: u32 = 2; // a: reason kind, b: code
+    pub const DATAGRAMS: u32 = 3;
+    pub const STREAM_OPENED: u32 = 4; // a: stream
+    pub const STREAM_READABLE: u32 = 5; // a: stream
+    pub const STREAM_WRITABLE: u32 = 6; // a: stream
+    pub const STREAM_FINISHED: u32 = 7; // a: stream
+    pub const STREAM_STOPPED: u32 = 8; // a: stream, b: code
+    pub const STREAMS_AVAILABLE: u32 = 9; // a: 0 bidirectional, 1 unidirectional
+    pub const DATAGRAMS_UNBLOCKED: u32 = 10;
+    pub const ADDRESS_CHANGED: u32 = 11;
+    pub const DATAGRAM_SIZE: u32 = 12; // a: largest datagram in bytes
+}
+
+/// Why a connection ended.
+pub mod reason {
+    pub const LOCAL: u32 = 1;
+    pub const PEER_APPLICATION: u32 = 2;
+    pub const PEER_TRANSPORT: u32 = 3;
+    pub const TRANSPORT: u32 = 4;
+    pub const RESET: u32 = 5;
+    pub const TIMED_OUT: u32 = 6;
+    pub const VERSION: u32 = 7;
+    pub const NO_IDS: u32 = 8;
+}
+
+/// What the endpoint itself wants to send, without a connection.
+pub mod response {
+    pub const NONE: u32 = 0;
+    pub const RESET: u32 = 1;
+    pub const VERSION_NEGOTIATION: u32 = 2;
+    pub const RETRY: u32 = 3;
+    pub const REFUSAL: u32 = 4;
+}
+
+/// Indices into the counters.
+pub mod counter {
+    pub const PACKETS: usize = 0;
+    pub const IGNORED: usize = 1;
+    pub const ACCEPTED: usize = 2;
+    pub const RETRIED: usize = 3;
+    pub const REFUSED_TOTAL: usize = 4;
+    pub const REFUSED_SOURCE: usize = 5;
+    pub const INVALID_INITIAL: usize = 6;
+    pub const HANDSHAKE_FAILED: usize = 7;
+    pub const SUPPRESSED: usize = 8;
+    pub const RESETS: usize = 9;
+    pub const CONNECTED: usize = 10;
+    pub const CLOSED: usize = 11;
+    pub const COUNT: usize = 12;
+}
+
+pub struct Event {
+    pub kind: u32,
+    pub connection: u32,
+    pub a: f64,
+    pub b: f64,
+}
+
+/// One run for one destination, as `transmit` leaves it in `Core::scratch`.
+pub struct Run {
+    pub bytes: usize,
+    pub segment: usize,
+    pub destination: SocketAddr,
+    pub connection: u32,
+    pub response: u32,
+}
+
+pub struct Slot {
+    pub proto: q::Connection,
+    pub id: u32,
+    remote: SocketAddr,
+    datagram_size: usize,
+    /// In `Core::transmitting`.
+    transmitting: bool,
+    /// In `Core::touched`.
+    touched: bool,
+    /// This connection's entry in the timers.
+    entry: Option<Instant>,
+    handshake_deadline: Option<Instant>,
+    /// Counted as a handshake in flight from this source.
+    admitted: Option<IpAddr>,
+    closed: bool,
+    /// When the last frame arrived, and how many had by then: only the peer can have sent one.
+    heard: Instant,
+    frames: u64,
+}
+
+struct Limits {
+    handshake_timeout: Duration,
+    retry_above: u32,
+    handshakes: u32,
+    per_source: u32,
+    answer_unknown: bool,
+}
+
+pub struct Core {
+    endpoint: q::Endpoint,
+    configs: Configs,
+    limits: Limits,
+    base: Instant,
+    /// By quinn's handle, which is used again; `ids` are not.
+    slots: Vec<Option<Box<Slot>>>,
+    ids: HashMap<u32, usize>,
+    next_id: u32,
+    touched: Vec<usize>,
+    transmitting: VecDeque<usize>,
+    timers: Timers,
+    due: Vec<u32>,
+    pub events: VecDeque<Event>,
+    pub close_texts: HashMap<u32, String>,
+    responses: VecDeque<(u32, SocketAddr, Vec<u8>)>,
+    handshakes: u32,
+    sources: HashMap<IpAddr, u32>,
+    /// Packets of the run that `transmit` made last, without room for prefixes.
+    pub scratch: Vec<u8>,
+    rx: BytesMut,
+    pub counters: [f64; counter::COUNT],
+}
+
+/// Answers waiting for `transmit`; more are dropped (each is an answer to somebody unknown).
+const MAX_RESPONSES: usize = 1024;
+/// Longest close reason kept, in bytes.
+const MAX_REASON: usize = 512;
+
+impl Core {
+    pub fn new(configs: Configs, options: &Options) -> Self {
+        Self {
+            endpoint: q::Endpoint::new(configs.endpoint.clone(), configs.server.clone(), true, None),
+            configs,
+            limits: Limits {
+                handshake_timeout: Duration::from_millis(options.handshake_timeout.into()),
+                retry_above: options.retry_above,
+                handshakes: options.max_handshakes,
+                per_source: options.max_handshakes_per_source,
+                answer_unknown: options.answer_unknown,
+            },
+            base: Instant::now(),
+            slots: Vec::new(),
+            ids: HashMap::new(),
+            next_id: 0,
+            touched: Vec::new(),
+            transmitting: VecDeque::new(),
+            timers: Timers::default(),
+            due: Vec::new(),
+            events: VecDeque::new(),
+            close_texts: HashMap::new(),
+            responses: VecDeque::new(),
+            handshakes: 0,
+            sources: HashMap::new(),
+            scratch: Vec::with_capacity(1 << 17),
+            rx: BytesMut::new(),
+            counters: [0.0; counter::COUNT],
+        }
+    }
+
+    pub fn set_identity(&mut self, options: &Options, identity: (&str, &str)) -> Result<(), String> {
+        self.configs.set_identity(options, Some(identity))?;
+        self.endpoint.set_server_config(self.configs.server.clone());
+        Ok(())
+    }
+
+    fn at(&self, micros: f64) -> Instant {
+        self.base + Duration::from_nanos((micros * 1000.0) as u64)
+    }
+
+    /// The connection with this id, while it exists.
+    pub fn slot(&mut self, id: u32) -> Option<&mut Slot> {
+        let handle = *self.ids.get(&id)?;
+        self.slots[handle].as_deref_mut()
+    }
+
+    pub fn connect(&mut self, micros: f64, to: SocketAddr, name: &str) -> Result<u32, String> {
+        let now = self.at(micros);
+        let config = self.configs.client.clone().ok_or("this endpoint makes no connections")?;
+        let (handle, proto) = self.endpoint.connect(now, config, to, name).map_err(|error| error.to_string())?;
+        let id = self.insert(now, handle, proto, None);
+        self.settle(micros);
+        Ok(id)
+    }
+
+    /// One received run: packets of `segment` bytes (the last may be shorter), the first `skip` of each not QUIC's.
+    pub fn receive(&mut self, now: f64, run: &[u8], segment: usize, skip: usize, remote: SocketAddr) {
+        let now = self.at(now);
+        self.rx.reserve(run.len());
+        for packet in run.chunks(if segment == 0 { run.len().max(1) } else { segment }) {
+            self.counters[counter::PACKETS] += 1.0;
+            if packet.len() <= skip {
+                self.counters[counter::IGNORED] += 1.0;
+                continue;
+            }
+            self.rx.extend_from_slice(&packet[skip..]);
+            let packet = self.rx.split();
+            self.scratch.clear();
+            match self.endpoint.handle(now, remote, None, None, packet, &mut self.scratch) {
+                Some(q::DatagramEvent::ConnectionEvent(handle, event)) => {
+                    if let Some(slot) = self.slots.get_mut(handle.0).and_then(Option::as_deref_mut) {
+                        slot.proto.handle_event(event);
+                        self.touch(handle.0);
+                    }
+                }
+                Some(q::DatagramEvent::NewConnection(incoming)) => self.incoming(now, incoming),
+                Some(q::DatagramEvent::Response(_)) => {
+                    let kind = classify(&self.scratch);
+                    self.respond(kind, remote);
+                }
+                None => self.counters[counter::IGNORED] += 1.0,
+            }
+        }
+    }
+
+    fn incoming(&mut self, now: Instant, incoming: q::Incoming) {
+        let remote = incoming.remote_address();
+        let source = address::source_key(remote);
+        let proved = incoming.remote_address_validated();
+        let full = self.handshakes >= self.limits.handshakes;
+        if full || self.sources.get(&source).is_some_and(|n| *n >= self.limits.per_source) {
+            self.counters[if full { counter::REFUSED_TOTAL } else { counter::REFUSED_SOURCE }] += 1.0;
+            if proved {
+                let _ = self.endpoint.refuse(incoming, &mut self.scratch);
+                self.respond(response::REFUSAL, remote);
+            } else {
+                self.endpoint.ignore(incoming);
+            }
+            return;
+        }
+        if !proved && self.handshakes >= self.limits.retry_above && self.limits.answer_unknown {
+            if self.endpoint.retry(incoming, &mut self.scratch).is_ok() {
+                self.counters[counter::RETRIED] += 1.0;
+                self.respond(response::RETRY, remote);
+            }
+            return;
+        }
+        match self.endpoint.accept(incoming, now, &mut self.scratch, None) {
+            Ok((handle, proto)) => {
+                self.counters[counter::ACCEPTED] += 1.0;
+                self.handshakes += 1;
+                *self.sources.entry(source).or_default() += 1;
+                self.insert(now, handle, proto, Some(source));
+            }
+            Err(error) => {
+                self.counters[counter::INVALID_INITIAL] += 1.0;
+                if error.response.is_some() {
+                    self.respond(response::REFUSAL, remote);
+                }
+            }
+        }
+    }
+
+    /// Queues `scratch` as an answer that belongs to no connection.
+    fn respond(&mut self, kind: u32, remote: SocketAddr) {
+        if !self.limits.answer_unknown || self.responses.len() >= MAX_RESPONSES {
+            self.counters[counter::SUPPRESSED] += 1.0;
+            return;
+        }
+        if kind == response::RESET {
+            self.counters[counter::RESETS] += 1.0;
+        }
+        self.responses.push_back((kind, remote, self.scratch.clone()));
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        handle: q::ConnectionHandle,
+        proto: q::Connection,
+        source: Option<IpAddr>,
+    ) -> u32 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let handle = handle.0;
+        if self.slots.len() <= handle {
+            self.slots.resize_with(handle + 1, || None);
+        }
+        self.slots[handle] = Some(Box::new(Slot {
+            remote: proto.remote_address(),
+            proto,
+            id,
+            datagram_size: 0,
+            transmitting: false,
+            touched: false,
+            entry: None,
+            handshake_deadline: Some(now + self.limits.handshake_timeout),
+            admitted: source,
+            closed: false,
+            heard: now,
+            frames: 0,
+        }));
+        self.ids.insert(id, handle);
+        self.touch(handle);
+        id
+    }
+
+    fn touch(&mut self, handle: usize) {
+        if let Some(slot) = self.slots[handle].as_deref_mut() {
+            if !slot.touched {
+                slot.touched = true;
+                self.touched.push(handle);
+            }
+        }
+    }
+
+    /// To be called when the caller has written something: the connection may have packets to send.
+    pub fn wake(&mut self, id: u32) {
+        if let Some(&handle) = self.ids.get(&id) {
+            Self::enqueue(&mut self.slots[handle], &mut self.transmitting, handle);
+        }
+    }
+
+    fn enqueue(slot: &mut Option<Box<Slot>>, queue: &mut VecDeque<usize>, handle: usize) {
+        if let Some(slot) = slot.as_deref_mut() {
+            if !slot.transmitting {
+                slot.transmitting = true;
+                queue.push_back(handle);
+            }
+        }
+    }
+
+    /// Ends a batch of `receive` calls.
+    pub fn settle(&mut self, now: f64) {
+        let now = self.at(now);
+        while let Some(handle) = self.touched.pop() {
+            if let Some(slot) = self.slots[handle].as_deref_mut() {
+                slot.touched = false;
+                let frames = frames_received(&slot.proto);
+                if frames != slot.frames {
+                    (slot.frames, slot.heard) = (frames, now);
+                }
+                Self::enqueue(&mut self.slots[handle], &mut self.transmitting, handle);
+                self.service(handle);
+            }
+        }
+    }
+
+    /// Lets everything happen that is due at `now`.
+    pub fn expire(&mut self, micros: f64) {
+        let now = self.at(micros);
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.expire(now, &mut due);
+        for id in due.drain(..) {
+            let Some(&handle) = self.ids.get(&id) else { continue };
+            let Some(slot) = self.slots[handle].as_deref_mut() else { continue };
+            slot.entry = None;
+            if slot.proto.poll_timeout().is_some_and(|at| at <= now) {
+                slot.proto.handle_timeout(now);
+            }
+            if slot.handshake_deadline.is_some_and(|at| at <= now) {
+                slot.handshake_deadline = None;
+                if slot.proto.is_handshaking() {
+                    slot.proto.close(now, q::VarInt::from_u32(0), Bytes::new());
+                    self.closed(handle, reason::TIMED_OUT, 0, "the handshake took too long".into());
+                }
+            }
+            self.touch(handle);
+        }
+        self.due = due;
+        self.settle(micros);
+    }
+
+    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late.
+    pub fn next_deadline(&self) -> f64 {
+        self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos() as f64 / 1000.0)
+    }
+
+    pub fn silent_for(&mut self, now: f64, id: u32) -> f64 {
+        let now = self.at(now);
+        self.slot(id).map_or(-1.0, |slot| now.saturating_duration_since(slot.heard).as_nanos() as f64 / 1000.0)
+    }
+
+    pub fn close(&mut self, now: f64, id: u32, code: u32, text: Bytes) {
+        let now = self.at(now);
+        let Some(&handle) = self.ids.get(&id) else { return };
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        slot.proto.close(now, q::VarInt::from_u32(code), text);
+        self.closed(handle, reason::LOCAL, code.into(), String::new());
+        self.wake(id);
+        self.service(handle);
+    }
+
+    /// Moves what a connection has to say to the endpoint and to the caller, and sets its timer.
+    fn service(&mut self, handle: usize) {
+        let mut drained = false;
+        loop {
+            let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+            let Some(event) = slot.proto.poll_endpoint_events() else { break };
+            drained |= event.is_drained();
+            if let Some(answer) = self.endpoint.handle_event(q::ConnectionHandle(handle), event) {
+                slot.proto.handle_event(answer);
+            }
+        }
+        while let Some(event) = self.slots[handle].as_deref_mut().and_then(|slot| slot.proto.poll()) {
+            self.translate(handle, event);
+        }
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        if drained {
+            self.closed(handle, reason::LOCAL, 0, String::new());
+            self.remove(handle);
+            return;
+        }
+        if slot.remote != slot.proto.remote_address() {
+            slot.remote = slot.proto.remote_address();
+            self.events.push_back(Event { kind: kind::ADDRESS_CHANGED, connection: slot.id, a: 0.0, b: 0.0 });
+        }
+        if !slot.closed && !slot.proto.is_handshaking() {
+            let size = slot.proto.datagrams().max_size().unwrap_or(0);
+            if size != slot.datagram_size {
+                slot.datagram_size = size;
+                let event = Event { kind: kind::DATAGRAM_SIZE, connection: slot.id, a: size as f64, b: 0.0 };
+                self.events.push_back(event);
+            }
+        }
+        self.schedule(handle);
+    }
+
+    fn schedule(&mut self, handle: usize) {
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        let wanted = match (slot.proto.poll_timeout(), slot.handshake_deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        slot.entry = self.timers.set(slot.id, slot.entry, wanted);
+    }
+
+    fn translate(&mut self, handle: usize, event: q::Event) {
+        use q::StreamEvent as S;
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        let (kind, a, b) = match event {
+            q::Event::HandshakeDataReady => return,
+            q::Event::Connected => {
+                slot.handshake_deadline = None;
+                let server = slot.proto.side().is_server();
+                self.counters[counter::CONNECTED] += 1.0;
+                self.release(handle);
+                (kind::CONNECTED, u64::from(server), 0)
+            }
+            q::Event::ConnectionLost { reason } => {
+                let (kind, code, text) = describe(&reason);
+                return self.closed(handle, kind, code, text);
+            }
+            q::Event::DatagramReceived => (kind::DATAGRAMS, 0, 0),
+            q::Event::DatagramsUnblocked => (kind::DATAGRAMS_UNBLOCKED, 0, 0),
+            q::Event::Stream(S::Opened { dir }) => {
+                while let Some(stream) = slot.proto.streams().accept(dir) {
+                    let event =
+                        Event { kind: kind::STREAM_OPENED, connection: slot.id, a: u64::from(stream) as f64, b: 0.0 };
+                    self.events.push_back(event);
+                }
+                return;
+            }
+            q::Event::Stream(S::Readable { id }) => (kind::STREAM_READABLE, id.into(), 0),
+            q::Event::Stream(S::Writable { id }) => (kind::STREAM_WRITABLE, id.into(), 0),
+            q::Event::Stream(S::Finished { id }) => (kind::STREAM_FINISHED, id.into(), 0),
+            q::Event::Stream(S::Stopped { id, error_code }) => {
+                (kind::STREAM_STOPPED, id.into(), error_code.into_inner())
+            }
+            q::Event::Stream(S::Available { dir }) => (kind::STREAMS_AVAILABLE, u64::from(dir == q::Dir::Uni), 0),
+        };
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        if !slot.closed {
+            self.events.push_back(Event { kind, connection: slot.id, a: a as f64, b: b as f64 });
+        }
+    }
+
+    /// Says once that a connection has ended.
+    fn closed(&mut self, handle: usize, reason: u32, code: u64, mut text: String) {
+        let Some(slot) = self.slots[handle].as_deref_mut() else { return };
+        if slot.closed {
+            return;
+        }
+        slot.closed = true;
+        slot.handshake_deadline = None;
+        if text.len() > MAX_REASON {
+            text = text.chars().take(MAX_REASON / 4).collect();
+        }
+        let id = slot.id;
+        self.counters[counter::CLOSED] += 1.0;
+        if slot.admitted.is_some() {
+            self.counters[counter::HANDSHAKE_FAILED] += 1.0;
+        }
+        self.release(handle);
+        self.close_texts.insert(id, text);
+        self.events.push_back(Event { kind: kind::CLOSED, connection: id, a: reason.into(), b: code as f64 });
+    }
+
+    /// Takes a connection out of the handshakes in flight.
+    fn release(&mut self, handle: usize) {
+        let Some(source) = self.slots[handle].as_deref_mut().and_then(|slot| slot.admitted.take()) else { return };
+        self.handshakes -= 1;
+        if let Some(n) = self.sources.get_mut(&source) {
+            *n -= 1;
+            if *n == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    fn remove(&mut self, handle: usize) {
+        if let Some(slot) = self.slots[handle].take() {
+            self.ids.remove(&slot.id);
+            self.timers.clear(slot.id, slot.entry);
+        }
+    }
+
+    /// The next run, its packets in `scratch`; `max_bytes` holds at least one packet of any size, `prefix` not counted.
+    pub fn transmit(&mut self, now: f64, max_segments: usize, room: usize, prefix: usize) -> Option<Run> {
+        let now = self.at(now);
+        self.scratch.clear();
+        if let Some((response, destination, bytes)) = self.responses.pop_front() {
+            self.scratch.extend_from_slice(&bytes);
+            let bytes = bytes.len();
+            return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response });
+        }
+        while let Some(handle) = self.transmitting.pop_front() {
+            let Some(slot) = self.slots[handle].as_deref_mut() else { continue };
+            if !slot.transmitting {
+                continue;
+            }
+            let fit = room / (usize::from(slot.proto.current_mtu()) + prefix);
+            let Some(sent) = slot.proto.poll_transmit(now, max_segments.min(fit).max(1), &mut self.scratch) else {
+                slot.transmitting = false;
+                self.service(handle);
+                continue;
+            };
+            let connection = slot.id;
+            self.transmitting.push_back(handle);
+            let segment = sent.segment_size.unwrap_or(sent.size);
+            return Some(Run {
+                bytes: sent.size,
+                segment,
+                destination: sent.destination,
+                connection,
+                response: response::NONE,
+            });
+        }
+        None
+    }
+
+    /// Handshakes in flight, connections that exist, and entries of the per-source table.
+    pub fn gauges(&self) -> [usize; 3] {
+        [self.handshakes as usize, self.ids.len(), self.sources.len()]
+    }
+}
+
+/// Tells the endpoint's own answers apart by their first bytes (RFC 9000 §17).
+fn classify(packet: &[u8]) -> u32 {
+    match packet {
+        [first, ..] if first & 0x80 == 0 => response::RESET,
+        [_, 0, 0, 0, 0, ..] => response::VERSION_NEGOTIATION,
+        _ => response::REFUSAL,
+    }
+}
+
+fn describe(error: &q::ConnectionError) -> (u32, u64, String) {
+    use q::ConnectionError as E;
+    match error {
+        E::VersionMismatch => (reason::VERSION, 0, error.to_string()),
+        E::TransportError(e) => (reason::TRANSPORT, e.code.into(), e.to_string()),
+        E::ConnectionClosed(e) => (reason::PEER_TRANSPORT, e.error_code.into(), e.to_string()),
+        E::ApplicationClosed(e) => {
+            (reason::PEER_APPLICATION, e.error_code.into_inner(), String::from_utf8_lossy(&e.reason).into_owned())
+        }
+        E::Reset => (reason::RESET, 0, error.to_string()),
+        E::TimedOut => (reason::TIMED_OUT, 0, error.to_string()),
+        E::LocallyClosed => (reason::LOCAL, 0, error.to_string()),
+        E::CidsExhausted => (reason::NO_IDS, 0, error.to_string()),
+    }
+}
+
+/// Frames that authenticated packets carried; any valid packet has at least one of these or is all padding.
+fn frames_received(proto: &q::Connection) -> u64 {
+    let f = proto.stats().frame_rx;
+    f.acks
+        + f.crypto
+        + f.datagram
+        + f.ping
+        + f.stream
+        + f.max_data
+        + f.max_stream_data
+        + f.path_challenge
+        + f.path_response
+        + f.new_connection_id
+        + f.retire_connection_id
+        + u64::from(f.handshake_done)
+}

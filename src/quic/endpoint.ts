@@ -1,0 +1,545 @@
+/**
+ * A QUIC endpoint without a socket: packets and time in; runs of packets, calls to handlers and the next deadline out.
+ *
+ * Order of a turn:
+ *   1. `queueRun` for every received run, then `receive(now)` before the receive memory is used again;
+ *   2. `process(now)`: timers, then handlers are called; they may write, connect and close;
+ *   3. `transmit(now, offset, …)` until it returns false, handing each run to a socket, which is flushed before the part of
+ *      `tx` that it lies in is used again;
+ *   4. sleep until `nextTimeout()`.
+ * `setWallTime` at least every minute: certificates are judged by it.
+ */
+import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
+import { Counters } from '../base/counters.js';
+import { SallyportError } from '../base/error.js';
+import {
+  type Duration,
+  earliest,
+  elapsed,
+  type Instant,
+  later,
+  Millis,
+  type WallTime,
+  wallLater,
+} from '../base/time.js';
+import { Arena } from '../wire/arena.js';
+import { certificateExpiry, isFor } from './certificate.js';
+import { CloseCode, closeReason } from './close.js';
+import type { ConnectionHandler, ConnectionHost, ConnectionStats, DatagramBatch } from './connection.js';
+import { QuicConnection } from './connection.js';
+import type { NativeEndpoint, SharedMemory } from './native.js';
+import {
+  EVENT_WORDS,
+  EventKind,
+  MORE,
+  makeNative,
+  NATIVE_COUNTERS,
+  OUT_ADDRESS,
+  RUN_WORDS,
+  TRANSMIT_RUN,
+} from './native.js';
+import type { QuicEndpointOptions } from './options.js';
+import {
+  DEFAULT_MESSAGES_PER_SECOND,
+  DEFAULT_RECHECK_INTERVAL,
+  DEFAULT_TRANSMIT_BYTES,
+  toNative,
+  WALL_RESOLUTION,
+} from './options.js';
+
+/** Received runs that one crossing takes: more than one batch of the sockets. */
+const MAX_RUNS = 512;
+const MAX_EVENTS = 256;
+/** Datagrams per batch in either direction, and bytes of the arenas. */
+const MAX_DATAGRAMS = 1024;
+const ARENA_BYTES = 1024 * 1024;
+const SCRATCH_BYTES = 64 * 1024;
+/** Memory of one datagram that is not the packet path's. */
+const SINGLE_BYTES = 64 * 1024;
+const FIGURES = 32;
+/** Connection number of runs that belong to none. */
+const NO_CONNECTION = 0xffff_ffff;
+
+export type QuicCounterName =
+  | (typeof NATIVE_COUNTERS)[number]
+  | 'datagramsTooLarge'
+  | 'datagramsBlocked'
+  | 'datagramsUnsendable'
+  | 'runsOutside'
+  | 'expired'
+  | 'wrongKeyUsage';
+
+const OWN_COUNTERS = [
+  'datagramsTooLarge',
+  'datagramsBlocked',
+  'datagramsUnsendable',
+  'runsOutside',
+  'expired',
+  'wrongKeyUsage',
+] as const;
+
+/** What the endpoint sends without a connection. */
+export const ResponseKind = { none: 0, reset: 1, versionNegotiation: 2, retry: 3, refusal: 4 } as const;
+
+/** A run as `transmit` left it. */
+export interface TransmitRun {
+  /** Bytes in `tx`, prefixes included. */
+  length: number;
+  /** Bytes of each packet but the last, its prefix included. */
+  segment: number;
+  /** Undefined for the endpoint's own answers. */
+  connection: number | undefined;
+  /** Whether the destination is a relay channel, so that prefixes are to be filled in. */
+  isVirtual: boolean;
+  /** A `ResponseKind`: what the driver's own limits may want to drop. */
+  response: number;
+}
+
+export class QuicEndpoint implements ConnectionHost {
+  /** Register it once with the sockets. */
+  readonly tx: Uint8Array;
+  readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
+  /** Destination of the run, five words. */
+  readonly outAddress: Uint32Array;
+  /** Where datagrams for `writeDatagrams` are put. */
+  readonly outbound: { readonly arena: Arena; readonly table: Uint32Array };
+  readonly scratch: Uint8Array;
+  readonly messagesPerSecond: number;
+  readonly #native: NativeEndpoint;
+  readonly #shared: SharedMemory;
+  readonly #options: QuicEndpointOptions;
+  readonly #connections = new Map<number, QuicConnection>();
+  readonly #batch: { arena: Arena; bytes: Uint8Array; table: Uint32Array; count: number };
+  readonly #own = new Counters(OWN_COUNTERS);
+  readonly #single = new Uint8Array(SINGLE_BYTES);
+  readonly #singleId: number;
+  #queued = 0;
+  #closed = false;
+  #ownExpiry: WallTime;
+  #wall: WallTime;
+  #wallTold: WallTime;
+  #wallSetAt: Instant | undefined;
+  /** The latest `now`. */
+  #last: Instant = 0 as Instant;
+  #nextExpiry: WallTime | undefined;
+  #nextRecheck: Instant | undefined;
+
+  /** @throws SallyportError QUIC_NATIVE_MISSING, QUIC_OPTIONS, CERTIFICATE_MALFORMED. */
+  constructor(options: QuicEndpointOptions) {
+    this.#options = options;
+    const out = new Uint32Array(OUT_ADDRESS + ADDRESS_WORDS);
+    const inbound = new Arena(ARENA_BYTES);
+    this.outbound = { arena: new Arena(ARENA_BYTES), table: new Uint32Array(MAX_DATAGRAMS * 2) };
+    this.scratch = new Uint8Array(SCRATCH_BYTES);
+    this.tx = new Uint8Array(options.transmitBytes ?? DEFAULT_TRANSMIT_BYTES);
+    this.outAddress = out.subarray(OUT_ADDRESS);
+    this.messagesPerSecond = options.messagesPerSecond ?? DEFAULT_MESSAGES_PER_SECOND;
+    this.#shared = {
+      runs: new Uint32Array(MAX_RUNS * RUN_WORDS),
+      out,
+      tx: this.tx,
+      events: new Float64Array(MAX_EVENTS * EVENT_WORDS),
+      inbound: inbound.bytes,
+      inboundTable: new Uint32Array(MAX_DATAGRAMS * 2),
+      outboundTable: this.outbound.table,
+      results: new Uint32Array(4),
+      figures: new Float64Array(FIGURES),
+      scratch: this.scratch,
+    };
+    this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
+    this.#wall = options.wallTime;
+    this.#wallTold = options.wallTime;
+    this.#native = makeNative(toNative(options), this.#shared);
+    this.#ownExpiry = certificateExpiry(options.identity.certificate);
+    this.attach(this.outbound.arena.bytes);
+    this.#singleId = this.attach(this.#single);
+  }
+
+  /** Memory that received runs or outbound datagrams lie in; it must never be transferred or resized. Returns its number. */
+  attach(memory: Uint8Array): number {
+    return this.#native.attach(memory);
+  }
+
+  attachReceive(memory: Uint8Array): number {
+    return this.attach(memory);
+  }
+
+  /**
+   * Notes one run for the next `receive`: `length` bytes at `offset` of memory `memory`, datagrams of `segment` bytes each
+   * beginning with `skip` bytes that are not QUIC's, from the packed address at `index` of `addresses`.
+   */
+  queueRun(
+    memory: number,
+    offset: number,
+    length: number,
+    segment: number,
+    skip: number,
+    addresses: Uint32Array,
+    index: number,
+  ): void {
+    if (this.#queued === MAX_RUNS) this.receive(this.#last);
+    const runs = this.#shared.runs;
+    const at = this.#queued++ * RUN_WORDS;
+    const from = index * ADDRESS_WORDS;
+    runs[at] = memory;
+    runs[at + 1] = offset;
+    runs[at + 2] = length;
+    runs[at + 3] = segment;
+    runs[at + 4] = skip;
+    runs[at + 5] = addresses[from]!;
+    runs[at + 6] = addresses[from + 1]!;
+    runs[at + 7] = addresses[from + 2]!;
+    runs[at + 8] = addresses[from + 3]!;
+    runs[at + 9] = addresses[from + 4]!;
+  }
+
+  /** Takes in all queued runs, in one crossing; the receive memory is free afterwards. */
+  receive(now: Instant): void {
+    this.#last = now;
+    const count = this.#queued;
+    if (count === 0) return;
+    this.#queued = 0;
+    const outside = this.#native.receive(now, count);
+    if (outside > 0) this.#own.add('runsOutside', outside);
+  }
+
+  /** Runs timers, then calls handlers for everything that has happened. Not to be called by a handler. */
+  process(now: Instant): void {
+    this.receive(now);
+    this.#last = now;
+    const deadline = this.#native.nextDeadline();
+    if (deadline >= 0 && deadline <= now) this.#native.expire(now);
+    this.#judge(now);
+    const table = this.#shared.events;
+    for (;;) {
+      const count = this.#native.events();
+      if (count === 0) return;
+      // A handler may make events, never overwrite the table: only `events` does.
+      for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
+        this.#dispatch(now, table[i]!, table[i + 1]!, table[i + 2]!, table[i + 3]!);
+      }
+    }
+  }
+
+  /** Puts the next run at `offset` of `tx` and describes it in `out` and `outAddress`. False: nothing left, or no room. */
+  transmit(now: Instant, offset: number, maxSegments: number): boolean {
+    if (this.#native.transmit(now, offset, maxSegments) !== TRANSMIT_RUN) return false;
+    const words = this.#shared.out;
+    const run = this.out;
+    run.length = words[0]!;
+    run.segment = words[1]!;
+    run.connection = words[2] === NO_CONNECTION ? undefined : words[2]!;
+    run.isVirtual = words[3] === 1;
+    run.response = words[4]!;
+    return true;
+  }
+
+  /** When `process` wants to be called next; may be early. */
+  nextTimeout(): Instant | undefined {
+    const deadline = this.#native.nextDeadline();
+    const timer = deadline < 0 ? undefined : (deadline as Instant);
+    return earliest(timer, earliest(this.#expiryDeadline(), this.#nextRecheck));
+  }
+
+  /**
+   * Starts a handshake with `to`, whose certificate must carry `serverName`.
+   * @throws SallyportError QUIC_CONNECT (caller): not a client endpoint, port 0, or not a DNS name.
+   */
+  connect(now: Instant, to: SocketAddress, serverName: string, handler: ConnectionHandler): QuicConnection {
+    this.#last = now;
+    to.write(this.outAddress, 0);
+    let id: number;
+    try {
+      id = this.#native.connect(now, serverName);
+    } catch (cause) {
+      throw new SallyportError('caller', 'QUIC_CONNECT', `QUIC connect: ${(cause as Error).message}`, { cause });
+    }
+    const connection = new QuicConnection(id, false, to, handler, this);
+    this.#connections.set(id, connection);
+    return connection;
+  }
+
+  /** New handshakes use the new identity. @throws SallyportError QUIC_OPTIONS; the old one then stays. */
+  setIdentity(certificate: string, key: string): void {
+    const expiry = certificateExpiry(certificate);
+    try {
+      this.#native.setIdentity(certificate, key);
+    } catch (cause) {
+      throw new SallyportError('caller', 'QUIC_OPTIONS', `QUIC identity: ${(cause as Error).message}`, { cause });
+    }
+    this.#ownExpiry = expiry;
+  }
+
+  /** The wall clock at `now`. */
+  setWallTime(now: Instant, wall: WallTime): void {
+    this.#wall = wall;
+    this.#wallSetAt = now;
+    if (Math.abs(wall - this.#wallTold) * 1_000 < WALL_RESOLUTION) return;
+    this.#wallTold = wall;
+    this.#native.setWallTime(wall);
+  }
+
+  /** Asks every handler's `recheck` now: policy or revocations have changed. */
+  recheck(now: Instant): void {
+    const wall = this.#wallNow(now);
+    for (const connection of this.#connections.values()) {
+      if (connection.state !== 'open') continue;
+      const order = connection.handler?.recheck?.(now, wall, connection);
+      if (order !== undefined) connection.close(now, order.code, order.reason);
+    }
+  }
+
+  get connections(): IterableIterator<QuicConnection> {
+    return this.#connections.values();
+  }
+
+  /** Everything counted since the beginning; `handshakes`, `connections` and `sources` are what there is now. */
+  counters(): Record<QuicCounterName, number> {
+    this.#native.counters();
+    const result = {} as Record<QuicCounterName, number>;
+    for (const [i, name] of NATIVE_COUNTERS.entries()) result[name] = this.#shared.figures[i]!;
+    for (const name of OWN_COUNTERS) result[name] = this.#own.get(name);
+    return result;
+  }
+
+  /** Closes every connection. The driver then calls `process` and `transmit` once more, and lets go of the endpoint. */
+  close(now: Instant, code: number = CloseCode.done, reason = ''): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const connection of this.#connections.values()) connection.close(now, code, reason);
+  }
+
+  #dispatch(now: Instant, kind: number, id: number, a: number, b: number): void {
+    const connection = this.#connections.get(id);
+    if (kind === EventKind.closed) {
+      this.#onClosed(now, connection, id, a, b);
+      return;
+    }
+    if (kind === EventKind.connected) {
+      this.#onConnected(now, connection, id, a === 1);
+      return;
+    }
+    if (connection === undefined || connection.state !== 'open') return;
+    switch (kind) {
+      case EventKind.datagrams:
+        this.#readDatagrams(now, connection);
+        break;
+      case EventKind.streamOpened:
+        connection.streamOpened(now, a);
+        break;
+      case EventKind.streamReadable:
+        connection.streamReadable(now, a);
+        break;
+      case EventKind.streamWritable:
+        connection.streamWritable(a);
+        break;
+      case EventKind.streamFinished:
+      case EventKind.streamStopped:
+        connection.streamEnded(now, a);
+        break;
+      case EventKind.streamsAvailable:
+        connection.streamsAvailable();
+        break;
+      case EventKind.datagramsUnblocked:
+        connection.handler?.onUnblocked?.(now, connection);
+        break;
+      case EventKind.addressChanged:
+        connection.remote = this.remoteOf(id);
+        connection.handler?.onAddressChanged?.(now, connection);
+        break;
+      case EventKind.datagramSize:
+        connection.maxDatagramSize = a;
+        connection.handler?.onDatagramSize?.(now, connection);
+        break;
+    }
+  }
+
+  #readDatagrams(now: Instant, connection: QuicConnection): void {
+    for (;;) {
+      const result = this.#native.readDatagrams(connection.id);
+      this.#batch.count = result & (MORE - 1);
+      if (this.#batch.count > 0) connection.handler?.onDatagrams(now, this.#batch as DatagramBatch, connection);
+      if (result < MORE || connection.state !== 'open') return;
+    }
+  }
+
+  #onConnected(now: Instant, known: QuicConnection | undefined, id: number, isServer: boolean): void {
+    const connection = known ?? new QuicConnection(id, isServer, this.remoteOf(id), undefined, this);
+    if (connection.state !== 'connecting') return;
+    connection.state = 'open';
+    connection.peerCertificates = this.#native.peerCertificates(id);
+    const problem = this.#admit(connection);
+    if (problem !== undefined) {
+      connection.close(now, problem.code, problem.reason);
+      return;
+    }
+    this.#watchExpiry(connection.certificateExpiry);
+    this.#nextRecheck ??= later(now, this.#options.recheckInterval ?? DEFAULT_RECHECK_INTERVAL);
+    if (isServer) {
+      connection.handler = this.#options.server?.accept(now, connection);
+      if (connection.handler === undefined) {
+        connection.close(now, CloseCode.refused, 'refused');
+        return;
+      }
+      this.#connections.set(id, connection);
+    }
+    connection.handler?.onConnected(now, connection);
+  }
+
+  /** The checks that rustls does not make. */
+  #admit(connection: QuicConnection): { readonly code: number; readonly reason: string } | undefined {
+    const certificate = connection.peerCertificates[0];
+    if (certificate === undefined || !isFor(certificate, connection.isServer ? 'client' : 'server')) {
+      this.#own.add('wrongKeyUsage');
+      return { code: CloseCode.keyUsage, reason: 'the certificate is not for this role' };
+    }
+    connection.certificateExpiry = Math.min(certificateExpiry(certificate), this.#ownExpiry) as WallTime;
+    return undefined;
+  }
+
+  #onClosed(now: Instant, connection: QuicConnection | undefined, id: number, kind: number, code: number): void {
+    const reason = closeReason(kind, code, this.#native.closeText(id));
+    if (connection === undefined) return;
+    connection.state = 'closed';
+    this.#connections.delete(id);
+    connection.handler?.onClosed(now, reason, connection);
+  }
+
+  /** Closes what has outlived its certificates, and asks the handlers when it is time. */
+  #judge(now: Instant): void {
+    const due = this.#expiryDeadline();
+    if (due !== undefined && now >= due) {
+      const wall = this.#wallNow(now);
+      this.#nextExpiry = undefined;
+      for (const connection of this.#connections.values()) {
+        if (connection.state !== 'open') continue;
+        if (connection.certificateExpiry <= wall) {
+          this.#own.add('expired');
+          connection.close(now, CloseCode.certificateExpired, 'certificate expired');
+        } else this.#watchExpiry(connection.certificateExpiry);
+      }
+    }
+    if (this.#nextRecheck !== undefined && now >= this.#nextRecheck) {
+      this.#nextRecheck =
+        this.#connections.size === 0
+          ? undefined
+          : later(now, this.#options.recheckInterval ?? DEFAULT_RECHECK_INTERVAL);
+      this.recheck(now);
+    }
+  }
+
+  #watchExpiry(expiry: WallTime): void {
+    if (this.#nextExpiry === undefined || expiry < this.#nextExpiry) this.#nextExpiry = expiry;
+  }
+
+  /** The monotonic instant of the next expiry, as far as the wall clock was told. */
+  #expiryDeadline(): Instant | undefined {
+    if (this.#nextExpiry === undefined) return undefined;
+    const base = this.#wallSetAt ?? this.#last;
+    return later(base, Millis(this.#nextExpiry - this.#wall));
+  }
+
+  #wallNow(now: Instant): WallTime {
+    return this.#wallSetAt === undefined ? this.#wall : wallLater(this.#wall, elapsed(this.#wallSetAt, now));
+  }
+
+  // ConnectionHost and StreamHost: for connections and their streams.
+
+  closeConnection(now: Instant, id: number, code: number, reason: string): void {
+    this.#native.close(now, id, code, reason);
+  }
+
+  writeDatagrams(id: number, memory: number, count: number): number {
+    const queued = this.#native.writeDatagrams(id, memory, count);
+    if (queued < count) {
+      const results = this.#shared.results;
+      this.#own.add('datagramsTooLarge', results[1]!);
+      this.#own.add('datagramsBlocked', results[2]!);
+      this.#own.add('datagramsUnsendable', results[3]!);
+    }
+    return queued;
+  }
+
+  sendDatagram(id: number, bytes: Uint8Array): boolean {
+    if (bytes.length > SINGLE_BYTES) return false;
+    const table = this.outbound.table;
+    // A packet path may be in the middle of filling the table: its first row is put back.
+    const [offset, length] = [table[0]!, table[1]!];
+    this.#single.set(bytes);
+    table[0] = 0;
+    table[1] = bytes.length;
+    const queued = this.writeDatagrams(id, this.#singleId, 1);
+    table[0] = offset;
+    table[1] = length;
+    return queued === 1;
+  }
+
+  openStream(id: number, unidirectional: boolean): number | undefined {
+    const stream = this.#native.openStream(id, unidirectional);
+    return stream < 0 ? undefined : stream;
+  }
+
+  readStream(id: number, stream: number, max: number): number {
+    return this.#native.readStream(id, stream, max);
+  }
+
+  get readState(): number {
+    return this.#shared.figures[0]!;
+  }
+
+  writeStream(id: number, stream: number, length: number): number {
+    return this.#native.writeStream(id, stream, length);
+  }
+
+  finishStream(id: number, stream: number): void {
+    this.#native.finishStream(id, stream);
+  }
+
+  stopStream(id: number, stream: number, code: number): void {
+    this.#native.stopStream(id, stream, code);
+  }
+
+  remoteOf(id: number): SocketAddress {
+    this.#native.remote(id);
+    return SocketAddress.read(this.outAddress, 0);
+  }
+
+  silentFor(now: Instant, id: number): Duration {
+    return this.#native.silentFor(now, id) as Duration;
+  }
+
+  ping(id: number): void {
+    this.#native.ping(id);
+  }
+
+  forceKeyUpdate(id: number): void {
+    this.#native.forceKeyUpdate(id);
+  }
+
+  localAddressChanged(id: number): void {
+    this.#native.localAddressChanged(id);
+  }
+
+  statsOf(id: number): ConnectionStats | undefined {
+    if (!this.#native.stats(id)) return undefined;
+    const f = this.#shared.figures;
+    return {
+      rtt: f[0]! as Duration,
+      minRtt: f[1]! as Duration,
+      window: f[2]!,
+      mtu: f[3]!,
+      maxDatagramSize: f[4]!,
+      packetsSent: f[5]!,
+      packetsLost: f[6]!,
+      bytesLost: f[7]!,
+      datagramsIn: f[8]!,
+      datagramsOut: f[9]!,
+      udpPacketsIn: f[10]!,
+      udpPacketsOut: f[11]!,
+      udpBytesIn: f[12]!,
+      udpBytesOut: f[13]!,
+      blackHoles: f[14]!,
+      sendSpace: f[15]!,
+    };
+  }
+}
