@@ -133,7 +133,29 @@ class LinuxTcpListener implements TcpListener {
   }
 
   close(): void {
-    if (this.#open) close(this.fd);
+    if (!this.#open) return;
     this.#open = false;
+    close(this.fd);
+    close(this.#reserve);
   }
+
+  #acceptOne(): number {
+    this.#name.reset();
+    return accept4(this.fd, this.#name.address, this.#name.lengthAddress, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  }
+
+  /**
+   * Out of descriptors: the waiting connection is taken with the reserved one and closed. Left in the queue, it would
+   * make the listener readable for ever, and the peer would wait for an answer that does not come.
+   */
+  #refuseOne(): void {
+    close(this.#reserve);
+    const fd = this.#acceptOne();
+    if (fd >= 0) close(fd);
+    this.#reserve = openReserve();
+  }
+}
+
+function openReserve(): number {
+  return open('/dev/null', O_CLOEXEC);
 }
