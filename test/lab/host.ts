@@ -105,6 +105,11 @@ export class Host {
       return name;
     }
   }
+
+  /** The interface is gone: its name may be taken again. */
+  releaseInterface(name: string): void {
+    this.interfaces.delete(name);
+  }
 }
 
 /** Runs a short command at once. Throws LAB_COMMAND_FAILED with what it printed. */

@@ -126,6 +126,21 @@ export class Lab {
     return fabric;
   }
 
+  /** Pulls the cable between two hosts; addresses and routes on it go too. */
+  unlink(left: { host: Host; device: string }, right: { host: Host; device: string }): void {
+    left.host.ip('link', 'delete', left.device);
+    left.host.releaseInterface(left.device);
+    right.host.releaseInterface(right.device);
+  }
+
+  /** Moves a device that a program made in `from` into the host at `end`, under a free name, which it returns. */
+  adopt(from: Host, device: string, end: LinkEnd, options: LinkOptions = {}): string {
+    const name = end.host.reserveInterface(end.device ?? device);
+    from.ip('link', 'set', device, 'netns', end.host.namespace, 'name', name, 'mtu', String(options.mtu ?? 1500));
+    bringUp(end.host, name, end.addresses);
+    return name;
+  }
+
   /** Ends every program and removes every host. Safe to call twice. */
   async destroy(): Promise<void> {
     const ending = [...this.processes].map((started) => started.exited);

@@ -29,6 +29,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** Written to standard input, which is then closed. Without it standard input is /dev/null. */
   readonly input?: string | Uint8Array;
+  /** True: standard input stays open for `write`. */
+  readonly interactive?: boolean;
 }
 
 export interface WaitOptions {
@@ -50,7 +52,7 @@ export class LabProcess {
     this.command = command;
     this.child = spawn(command[0]!, command.slice(1), {
       detached: true,
-      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [options.input !== undefined || options.interactive === true ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
@@ -75,11 +77,9 @@ export class LabProcess {
       });
       this.child.once('close', (code, signal) => end({ code: code ?? undefined, signal: signal ?? undefined }));
     });
-    if (options.input !== undefined) {
-      // A program that ends without reading its input is its own affair; the exit status tells.
-      this.child.stdin?.on('error', () => undefined);
-      this.child.stdin?.end(options.input);
-    }
+    // A program that ends without reading its input is its own affair; the exit status tells.
+    this.child.stdin?.on('error', () => undefined);
+    if (options.input !== undefined) this.child.stdin?.end(options.input);
   }
 
   get running(): boolean {
@@ -122,6 +122,11 @@ export class LabProcess {
     );
   }
 
+  /** To the standard input of a program started with `interactive`. */
+  write(text: string): void {
+    this.child.stdin?.write(text);
+  }
+
   /** Sends a signal to the program alone. */
   signal(signal: NodeJS.Signals): void {
     if (this.running && this.pid > 0) this.child.kill(signal);
@@ -148,11 +153,8 @@ export class LabProcess {
     }
   }
 
-  private notify(): void {
-    for (const watcher of this.watchers) watcher();
-  }
-
-  private async waitFor<T>(what: string, options: WaitOptions, check: () => T | undefined): Promise<T> {
+  /** The first result of `check` that is not undefined, tried now and whenever output comes or the program ends. */
+  async waitFor<T>(what: string, options: WaitOptions, check: () => T | undefined): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const timer = setTimeout(
         () => {
@@ -178,6 +180,10 @@ export class LabProcess {
       this.watchers.add(look);
       look();
     });
+  }
+
+  private notify(): void {
+    for (const watcher of this.watchers) watcher();
   }
 
   private ended(what: string): SallyportError {

@@ -5,7 +5,7 @@ import type { Host } from './host.js';
 import { Lab } from './lab.js';
 import { contentHash } from './programs/content.mjs';
 import { program, startDns, startHttp, startIperf, startSsh, startTcp, startUdpEcho } from './services.js';
-import { ADDRESSES, type StandardOptions, type StandardTopology, standardTopology } from './topology.js';
+import { ADDRESSES, impairUplink, type StandardOptions, type StandardTopology, standardTopology } from './topology.js';
 
 const unavailable = Lab.unavailable();
 
@@ -58,6 +58,17 @@ describe.skipIf(unavailable !== undefined)('the standard topology', () => {
     expect(await peer(user)).toContain(ADDRESSES.user[family]);
     expect(await peer(service)).toContain(ADDRESSES.service[family]);
     expect(await reaches(relay, ADDRESSES.userInside[family])).toBe(false);
+  });
+
+  it('has uplinks that can be made bad, also behind a home router', async () => {
+    const topology = build({ user: 'masquerade' });
+    const link = await impairUplink(topology, 'user', { profile: { delay: 20 } });
+    for (const family of ['v4', 'v6'] as const) {
+      const answer = await topology.user.exec(['ping', '-c', '1', '-W', '2', ADDRESSES.relay[family]]);
+      expect(Number(/time=([\d.]+) ms/.exec(answer.stdout)?.[1])).toBeGreaterThanOrEqual(40);
+    }
+    await link.set({ down: true });
+    expect(await reaches(topology.user, ADDRESSES.relay.v4)).toBe(false);
   });
 });
 

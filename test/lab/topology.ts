@@ -13,7 +13,8 @@
  */
 import { acceptOnlyFrom, masquerade } from './firewall.js';
 import type { Host } from './host.js';
-import { defaultRoutes, type Lab } from './lab.js';
+import { type ImpairedLink, type ImpairedLinkOptions, impairedLink } from './impaired-link.js';
+import { defaultRoutes, type Lab, type LinkEnd } from './lab.js';
 
 /** How a host is joined to the router in the middle. */
 export type Attachment = 'open' | 'masquerade';
@@ -34,7 +35,11 @@ export interface StandardTopology {
   readonly relay: Host;
   readonly service: Host;
   readonly backend: Host;
+  /** What is linked to `net` for each: the host itself, or the home router before it. */
+  readonly edges: Readonly<Record<Uplink, Host>>;
 }
+
+export type Uplink = 'user' | 'relay' | 'service';
 
 export interface HostAddresses {
   readonly v4: string;
@@ -54,6 +59,9 @@ export const ADDRESSES = {
   backend: { v4: '10.20.0.2', v6: 'fd00:20::2' },
 } as const satisfies Record<string, HostAddresses>;
 
+/** The device of every host or home router that is linked to `net`. */
+const UPLINK_DEVICE = 'to-net';
+
 /** The private network behind the service's host. */
 const PRIVATE_NETWORK = ['10.20.0.0/24', 'fd00:20::/64'];
 
@@ -61,7 +69,8 @@ const PRIVATE_NETWORK = ['10.20.0.0/24', 'fd00:20::/64'];
 export function standardTopology(lab: Lab, options: StandardOptions = {}): StandardTopology {
   const linkOptions = options.mtu === undefined ? {} : { mtu: options.mtu };
   const net = lab.router('net');
-  const attach = (name: string, outside: HostAddresses, inside?: HostAddresses): Host => {
+  const edges = new Map<Uplink, Host>();
+  const attach = (name: Uplink, outside: HostAddresses, inside?: HostAddresses): Host => {
     const host = lab.host(name);
     let edge = host;
     if (inside !== undefined) {
@@ -69,9 +78,10 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
       lab.link(withPrefix(host, inside), withPrefix(edge, firstOf(inside)), linkOptions);
       defaultRoutes(host, [firstOf(inside).v4, firstOf(inside).v6]);
     }
-    const [outsideDevice] = lab.link(withPrefix(edge, outside), withPrefix(net, firstOf(outside)), linkOptions);
+    lab.link(...uplinkEnds(net, edge, name), linkOptions);
     defaultRoutes(edge, [firstOf(outside).v4, firstOf(outside).v6]);
-    if (inside !== undefined) masquerade(edge, outsideDevice);
+    if (inside !== undefined) masquerade(edge, UPLINK_DEVICE);
+    edges.set(name, edge);
     return host;
   };
   const user = attach('user', ADDRESSES.user, options.user === 'masquerade' ? ADDRESSES.userInside : undefined);
@@ -81,7 +91,33 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
   const backend = lab.host('backend');
   lab.link(withPrefix(service, ADDRESSES.servicePrivate), withPrefix(backend, ADDRESSES.backend), linkOptions);
   if (options.serviceClosed !== false) acceptOnlyFrom(service, PRIVATE_NETWORK);
-  return { lab, net, user, relay, service, backend };
+  return { lab, net, user, relay, service, backend, edges: Object.fromEntries(edges) as Record<Uplink, Host> };
+}
+
+/** Replaces the link between one host (or its home router) and `net` by one with faults; addresses and routes stay. */
+export async function impairUplink(
+  topology: StandardTopology,
+  uplink: Uplink,
+  options: ImpairedLinkOptions,
+): Promise<ImpairedLink> {
+  const { lab, net } = topology;
+  const edge = topology.edges[uplink];
+  const [left, right] = uplinkEnds(net, edge, uplink);
+  lab.unlink(left, right);
+  const link = await impairedLink(lab, left, right, options);
+  const gateway = firstOf(ADDRESSES[uplink]);
+  defaultRoutes(edge, [gateway.v4, gateway.v6]);
+  return link;
+}
+
+type End = Required<LinkEnd>;
+
+/** Both ends of an uplink; left is the side of the host. */
+function uplinkEnds(net: Host, edge: Host, uplink: Uplink): [End, End] {
+  return [
+    { ...withPrefix(edge, ADDRESSES[uplink]), device: UPLINK_DEVICE },
+    { ...withPrefix(net, firstOf(ADDRESSES[uplink])), device: `to-${uplink}` },
+  ];
 }
 
 function withPrefix(host: Host, addresses: HostAddresses): { host: Host; addresses: string[] } {
