@@ -12,7 +12,7 @@
 import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import type { Instant } from '../base/time.js';
+import { type Duration, type Instant, Seconds, later } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { TransmitMemory, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
@@ -31,6 +31,9 @@ import { channelNumber, virtualAddress } from './virtual-address.js';
 export const MAX_RUN_SEGMENTS = 44;
 /** Bytes one run may take in the transmit memory. */
 const RUN_BYTES = 65_536;
+
+/** A closed channel is known this much longer. */
+const CLOSING_TIME: Duration = Seconds(3);
 
 /** A relay channel as the underlay knows it. */
 export interface Channel {
@@ -68,6 +71,7 @@ export class Underlay {
   #relaySocket = 0;
   readonly #byId = new U64Map<Channel>();
   readonly #byNumber = new Map<number, Channel>();
+  readonly #closing: { readonly channel: Channel; readonly at: Instant }[] = [];
   #nextNumber = 1;
 
   constructor(
@@ -112,8 +116,22 @@ export class Underlay {
     return channel;
   }
 
-  closeChannel(channel: Channel): void {
-    if (this.#byNumber.delete(channel.number)) this.#byId.delete(channel.high, channel.low);
+  /** Forgets a channel, a little later, so that the close of its link still gets out. */
+  closeChannel(now: Instant, channel: Channel): void {
+    this.#closing.push({ channel, at: later(now, CLOSING_TIME) });
+  }
+
+  /** The same for a channel known by its id only; harmless when it is gone. */
+  closeChannelById(now: Instant, high: number, low: number): void {
+    const channel = this.#byId.get(high, low);
+    if (channel !== undefined) this.closeChannel(now, channel);
+  }
+
+  #forgetClosed(now: Instant): void {
+    while (this.#closing.length > 0 && this.#closing[0]!.at <= now) {
+      const { channel } = this.#closing.shift()!;
+      if (this.#byNumber.delete(channel.number)) this.#byId.delete(channel.high, channel.low);
+    }
   }
 
   /** The channel a virtual address stands for, while it is open. */
@@ -194,10 +212,11 @@ export class Underlay {
     return stop;
   }
 
-  /** Sends everything both endpoints have to send. */
+  /** Sends everything both endpoints have to send; the links first, so that the close of a link precedes its channel's. */
   flush(now: Instant): void {
-    this.#flushEndpoint(now, this.#relay, false);
     this.#flushEndpoint(now, this.#links, true);
+    this.#flushEndpoint(now, this.#relay, false);
+    if (this.#closing.length > 0) this.#forgetClosed(now);
   }
 
   #flushEndpoint(now: Instant, endpoint: QuicEndpoint, isLinks: boolean): void {

@@ -10,7 +10,7 @@ import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { type Instant, Millis, elapsed } from '../base/time.js';
-import type { TransmitMemory, UdpSocket } from '../os/io.js';
+import { MAX_SEGMENTS, type TransmitMemory, type UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
   Frame,
@@ -24,6 +24,7 @@ import {
   wordAt,
 } from '../tunnel/frames.js';
 import { type Candidate, type ChannelSide, type ChannelTable, newCandidate } from './channels.js';
+import type { RelayNode } from './node.js';
 import { SourceLimiter } from './source-limiter.js';
 
 /** A REVALIDATE goes to one source at most this often. */
@@ -34,6 +35,8 @@ const PROBE_INTERVAL = Millis(50);
 const CANDIDATE_PATIENCE = Millis(1000);
 /** Room for the small frames a turn may send: one answer for each of the datagrams of one receive, roughly. */
 const ANSWER_MEMORY = 64 * 1024;
+/** Bytes one run of the endpoint may take in its transmit memory. */
+const RUN_BYTES = 65_536;
 
 export interface ForwarderCounters {
   forwardedPackets: number;
@@ -47,6 +50,7 @@ interface Attached {
   readonly socket: UdpSocket;
   readonly memoryId: number;
   readonly transmit: TransmitMemory;
+  readonly endpointTransmit: TransmitMemory;
   /** Memory for frames of our own; REVALIDATE and PROBE REPLY. */
   readonly answers: TransmitMemory;
   answersUsed: number;
@@ -83,6 +87,7 @@ export class Forwarder {
       socket,
       memoryId: endpoint.attachReceive(socket.rx.memory),
       transmit: socket.registerTransmit(socket.rx.memory),
+      endpointTransmit: socket.registerTransmit(endpoint.tx),
       answers: socket.registerTransmit(new Uint8Array(ANSWER_MEMORY)),
       answersUsed: 0,
     }));
@@ -260,6 +265,37 @@ export class Forwarder {
     this.counters.probes++;
   }
 
+  /** A node's relay connection was made from `address`: that is its forwarding address until it proves another. */
+  placeNode(node: RelayNode, address: SocketAddress): void {
+    address.write(node.forwarding, 0);
+    node.local.fill(0);
+    node.socket = Math.max(
+      0,
+      this.#sockets.findIndex((one) => one.socket.local.ip.family === address.ip.family),
+    );
+  }
+
+  /** Sends everything the relay's endpoint has to send. */
+  flushEndpoint(now: Instant): void {
+    const endpoint = this.#endpoint;
+    let offset = 0;
+    while (endpoint.transmit(now, offset, MAX_SEGMENTS)) {
+      const { length, segment } = endpoint.out;
+      const to = this.#sockets.find((one) => one.socket.local.ip.isV4 === isV4(endpoint.outAddress));
+      to?.socket.send(to.endpointTransmit, offset, length, segment, endpoint.outAddress, 0);
+      offset += (length + 63) & ~63;
+      if (offset + RUN_BYTES > endpoint.tx.length) {
+        this.#flushSockets();
+        offset = 0;
+      }
+    }
+    if (offset > 0) this.#flushSockets();
+  }
+
+  #flushSockets(): void {
+    for (const attached of this.#sockets) attached.socket.flush();
+  }
+
   /**
    * A node echoed `nonce` on its relay connection: the source it was sent to becomes the node's forwarding address.
    * @returns whether the nonce was one of the node's channels'.
@@ -272,4 +308,8 @@ export class Forwarder {
     this.counters.revalidated++;
     return true;
   }
+}
+
+function isV4(words: Uint32Array): boolean {
+  return words[0] === 0 && words[1] === 0 && words[2] === 0xffff;
 }

@@ -1,0 +1,357 @@
+/**
+ * An agent's sessions: opens them on the first packet for a service, keeps their links, and finds the one a packet takes.
+ */
+import type { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { SallyportError } from '../base/error.js';
+import { type Duration, type Instant, Seconds, earliest, later } from '../base/time.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
+import { Link } from '../node/link.js';
+import type { RelayClient } from '../node/relay-client.js';
+import type { Underlay } from '../node/underlay.js';
+import type { CompiledService, PolicyView } from '../policy/view.js';
+import { verifyProof } from '../policy/proof.js';
+import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import { PROTOCOL_VERSION, ToAgent, decodeMessage, encodeMessage, formatChannel, parseChannel } from '../tunnel/messages.js';
+import { AgentSession, type SessionTransition } from './session.js';
+
+/** A link that is not live by then is given up. */
+const LINK_TIMEOUT: Duration = Seconds(8);
+/** Without a link for this long, new packets look for another connector of the service. */
+const LOOK_ELSEWHERE: Duration = Seconds(5);
+
+export interface SessionsParts {
+  readonly relay: RelayClient;
+  readonly underlay: Underlay;
+  readonly links: QuicEndpoint;
+  readonly entropy: Entropy;
+  readonly crypto: Crypto;
+  readonly network: string;
+  readonly policyKey: Uint8Array;
+  readonly drops: Counters<DropName>;
+  readonly view: () => PolicyView | undefined;
+  readonly proof: () => unknown;
+  readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
+  readonly onTransition: (session: AgentSession, transition: SessionTransition) => void;
+  readonly onDenied: (session: AgentSession, service: string, reason: string) => void;
+  readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch) => void;
+  /** The session's link carries packets now: these have waited for it. */
+  readonly onReleased: (now: Instant, session: AgentSession, packets: readonly Uint8Array[]) => void;
+}
+
+export class Sessions {
+  readonly #parts: SessionsParts;
+  readonly #byConnector = new Map<string, AgentSession>();
+  /** The session each service's packets take now; an entry is dropped when it stops being right. */
+  readonly #byService = new Map<string, AgentSession>();
+
+  constructor(parts: SessionsParts) {
+    this.#parts = parts;
+  }
+
+  get all(): IterableIterator<AgentSession> {
+    return this.#byConnector.values();
+  }
+
+  /** Whether some session's packets wait for the relay. */
+  get isRelayWanted(): boolean {
+    for (const session of this.#byConnector.values()) if (!session.isLive && session.waiting.length > 0) return true;
+    return false;
+  }
+
+  /** The session for packets to `service`; opens one when there is none. Undefined when no connector may serve it. */
+  sessionFor(now: Instant, service: CompiledService): AgentSession | undefined {
+    const current = this.#byService.get(service.id);
+    if (current?.isLive) {
+      current.lastUsed = now;
+      return current;
+    }
+    return this.#choose(now, service, current);
+  }
+
+  #choose(now: Instant, service: CompiledService, current: AgentSession | undefined): AgentSession | undefined {
+    const names = service.entry.connectors;
+    let best = current;
+    if (best === undefined || now - best.transition.at > LOOK_ELSEWHERE || best.state === 'closed') {
+      for (const name of names) {
+        const session = this.#byConnector.get(name);
+        if (session?.isLive && session.services.has(service.id)) best = session;
+      }
+      best ??= this.#leastTried(now, service);
+    }
+    if (best === undefined) return undefined;
+    this.#byService.set(service.id, best);
+    best.lastUsed = now;
+    if (best.state === 'waiting' && best.waiting.length === 0) {
+      best.service = service.id;
+      best.deadline = earliest(best.deadline, best.backoff.attempts === 0 ? now : undefined);
+    }
+    return best;
+  }
+
+  /** A session with the connector that has failed least, made if need be. */
+  #leastTried(now: Instant, service: CompiledService): AgentSession | undefined {
+    let best: AgentSession | undefined;
+    for (const name of service.entry.connectors) {
+      let session = this.#byConnector.get(name);
+      if (session === undefined) {
+        session = new AgentSession(now, name, service.id, this.#parts.entropy, this.#parts.onTransition);
+        session.deadline = now;
+        this.#byConnector.set(name, session);
+      }
+      if (best === undefined || session.backoff.attempts < best.backoff.attempts) best = session;
+    }
+    return best;
+  }
+
+  /** The relay is ready: sessions that wait for a channel ask for one at once. */
+  relayReady(now: Instant): void {
+    for (const session of this.#byConnector.values()) if (session.state === 'waiting') session.deadline = now;
+  }
+
+  /** Channels die with the relay connection they were opened on. */
+  relayLost(now: Instant, reason: string): void {
+    for (const session of this.#byConnector.values()) {
+      if (session.channel !== undefined) this.#unlink(now, session, `relay: ${reason}`, true);
+    }
+  }
+
+  /** The relay closed a channel. */
+  channelClosed(now: Instant, id: string, reason: string): void {
+    const { high, low } = parseChannel(id);
+    for (const session of this.#byConnector.values()) {
+      const channel = session.channel;
+      if (channel?.high === high && channel.low === low) this.#unlink(now, session, reason, false);
+    }
+  }
+
+  /** A connector of some service has come (catalogue): waiting sessions need not wait longer. */
+  catalogueChanged(now: Instant, available: ReadonlySet<string>): void {
+    for (const session of this.#byConnector.values()) {
+      if (session.state === 'waiting' && available.has(session.service)) session.deadline = now;
+    }
+  }
+
+  /** Sessions with connectors that may no longer serve anything of ours end. */
+  policyChanged(now: Instant): void {
+    this.#byService.clear();
+    const view = this.#parts.view();
+    for (const session of [...this.#byConnector.values()]) {
+      if (view === undefined || view.servicesOf(session.connector).length === 0) this.#close(now, session, 'policy');
+      else if (session.link !== undefined && !this.#checkPeer(session)) this.#unlink(now, session, 'policy', true);
+    }
+  }
+
+  turn(now: Instant): void {
+    for (const session of this.#byConnector.values()) {
+      if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
+      if (session.isIdle(now)) this.#close(now, session, 'idle');
+    }
+  }
+
+  nextTimeout(): Instant | undefined {
+    let next: Instant | undefined;
+    for (const session of this.#byConnector.values()) next = earliest(next, session.deadline);
+    return next;
+  }
+
+  shutdown(now: Instant): void {
+    for (const session of [...this.#byConnector.values()]) this.#close(now, session, 'agent stops');
+  }
+
+  #due(now: Instant, session: AgentSession): void {
+    session.deadline = undefined;
+    if (session.state === 'waiting') this.#open(now, session);
+    else if (session.state === 'linking') this.#unlink(now, session, 'the connector does not answer', true);
+  }
+
+  #open(now: Instant, session: AgentSession): void {
+    if (this.#parts.relay.state !== 'ready') return;
+    session.enter(now, 'opening', 'asking the relay for a channel');
+    const { service, connector } = session;
+    this.#parts.relay.request(
+      now,
+      (id) => ({ type: 'open', id, service, connector }),
+      (at, answer) => {
+        if (session.state !== 'opening') return;
+        if (!answer.ok) this.#wait(at, session, `${answer.code}: ${answer.message}`);
+        else if (answer.message.type !== 'opened' || answer.message.connector !== connector) {
+          this.#wait(at, session, 'the relay answered for another connector');
+        } else this.#connect(at, session, answer.message.channel);
+      },
+    );
+  }
+
+  #connect(now: Instant, session: AgentSession, channelId: string): void {
+    const { high, low } = parseChannel(channelId);
+    const channel = this.#parts.underlay.openChannel(high, low);
+    session.channel = channel;
+    const handler = this.#handlerFor(session);
+    const name = `${session.connector}.connector.${this.#parts.network}`;
+    const connection = this.#parts.links.connect(now, channel.address, name, handler);
+    session.link = new Link(now, connection, channel, session.links++, session.fragmenter, (at) =>
+      this.#parts.relay.sentRelayed(at),
+    );
+    session.enter(now, 'linking', 'channel open');
+    session.deadline = later(now, LINK_TIMEOUT);
+  }
+
+  #handlerFor(session: AgentSession): ConnectionHandler {
+    const isCurrent = (connection: QuicConnection): boolean => session.link?.connection === connection;
+    return {
+      onConnected: (now, connection) => {
+        if (isCurrent(connection)) this.#greet(now, session, connection);
+      },
+      onControlMessage: (now, bytes, connection) => {
+        if (isCurrent(connection)) this.#message(now, session, bytes);
+      },
+      onDatagrams: (now, batch, connection) => {
+        if (!isCurrent(connection) || !session.link!.isLive) {
+          this.#parts.drops.values[Drop.not_admitted]! += batch.count;
+          return;
+        }
+        session.link!.received(now, batch.count);
+        session.lastUsed = now;
+        this.#parts.onDatagrams(now, session, batch);
+      },
+      onClosed: (now, reason: CloseReason, connection) => {
+        if (isCurrent(connection)) this.#unlink(now, session, reason.text, true);
+      },
+    };
+  }
+
+  #greet(now: Instant, session: AgentSession, connection: QuicConnection): void {
+    if (!this.#checkPeer(session)) {
+      this.#unlink(now, session, 'the peer is not the connector the policy names', true);
+      return;
+    }
+    session.link!.enter(now, 'greeting');
+    session.control = connection.openControl();
+    session.control.send(
+      encodeMessage({
+        type: 'hello',
+        version: PROTOCOL_VERSION,
+        session: session.id,
+        link: session.link!.number,
+        proof: this.#parts.proof(),
+        capabilities: [],
+      }),
+    );
+  }
+
+  /** Whether the certificate of the session's link is the connector's, and the policy lets it serve something. */
+  #checkPeer(session: AgentSession): boolean {
+    const certificate = this.#certificate(session);
+    const view = this.#parts.view();
+    return (
+      certificate !== undefined &&
+      certificate.role === 'connector' &&
+      certificate.name === session.connector &&
+      certificate.network === this.#parts.network &&
+      view !== undefined &&
+      view.servicesOf(session.connector).length > 0
+    );
+  }
+
+  #certificate(session: AgentSession): PeerIdentity | undefined {
+    const der = session.link?.connection.peerCertificates[0];
+    if (der === undefined) return undefined;
+    try {
+      return this.#parts.parseCertificate(der);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #message(now: Instant, session: AgentSession, bytes: Uint8Array): void {
+    const decoded = decodeMessage(ToAgent, bytes);
+    if (!decoded.ok) return;
+    const { message } = decoded;
+    switch (message.type) {
+      case 'welcome':
+        if (session.state === 'linking') this.#welcome(now, session, message);
+        break;
+      case 'services':
+        session.services = new Set(message.services);
+        break;
+      case 'denied':
+        this.#parts.onDenied(session, message.service, message.reason);
+        break;
+      case 'close':
+        this.#unlink(now, session, message.reason, true);
+        break;
+      case 'error':
+        session.lastProblem = `${message.code}: ${message.message}`;
+        break;
+    }
+  }
+
+  #welcome(now: Instant, session: AgentSession, message: Extract<ToAgent, { type: 'welcome' }>): void {
+    const problem = this.#verifyWelcome(session, message);
+    if (problem !== undefined) {
+      this.#unlink(now, session, problem, true);
+      return;
+    }
+    session.services = new Set(message.services);
+    session.link!.enter(now, 'live');
+    session.deadline = undefined;
+    session.backoff.reset();
+    session.lastProblem = '';
+    if (session.welcomed) session.reconnects++;
+    const reason = session.welcomed ? (message.resumed ? 'resumed' : 'new at the connector: old flows end') : 'welcomed';
+    session.welcomed = true;
+    session.enter(now, 'live', reason);
+    this.#parts.onReleased(now, session, session.waiting.drain());
+  }
+
+  #verifyWelcome(session: AgentSession, message: Extract<ToAgent, { type: 'welcome' }>): string | undefined {
+    const { crypto, policyKey, network, view } = this.#parts;
+    if (message.version !== PROTOCOL_VERSION) return 'the connector speaks another version';
+    if (message.session !== session.id) return 'the connector answered for another session';
+    const certificate = this.#certificate(session)!;
+    try {
+      const revocations = view()!.revocations;
+      const identity = verifyProof(crypto, policyKey, network, message.proof, certificate.spki, { revocations });
+      if (identity.role === 'connector' && identity.name === session.connector) return undefined;
+      return 'the connector’s proof names another node';
+    } catch (error) {
+      return error instanceof SallyportError ? `${error.code}: ${error.message}` : 'the connector’s proof does not hold';
+    }
+  }
+
+  /** Ends the session's link; the session stays and tries again. */
+  #unlink(now: Instant, session: AgentSession, reason: string, tellRelay: boolean): void {
+    const { channel, link } = session;
+    session.channel = undefined;
+    session.link = undefined;
+    session.control = undefined;
+    link?.enter(now, 'closed');
+    link?.connection.close(now, 0, reason);
+    if (channel !== undefined) {
+      if (tellRelay) this.#parts.relay.send({ type: 'close', channel: formatChannel(channel.high, channel.low), reason: reason.slice(0, 200) });
+      this.#parts.underlay.closeChannel(now, channel);
+    }
+    const wasLive = session.isLive;
+    this.#wait(now, session, reason);
+    if (wasLive) session.deadline = now;
+  }
+
+  #wait(now: Instant, session: AgentSession, reason: string): void {
+    session.lastProblem = reason;
+    session.enter(now, 'waiting', reason);
+    session.deadline = later(now, session.backoff.next(session.waiting.length > 0));
+  }
+
+  #close(now: Instant, session: AgentSession, reason: string): void {
+    session.control?.send(encodeMessage({ type: 'close', reason }));
+    if (session.link !== undefined) this.#unlink(now, session, reason, true);
+    this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
+    session.deadline = undefined;
+    session.enter(now, 'closed', reason);
+    this.#byConnector.delete(session.connector);
+    for (const [service, one] of this.#byService) if (one === session) this.#byService.delete(service);
+  }
+}

@@ -1,0 +1,331 @@
+/**
+ * The connector: one relay connection, the links that agents make through it, and for each agent a session whose flows end
+ * in a userspace stack and go on through the host's own sockets.
+ *
+ * Order in a turn: `receive` for every socket that is readable, then `turn` once. Everything is synchronous.
+ */
+import { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { DROP_REASONS, Drop, type DropName } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { SallyportError } from '../base/error.js';
+import { type Instant, Millis, Seconds, type WallTime, earliest, later } from '../base/time.js';
+import { TimerQueue } from '../base/timers.js';
+import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits } from '../engine/flow-options.js';
+import { Flows } from '../engine/flows.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
+import { createStackCounters } from '../netstack/counters.js';
+import { Inbound } from '../node/inbound.js';
+import { Outbound } from '../node/outbound.js';
+import { type Answer, RelayClient } from '../node/relay-client.js';
+import { StackOutput } from '../node/stack-output.js';
+import { Underlay } from '../node/underlay.js';
+import type { Reactor, Sockets, UdpSocket } from '../os/io.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import type { Identity } from '../policy/proof.js';
+import type { QuicConnection, ConnectionHandler } from '../quic/connection.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import { Fragmenter } from '../tunnel/fragments.js';
+import {
+  type FromRelay,
+  MAX_SERVICES_PER_MESSAGE,
+  type RegistrationStatus,
+  formatChannel,
+  parseChannel,
+} from '../tunnel/messages.js';
+import type { SocketAddress } from '../base/address.js';
+import type { CoalescedPacket } from '../wire/gro.js';
+import type { Backend } from './backends.js';
+import { type ConnectorEvent, ConnectorLinks } from './links.js';
+import { ConnectorSession } from './session.js';
+
+/** Inner packets are at most this long (protocol §4): what remains of 1500 bytes after every header on the way. */
+export const INNER_MTU = 1400;
+const SWEEP_INTERVAL = Seconds(5);
+/** A `register` without an answer is repeated after this, doubling. */
+const REGISTER_RETRY = Seconds(2);
+const REGISTER_RETRY_MAX = Seconds(60);
+
+export type ConnectorCoreEvent =
+  | ConnectorEvent
+  | { readonly kind: 'relay-ready' }
+  | { readonly kind: 'relay-lost'; readonly reason: string }
+  | { readonly kind: 'registered'; readonly service: string; readonly status: RegistrationStatus }
+  | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
+  | { readonly kind: 'policy-refused'; readonly code: string };
+
+export interface ConnectorParts {
+  readonly name: string;
+  readonly network: string;
+  readonly policy: PolicyKeeper;
+  readonly policyKey: Uint8Array;
+  readonly proof: unknown;
+  readonly relayName: string;
+  readonly software: string;
+  readonly backends: ReadonlyMap<string, Backend>;
+  readonly reactor: Reactor;
+  readonly sockets: Sockets;
+  readonly udp: readonly UdpSocket[];
+  readonly relayEndpoint: QuicEndpoint;
+  readonly linkEndpoint: QuicEndpoint;
+  readonly crypto: Crypto;
+  readonly entropy: Entropy;
+  readonly wall: () => WallTime;
+  readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
+  readonly onEvent: (event: ConnectorCoreEvent) => void;
+  /** The relay's name may be looked up anew. */
+  readonly onRelayAttempt: () => void;
+  readonly limits?: FlowLimits;
+}
+
+export class ConnectorCore {
+  readonly drops = new Counters(DROP_REASONS);
+  readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
+  readonly stackCounters = createStackCounters();
+  readonly relay: RelayClient;
+  readonly links: ConnectorLinks;
+  readonly registrations = new Map<string, RegistrationStatus | 'pending'>();
+  observed: SocketAddress | undefined;
+  readonly #parts: ConnectorParts;
+  readonly #underlay: Underlay;
+  readonly #outbound: Outbound;
+  readonly #inbound: Inbound;
+  readonly #timers = new TimerQueue();
+  readonly #dirty: ConnectorSession[] = [];
+  #receiving: ConnectorSession | undefined;
+  #nextSweep: Instant = 0 as Instant;
+  #registerAt: Instant | undefined;
+  #registerWait = REGISTER_RETRY;
+
+  constructor(parts: ConnectorParts) {
+    this.#parts = parts;
+    this.#underlay = new Underlay(parts.udp, parts.relayEndpoint, parts.linkEndpoint, this.drops, {
+      onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
+      onRelayed: () => this.relay.heard(),
+    });
+    this.relay = new RelayClient(
+      {
+        endpoint: parts.relayEndpoint,
+        entropy: parts.entropy,
+        role: 'connector',
+        serverName: parts.relayName,
+        software: parts.software,
+        proof: () => parts.proof,
+        owner: {
+          onRelayReady: (now) => this.#relayReady(now),
+          onRelayLost: (now, reason) => this.#relayLost(now, reason),
+          onRelayMessage: (now, message) => this.#message(now, message),
+          onObserved: (_now, address) => {
+            this.observed = address;
+          },
+          onRelayAttempt: () => parts.onRelayAttempt(),
+          isRelayWanted: () => false,
+        },
+      },
+      (address) => this.#underlay.setRelay(address),
+    );
+    this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
+      onTooBig: (now, bytes, offset, length, mtu) => this.#tooBig(now, bytes, offset, length, mtu),
+    });
+    this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
+    this.links = new ConnectorLinks({
+      underlay: this.#underlay,
+      policy: parts.policy,
+      policyKey: parts.policyKey,
+      network: parts.network,
+      crypto: parts.crypto,
+      drops: this.drops,
+      wall: parts.wall,
+      proof: () => parts.proof,
+      innerMtu: INNER_MTU,
+      parseCertificate: parts.parseCertificate,
+      makeSession: (now, identity, id) => this.#makeSession(now, identity, id),
+      onDatagrams: (now, session, batch) => {
+        this.#receiving = session;
+        this.#inbound.handle(now, batch, session.inbound);
+        this.#markDirty(session);
+      },
+      onLink: (now, session) => {
+        session.flows.stack.kick(now);
+        this.#markDirty(session);
+      },
+      onEvent: parts.onEvent,
+      onSentRelayed: (now) => this.relay.sentRelayed(now),
+    });
+  }
+
+  /** To be given to the links' endpoint as its `accept`. */
+  acceptLink(now: Instant, connection: QuicConnection): ConnectionHandler | undefined {
+    return this.links.accept(now, connection);
+  }
+
+  /** Whether a socket reaches this relay address. */
+  reaches(address: SocketAddress): boolean {
+    return this.#underlay.reaches(address);
+  }
+
+  /** Socket `index` is readable: takes one batch. Returns the number of entries. */
+  receive(now: Instant, index: number): number {
+    return this.#underlay.receive(now, index);
+  }
+
+  /** Runs what is due and sends what there is; returns when it wants to run again. */
+  turn(now: Instant): Instant | undefined {
+    const { relayEndpoint, linkEndpoint } = this.#parts;
+    relayEndpoint.process(now);
+    linkEndpoint.process(now);
+    this.relay.turn(now);
+    if (this.#registerAt !== undefined && now >= this.#registerAt) this.#register(now);
+    if (now >= this.#nextSweep) {
+      this.#nextSweep = later(now, SWEEP_INTERVAL);
+      this.links.sweep(now);
+    }
+    this.#timers.expire(now);
+    for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
+    this.#outbound.flush(now);
+    this.#underlay.flush(now);
+    const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
+    const own = earliest(earliest(this.#timers.next(), this.relay.nextTimeout()), earliest(this.#nextSweep, this.#registerAt));
+    return earliest(network, own);
+  }
+
+  /** A policy envelope from the relay or the state folder. */
+  offerPolicy(now: Instant, envelope: unknown): void {
+    try {
+      if (!this.#parts.policy.offer(envelope)) return;
+    } catch (error) {
+      const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
+      this.#parts.onEvent({ kind: 'policy-refused', code });
+      return;
+    }
+    const view = this.#parts.policy.view!;
+    this.#parts.onEvent({ kind: 'policy', version: view.version, envelope });
+    this.links.policyChanged(now);
+    if (this.relay.state === 'ready') this.#registerAt = now;
+  }
+
+  /** Ends every session and the relay connection; the driver runs one more `turn`. */
+  shutdown(now: Instant): void {
+    for (const session of [...this.links.sessions]) this.links.close(now, session, 'the connector stops');
+    this.#outbound.flush(now);
+    this.#underlay.flush(now);
+    this.relay.stop(now);
+  }
+
+  #relayReady(now: Instant): void {
+    this.#parts.onEvent({ kind: 'relay-ready' });
+    this.#registerWait = REGISTER_RETRY;
+    this.#registerAt = now;
+  }
+
+  #relayLost(now: Instant, reason: string): void {
+    this.#parts.onEvent({ kind: 'relay-lost', reason });
+    this.#registerAt = undefined;
+    this.links.relayLost(now, `relay: ${reason}`);
+  }
+
+  #register(now: Instant): void {
+    this.#registerAt = later(now, this.#registerWait);
+    this.#registerWait = Math.min(this.#registerWait * 2, REGISTER_RETRY_MAX) as typeof REGISTER_RETRY;
+    const ids = [...this.#parts.backends.keys()];
+    if (ids.length === 0) this.#registerAt = undefined;
+    for (const id of ids) if (!this.registrations.has(id)) this.registrations.set(id, 'pending');
+    for (let at = 0; at < ids.length; at += MAX_SERVICES_PER_MESSAGE) {
+      const services = ids.slice(at, at + MAX_SERVICES_PER_MESSAGE).map((id) => ({ id }));
+      this.relay.request(
+        now,
+        (id) => ({ type: 'register', id, services }),
+        (_at, answer) => this.#registered(answer),
+      );
+    }
+  }
+
+  #registered(answer: Answer): void {
+    if (!answer.ok || answer.message.type !== 'registered') return;
+    this.#registerAt = undefined;
+    for (const { id, status } of answer.message.services) {
+      if (!this.#parts.backends.has(id) || this.registrations.get(id) === status) continue;
+      this.registrations.set(id, status);
+      this.#parts.onEvent({ kind: 'registered', service: id, status });
+    }
+  }
+
+  #message(now: Instant, message: FromRelay): void {
+    switch (message.type) {
+      case 'channel': {
+        const { high, low } = parseChannel(message.channel);
+        this.#underlay.openChannel(high, low);
+        this.relay.send({ type: 'ready', channel: formatChannel(high, low) });
+        break;
+      }
+      case 'close': {
+        const { high, low } = parseChannel(message.channel);
+        this.links.channelClosed(now, high, low, message.reason);
+        this.#underlay.closeChannelById(now, high, low);
+        break;
+      }
+      case 'policy':
+        this.offerPolicy(now, message.envelope);
+        break;
+    }
+  }
+
+  #makeSession(now: Instant, identity: Identity, id: string): ConnectorSession {
+    const { reactor, sockets, entropy, crypto, policy, backends, name, limits } = this.#parts;
+    return new ConnectorSession({
+      now,
+      identity,
+      id,
+      connector: name,
+      view: policy.view!,
+      backends,
+      drops: this.drops,
+      fragmenter: new Fragmenter(entropy.uint32()),
+      onTimer: (session) => this.#markDirty(session),
+      makeFlows: (session) =>
+        new Flows({
+          reactor,
+          sockets,
+          router: session,
+          limits: limits ?? DEFAULT_FLOW_LIMITS,
+          counters: this.flowCounters,
+          stack: {
+            mtu: INNER_MTU,
+            entropy,
+            crypto,
+            counters: this.stackCounters,
+            sink: new StackOutput(this.#outbound, reactor, this.drops, () => session.link),
+          },
+          onActivity: () => this.#markDirty(session),
+        }),
+    });
+  }
+
+  #packet(packet: CoalescedPacket): void {
+    this.#receiving!.receive(this.#parts.reactor.now(), packet);
+  }
+
+  #markDirty(session: ConnectorSession): void {
+    if (session.isDirty) return;
+    session.isDirty = true;
+    this.#dirty.push(session);
+  }
+
+  /** Without a link time stands still for the session's flows. */
+  #flushSession(now: Instant, session: ConnectorSession): void {
+    session.isDirty = false;
+    if (session.link === undefined) return;
+    session.flows.flush(now);
+    const next = session.flows.nextTimeout();
+    if (next !== undefined) this.#timers.arm(session.timer, next <= now ? later(now, Millis(1)) : next);
+  }
+
+  #tooBig(now: Instant, bytes: Uint8Array, offset: number, length: number, mtu: number): void {
+    void now;
+    void bytes;
+    void offset;
+    void length;
+    void mtu;
+    this.drops.values[Drop.too_big]!++;
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * How agents' links are admitted at a connector, and the sessions they belong to.
+ *
+ *   channel open ─► handshake ─► certificate of an agent ─► hello with a valid proof ─► session found or made ─► welcome, live
+ *
+ * A hello of the same identity with a new session id ends the older session. Links of one session may be several; packets
+ * go out on the newest, and are accepted on all.
+ */
+import type { Crypto } from '../base/crypto.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Counters } from '../base/counters.js';
+import { SallyportError } from '../base/error.js';
+import { type Duration, type Instant, Seconds, type WallTime, elapsed, later } from '../base/time.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
+import { Link } from '../node/link.js';
+import type { Underlay } from '../node/underlay.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import { type Identity, verifyProof } from '../policy/proof.js';
+import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
+import type { DatagramBatch } from '../quic/connection.js';
+import { PROTOCOL_VERSION, ToConnector, decodeMessage, encodeMessage } from '../tunnel/messages.js';
+import { type ConnectorSession, SESSION_KEPT } from './session.js';
+
+/** An agent has this long from its handshake to a valid hello. */
+const HELLO_TIMEOUT: Duration = Seconds(5);
+/** Sessions held at once: one per agent, so this bounds the agents of one connector. */
+const MAX_SESSIONS = 10_000;
+
+type Hello = Extract<ToConnector, { type: 'hello' }>;
+
+export type ConnectorEvent =
+  | { readonly kind: 'session-opened' | 'session-resumed' | 'session-closed'; readonly agent: string; readonly reason: string }
+  | { readonly kind: 'link-refused'; readonly agent: string; readonly code: string }
+  | { readonly kind: 'link-lost'; readonly agent: string; readonly reason: string };
+
+export interface LinksParts {
+  readonly underlay: Underlay;
+  readonly policy: PolicyKeeper;
+  readonly policyKey: Uint8Array;
+  readonly network: string;
+  readonly crypto: Crypto;
+  readonly drops: Counters<DropName>;
+  readonly wall: () => WallTime;
+  readonly proof: () => unknown;
+  readonly innerMtu: number;
+  readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
+  readonly makeSession: (now: Instant, identity: Identity, id: string) => ConnectorSession;
+  readonly onDatagrams: (now: Instant, session: ConnectorSession, batch: DatagramBatch) => void;
+  /** The session has a live link again. */
+  readonly onLink: (now: Instant, session: ConnectorSession) => void;
+  readonly onEvent: (event: ConnectorEvent) => void;
+  readonly onSentRelayed: (now: Instant) => void;
+}
+
+interface Greeting {
+  readonly connection: QuicConnection;
+  readonly deadline: Instant;
+}
+
+export class ConnectorLinks {
+  readonly #parts: LinksParts;
+  /** By invitation id: an identity has one session. */
+  readonly #sessions = new Map<string, ConnectorSession>();
+  readonly #greeting = new Set<Greeting>();
+
+  constructor(parts: LinksParts) {
+    this.#parts = parts;
+  }
+
+  get sessions(): IterableIterator<ConnectorSession> {
+    return this.#sessions.values();
+  }
+
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  /** To be given to the endpoint as its `accept`. */
+  accept(now: Instant, connection: QuicConnection): ConnectionHandler | undefined {
+    const channel = this.#parts.underlay.channelAt(connection.remote);
+    let certificate: PeerIdentity;
+    try {
+      certificate = this.#parts.parseCertificate(connection.peerCertificates[0]!);
+    } catch {
+      return undefined;
+    }
+    if (channel === undefined || certificate.role !== 'agent' || certificate.network !== this.#parts.network) {
+      return undefined;
+    }
+    const greeting: Greeting = { connection, deadline: later(now, HELLO_TIMEOUT) };
+    this.#greeting.add(greeting);
+    let session: ConnectorSession | undefined;
+    let link: Link | undefined;
+    return {
+      onConnected: () => {},
+      onControlMessage: (at, bytes) => {
+        const decoded = decodeMessage(ToConnector, bytes);
+        if (!decoded.ok || (decoded.message.type === 'hello') === (session !== undefined)) {
+          connection.close(at, 1, 'protocol');
+          return;
+        }
+        const { message } = decoded;
+        if (message.type === 'hello') {
+          this.#greeting.delete(greeting);
+          session = this.#hello(at, connection, certificate, message);
+          if (session === undefined) return;
+          link = new Link(at, connection, channel, message.link, session.fragmenter, this.#parts.onSentRelayed);
+          this.#join(at, session, link);
+        } else if (message.type === 'close' && session !== undefined) this.close(at, session, message.reason);
+      },
+      onDatagrams: (at, batch) => {
+        if (session === undefined || !link!.isLive) this.#parts.drops.values[Drop.not_admitted]! += batch.count;
+        else {
+          link!.received(at, batch.count);
+          this.#parts.onDatagrams(at, session, batch);
+        }
+      },
+      onClosed: (at, reason) => {
+        this.#greeting.delete(greeting);
+        if (session !== undefined) this.#leave(at, session, link!, reason.text);
+      },
+      recheck: (_at, wall) =>
+        session === undefined || this.#isAllowed(session, wall) ? undefined : { code: 4, reason: 'policy' },
+    };
+  }
+
+  #isAllowed(session: ConnectorSession, wall: WallTime): boolean {
+    const view = this.#parts.policy.view;
+    return view !== undefined && !view.isRevoked(session.identity.invitationId) && this.#parts.policy.admits(wall);
+  }
+
+  /** Judges a hello; the session it belongs to, or undefined when the link was refused and closed. */
+  #hello(
+    now: Instant,
+    connection: QuicConnection,
+    certificate: PeerIdentity,
+    hello: Hello,
+  ): ConnectorSession | undefined {
+    const { crypto, policyKey, network, policy, wall } = this.#parts;
+    const refuse = (code: string): undefined => {
+      this.#parts.onEvent({ kind: 'link-refused', agent: certificate.name, code });
+      connection.control?.send(encodeMessage({ type: 'error', code, message: 'the connector refuses this link' }));
+      connection.close(now, 2, code);
+      return undefined;
+    };
+    if (hello.version !== PROTOCOL_VERSION) return refuse('VERSION');
+    const view = policy.view;
+    if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED');
+    let identity: Identity;
+    try {
+      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, { revocations: view.revocations });
+    } catch (error) {
+      return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED');
+    }
+    if (identity.role !== 'agent' || identity.name !== certificate.name) return refuse('IDENTITY_MISMATCH');
+    const existing = this.#sessions.get(identity.invitationId);
+    if (existing?.id === hello.session) {
+      this.#welcome(connection, existing, true);
+      this.#parts.onEvent({ kind: 'session-resumed', agent: identity.name, reason: `link ${hello.link}` });
+      return existing;
+    }
+    if (existing !== undefined) this.close(now, existing, 'replaced by a new session');
+    if (this.#sessions.size >= MAX_SESSIONS) return refuse('TOO_MANY_SESSIONS');
+    const session = this.#parts.makeSession(now, identity, hello.session);
+    this.#sessions.set(identity.invitationId, session);
+    this.#welcome(connection, session, false);
+    this.#parts.onEvent({ kind: 'session-opened', agent: identity.name, reason: 'hello' });
+    return session;
+  }
+
+  #welcome(connection: QuicConnection, session: ConnectorSession, resumed: boolean): void {
+    connection.control?.send(
+      encodeMessage({
+        type: 'welcome',
+        version: PROTOCOL_VERSION,
+        session: session.id,
+        resumed,
+        proof: this.#parts.proof(),
+        services: session.services,
+        innerMtu: this.#parts.innerMtu,
+      }),
+    );
+  }
+
+  #join(now: Instant, session: ConnectorSession, link: Link): void {
+    link.enter(now, 'live');
+    session.links.add(link);
+    session.link = link;
+    session.lastLink = now;
+    this.#parts.onLink(now, session);
+  }
+
+  #leave(now: Instant, session: ConnectorSession, link: Link, reason: string): void {
+    link.enter(now, 'closed');
+    if (!session.links.delete(link)) return;
+    this.#parts.underlay.closeChannel(now, link.channel);
+    session.lastLink = now;
+    if (session.link === link) session.link = [...session.links].at(-1);
+    this.#parts.onEvent({ kind: 'link-lost', agent: session.identity.name, reason });
+  }
+
+  /** A channel has died: its link ends at once. */
+  channelClosed(now: Instant, high: number, low: number, reason: string): void {
+    for (const session of this.#sessions.values()) {
+      for (const link of session.links) {
+        if (link.channel.high === high && link.channel.low === low) link.connection.close(now, 0, reason);
+      }
+    }
+  }
+
+  /** All channels have died with the relay connection. */
+  relayLost(now: Instant, reason: string): void {
+    for (const session of this.#sessions.values()) {
+      for (const link of [...session.links]) {
+        link.connection.close(now, 0, reason);
+        this.#leave(now, session, link, reason);
+      }
+    }
+  }
+
+  /** Ends a session: its flows are reset, its links closed. */
+  close(now: Instant, session: ConnectorSession, reason: string): void {
+    if (this.#sessions.get(session.identity.invitationId) === session) this.#sessions.delete(session.identity.invitationId);
+    session.flows.close();
+    for (const link of [...session.links]) {
+      link.connection.control?.send(encodeMessage({ type: 'close', reason: reason.slice(0, 200) }));
+      link.connection.close(now, 0, reason);
+      this.#leave(now, session, link, reason);
+    }
+    this.#parts.onEvent({ kind: 'session-closed', agent: session.identity.name, reason });
+  }
+
+  /** A new policy: sessions of revoked agents end, the others are judged anew. */
+  policyChanged(now: Instant): void {
+    const view = this.#parts.policy.view!;
+    for (const session of [...this.#sessions.values()]) {
+      if (view.isRevoked(session.identity.invitationId)) this.close(now, session, 'revoked');
+      else session.policyChanged(view);
+    }
+  }
+
+  /** Ends sessions without a link whose time is up, and connections that never said hello. */
+  sweep(now: Instant): void {
+    for (const session of [...this.#sessions.values()]) {
+      if (session.links.size === 0 && elapsed(session.lastLink, now) >= SESSION_KEPT) this.close(now, session, 'no link');
+      else session.link?.refresh(now);
+    }
+    for (const greeting of this.#greeting) {
+      if (greeting.deadline > now) break;
+      greeting.connection.close(now, 1, 'no hello');
+      this.#greeting.delete(greeting);
+    }
+  }
+}

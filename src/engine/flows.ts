@@ -1,0 +1,97 @@
+/**
+ * All flows of one session that end here: a stack, and behind it TCP, UDP and echo towards the host's sockets.
+ */
+import { TokenBucket } from '../base/bucket.js';
+import type { Counters } from '../base/counters.js';
+import { type Instant, Seconds, earliest, later } from '../base/time.js';
+import type { StackOptions } from '../netstack/options.js';
+import { Stack } from '../netstack/stack.js';
+import type { Reactor, Sockets } from '../os/io.js';
+import { EchoFlows } from './echo-flows.js';
+import type { FlowCounter, FlowLimits, FlowRouter } from './flow-options.js';
+import { type FlowHost, TcpFlows } from './tcp-flows.js';
+import { UdpFlows } from './udp-flows.js';
+
+/** How often flows are looked at for having been idle too long. */
+const SWEEP_INTERVAL = Seconds(5);
+
+export interface FlowsParts {
+  readonly reactor: Reactor;
+  readonly sockets: Sockets;
+  readonly router: FlowRouter;
+  readonly limits: FlowLimits;
+  readonly counters: Counters<FlowCounter>;
+  /** Everything but the handlers, which are the flows'. */
+  readonly stack: Omit<StackOptions, 'handlers'>;
+  /** The stack has something to send: call `flush` this turn. */
+  readonly onActivity: () => void;
+}
+
+export class Flows {
+  readonly stack: Stack;
+  readonly tcp: TcpFlows;
+  readonly udp: UdpFlows;
+  readonly echo: EchoFlows;
+  readonly #reactor: Reactor;
+  #nextSweep: Instant;
+
+  constructor(parts: FlowsParts) {
+    const { reactor, limits } = parts;
+    const bucket = new TokenBucket(limits.newFlowRate, limits.newFlowBurst);
+    const host: FlowHost = {
+      reactor,
+      sockets: parts.sockets,
+      router: parts.router,
+      limits,
+      counters: parts.counters,
+      admitNew: (now) => bucket.take(now),
+      onActivity: parts.onActivity,
+    };
+    this.#reactor = reactor;
+    this.#nextSweep = later(reactor.now(), SWEEP_INTERVAL);
+    this.stack = new Stack({
+      ...parts.stack,
+      handlers: {
+        onSyn: (request) => this.tcp.onSyn(reactor.now(), request),
+        onUdp: (addresses, bytes, offset, length) => this.udp.onUdp(reactor.now(), addresses, bytes, offset, length),
+        onEcho: (addresses, identifier, sequence, bytes, offset, length) =>
+          this.echo.onEcho(reactor.now(), addresses, identifier, sequence, bytes, offset, length),
+      },
+    });
+    this.tcp = new TcpFlows(host);
+    this.udp = new UdpFlows(host, this.stack);
+    this.echo = new EchoFlows(host, this.stack);
+  }
+
+  /** Timers, idle flows, and what the stack has to send. */
+  flush(now: Instant): void {
+    const due = this.stack.pollTimeout();
+    if (due !== undefined && due <= now) this.stack.handleTimeout(now);
+    if (now >= this.#nextSweep) {
+      this.#nextSweep = later(now, SWEEP_INTERVAL);
+      this.udp.expire(now);
+      this.echo.expire(now);
+    }
+    this.stack.flush(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    return earliest(this.stack.pollTimeout(), this.udp.size + this.echo.size > 0 ? this.#nextSweep : undefined);
+  }
+
+  /** The policy has changed: flows that it no longer allows end. */
+  reevaluate(): void {
+    this.tcp.reevaluate();
+    this.udp.reevaluate();
+    this.echo.reevaluate();
+    this.stack.flush(this.#reactor.now());
+  }
+
+  /** Ends every flow; the resets leave at once. */
+  close(): void {
+    this.tcp.close();
+    this.udp.close();
+    this.echo.close();
+    this.stack.flush(this.#reactor.now());
+  }
+}

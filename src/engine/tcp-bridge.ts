@@ -1,0 +1,144 @@
+/**
+ * Joins a connection of our stack and a connection of the host's: bytes both ways, half-close both ways, and back-pressure end
+ * to end, because neither side is read faster than the other takes.
+ *
+ *   stack ──onData──► write(2)         short write: the rest stays in the receive buffer, the window closes, `pull` later
+ *   stack ◄──reserve, read(2) into it, commit         no room: the socket is not read until `onWritable`
+ *   FIN ──► shutdown(SHUT_WR)          end of stream ──► FIN          error on either side ──► RST on the other
+ */
+import { type Reactor, READABLE, type TcpStream, type Watch, WRITABLE, BROKEN, EAGAIN } from '../os/io.js';
+import type { Span } from '../netstack/tcp/byte-ring.js';
+import type { TcpConnection } from '../netstack/tcp/connection.js';
+import type { CloseReason, TcpHandlers } from '../netstack/types.js';
+
+/** Bytes read from the socket in one go before others get their turn. */
+const READ_BUDGET = 512 * 1024;
+/** One read(2): the kernel's copy amortises its call well below this. */
+const READ_SIZE = 128 * 1024;
+
+export interface BridgeOwner {
+  /** Something was queued in the stack outside its own calls: it is to be flushed this turn. */
+  onActivity(): void;
+  /** Both sides are closed. */
+  onBridgeClosed(bridge: TcpBridge, reason: CloseReason): void;
+}
+
+export class TcpBridge implements TcpHandlers {
+  bytesIn = 0;
+  bytesOut = 0;
+  readonly #connection: TcpConnection;
+  readonly #stream: TcpStream;
+  readonly #watch: Watch;
+  readonly #owner: BridgeOwner;
+  readonly #span: Span = { bytes: new Uint8Array(0), offset: 0, length: 0 };
+  #wantsRead = true;
+  #wantsWrite = false;
+  /** The host side's stream has ended. */
+  #ended = false;
+  #closed = false;
+
+  /** Takes over a connected stream and an open connection whose handlers it becomes. */
+  constructor(reactor: Reactor, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner) {
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#owner = owner;
+    this.#watch = reactor.watch(stream.fd, READABLE, (ready) => this.#onReady(ready));
+    connection.setHandlers(this);
+  }
+
+  /** Sends bytes the host side sent before the bridge stood (a proxy's look-ahead). Returns how many were taken. */
+  prepend(bytes: Uint8Array): number {
+    return this.#connection.write(bytes, 0, bytes.length);
+  }
+
+  /** Starts: what the stack has received already is offered now. */
+  start(): void {
+    this.#connection.pull();
+  }
+
+  onData(bytes: Uint8Array, offset: number, length: number): number {
+    let taken = 0;
+    while (taken < length) {
+      const n = this.#stream.write(bytes, offset + taken, length - taken);
+      if (n < 0) {
+        if (n !== -EAGAIN) this.#fail();
+        break;
+      }
+      taken += n;
+    }
+    this.bytesIn += taken;
+    if (taken < length && !this.#closed) {
+      this.#wantsWrite = true;
+      this.#setInterest();
+    }
+    return taken;
+  }
+
+  onPeerClosed(): void {
+    this.#stream.shutdownWrite();
+  }
+
+  onWritable(): void {
+    this.#wantsRead = !this.#ended;
+    this.#setInterest();
+  }
+
+  onClosed(reason: CloseReason): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch.close();
+    if (reason === 'finished') this.#stream.close();
+    else this.#stream.abort();
+    this.#owner.onBridgeClosed(this, reason);
+  }
+
+  /** Ends both sides at once: RST to each. */
+  abort(): void {
+    if (!this.#closed) this.#fail();
+  }
+
+  #onReady(ready: number): void {
+    if ((ready & WRITABLE) !== 0 && this.#wantsWrite) {
+      this.#wantsWrite = false;
+      this.#connection.pull();
+    }
+    if (!this.#closed && (ready & (READABLE | BROKEN)) !== 0 && this.#wantsRead) this.#read();
+    else if (!this.#closed && (ready & BROKEN) !== 0 && this.#ended) this.#fail();
+    if (!this.#closed) this.#setInterest();
+    this.#owner.onActivity();
+  }
+
+  #read(): void {
+    for (let budget = READ_BUDGET; budget > 0; ) {
+      const span = this.#connection.reserve(this.#span);
+      if (span.length === 0) {
+        this.#wantsRead = false;
+        return;
+      }
+      const want = Math.min(span.length, READ_SIZE);
+      const n = this.#stream.read(span.bytes, span.offset, want);
+      if (n > 0) {
+        this.#connection.commit(n);
+        this.bytesOut += n;
+        budget -= n;
+        if (n < want) return;
+      } else {
+        if (n === 0) {
+          this.#ended = true;
+          this.#wantsRead = false;
+          this.#connection.shutdownWrite();
+        } else if (n !== -EAGAIN) this.#fail();
+        return;
+      }
+    }
+  }
+
+  #setInterest(): void {
+    this.#watch.interest((this.#wantsRead ? READABLE : 0) | (this.#wantsWrite ? WRITABLE : 0));
+  }
+
+  #fail(): void {
+    this.#connection.abort();
+    this.#owner.onActivity();
+  }
+}

@@ -1,0 +1,321 @@
+/**
+ * A node's relay connection: kept up for as long as the node runs.
+ *
+ *   waiting ──due──► connecting ──handshake──► greeting ──relay's hello──► ready
+ *      ▲                 │                        │                          │
+ *      └─────── back-off with jitter ◄── closed, refused, silent ◄───────────┘
+ *
+ * "Ready" means the relay's hello has arrived: a client's handshake ends before the server has judged its certificate.
+ */
+import type { SocketAddress } from '../base/address.js';
+import type { Entropy } from '../base/entropy.js';
+import { type Duration, type Instant, Millis, Seconds, earliest, elapsed, later } from '../base/time.js';
+import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
+import type { ControlStream } from '../quic/control-stream.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import { Backoff } from '../tunnel/backoff.js';
+import { type Word64, decodeObserved, encodeRevalidated } from '../tunnel/frames.js';
+import { FromRelay, PROTOCOL_VERSION, type ToRelay, decodeMessage, encodeMessage } from '../tunnel/messages.js';
+
+/** An attempt that has not become ready by then is given up. */
+const CONNECT_TIMEOUT: Duration = Seconds(8);
+/** A node that sends RELAYED and hears nothing for this long asks the relay for a life sign. */
+const SILENCE: Duration = Seconds(1);
+/** Life signs are asked for this often while packets wait. */
+const PING_INTERVAL: Duration = Millis(300);
+/** Unanswered life signs after which the relay is taken for gone. */
+const MAX_PINGS = 10;
+/** A connection that was ready for this long has worked. */
+const SETTLED: Duration = Seconds(5);
+/** A request without an answer is failed after this time. */
+const REQUEST_TIMEOUT: Duration = Seconds(8);
+
+export type RelayState = 'waiting' | 'connecting' | 'greeting' | 'ready' | 'stopped';
+/** What a request got: the answer, or the relay's refusal, or the loss of the connection. */
+export type Answer =
+  | { readonly ok: true; readonly message: FromRelay }
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+export interface RelayClientOwner {
+  onRelayReady(now: Instant): void;
+  onRelayLost(now: Instant, reason: string): void;
+  /** Every message that is not the answer to a request. */
+  onRelayMessage(now: Instant, message: FromRelay): void;
+  onObserved(now: Instant, address: SocketAddress): void;
+  /** The next attempt is about to be made: the address may be looked up anew. */
+  onRelayAttempt(now: Instant, attempt: number): void;
+  /** Whether somebody's packets wait for the relay. */
+  isRelayWanted(): boolean;
+}
+
+export interface RelayClientParts {
+  readonly endpoint: QuicEndpoint;
+  readonly entropy: Entropy;
+  readonly role: 'agent' | 'connector';
+  readonly serverName: string;
+  readonly software: string;
+  readonly proof: () => unknown;
+  readonly owner: RelayClientOwner;
+}
+
+interface Request {
+  readonly deadline: Instant;
+  readonly done: (now: Instant, answer: Answer) => void;
+}
+
+export class RelayClient implements ConnectionHandler {
+  #state: RelayState = 'waiting';
+  #connection: QuicConnection | undefined;
+  #control: ControlStream | undefined;
+  #deadline: Instant | undefined = 0 as Instant;
+  #since: Instant = 0 as Instant;
+  #addresses: readonly SocketAddress[] = [];
+  #nextAddress = 0;
+  #nextRequest = 1;
+  #pings = 0;
+  #nextPing: Instant | undefined;
+  #waitingSince: Instant | undefined;
+  #lastProblem = '';
+  readonly #requests = new Map<number, Request>();
+  readonly #backoff: Backoff;
+  readonly #parts: RelayClientParts;
+  readonly #setRelay: (address: SocketAddress) => void;
+
+  constructor(parts: RelayClientParts, setRelay: (address: SocketAddress) => void) {
+    this.#parts = parts;
+    this.#setRelay = setRelay;
+    this.#backoff = new Backoff(parts.entropy);
+  }
+
+  get state(): RelayState {
+    return this.#state;
+  }
+  /** When the present state was entered. */
+  get since(): Instant {
+    return this.#since;
+  }
+  get connection(): QuicConnection | undefined {
+    return this.#connection;
+  }
+  /** Why the last attempt or connection ended; empty when none has. */
+  get lastProblem(): string {
+    return this.#lastProblem;
+  }
+  get addresses(): readonly SocketAddress[] {
+    return this.#addresses;
+  }
+
+  /** The relay's addresses, best first; used from the next attempt on. */
+  setAddresses(addresses: readonly SocketAddress[]): void {
+    this.#addresses = addresses;
+    this.#nextAddress = 0;
+  }
+
+  /** Makes the next attempt at once: the network has changed. */
+  wake(now: Instant): void {
+    if (this.#state === 'waiting') this.#deadline = now;
+  }
+
+  send(message: ToRelay): boolean {
+    return this.#state === 'ready' && this.#control!.send(encodeMessage(message));
+  }
+
+  /** Sends a request that carries an `id`; `done` is called exactly once. */
+  request(
+    now: Instant,
+    make: (id: number) => Extract<ToRelay, { id: number }>,
+    done: (now: Instant, answer: Answer) => void,
+  ): void {
+    const id = this.#nextRequest++;
+    if (!this.send(make(id))) {
+      done(now, { ok: false, code: 'NO_RELAY', message: 'the relay is not connected' });
+      return;
+    }
+    this.#requests.set(id, { deadline: later(now, REQUEST_TIMEOUT), done });
+  }
+
+  /** Answers a REVALIDATE: proves on the relay connection that its receiver is this node. */
+  revalidate(nonce: Word64): void {
+    this.#connection?.sendDatagram(encodeRevalidated(nonce));
+  }
+
+  /** Packets went out through the relay and nothing has come back since: starts the watch for life signs. */
+  sentRelayed(now: Instant): void {
+    this.#waitingSince ??= now;
+  }
+
+  /** Something valid came from the relay. */
+  heard(): void {
+    this.#waitingSince = undefined;
+    this.#nextPing = undefined;
+    this.#pings = 0;
+  }
+
+  stop(now: Instant): void {
+    this.#enter(now, 'stopped');
+    this.#deadline = undefined;
+    this.#connection?.close(now, 0, 'done');
+    this.#failRequests(now, 'stopped');
+  }
+
+  /** Runs what is due. */
+  turn(now: Instant): void {
+    if (this.#deadline !== undefined && now >= this.#deadline) {
+      if (this.#state === 'waiting') this.#attempt(now);
+      else if (this.#state !== 'ready') this.#drop(now, 'the relay does not answer');
+    }
+    this.#watchSilence(now);
+    for (const [id, request] of this.#requests) {
+      if (request.deadline > now) break;
+      this.#requests.delete(id);
+      request.done(now, { ok: false, code: 'TIMEOUT', message: 'the relay did not answer' });
+    }
+  }
+
+  nextTimeout(): Instant | undefined {
+    const request = this.#requests.values().next().value?.deadline;
+    const silence = this.#nextPing ?? (this.#waitingSince === undefined ? undefined : later(this.#waitingSince, SILENCE));
+    return earliest(earliest(this.#deadline, request), this.#state === 'ready' ? silence : undefined);
+  }
+
+  #watchSilence(now: Instant): void {
+    if (this.#state !== 'ready' || this.#waitingSince === undefined) return;
+    if (elapsed(this.#waitingSince, now) < SILENCE) return;
+    if (this.#nextPing !== undefined && now < this.#nextPing) return;
+    if (this.#connection!.silentFor(now) < SILENCE) {
+      this.heard();
+      return;
+    }
+    if (this.#pings === MAX_PINGS) {
+      this.#drop(now, 'the relay has gone silent');
+      return;
+    }
+    this.#pings++;
+    this.#connection!.ping();
+    this.#nextPing = later(now, PING_INTERVAL);
+  }
+
+  #attempt(now: Instant): void {
+    this.#parts.owner.onRelayAttempt(now, this.#backoff.attempts);
+    const address = this.#addresses[this.#nextAddress % Math.max(1, this.#addresses.length)];
+    this.#nextAddress++;
+    if (address === undefined) {
+      this.#lastProblem = 'the relay’s name has no address that this machine reaches';
+      this.#wait(now);
+      return;
+    }
+    this.#setRelay(address);
+    this.#connection = this.#parts.endpoint.connect(now, address, this.#parts.serverName, this);
+    this.#enter(now, 'connecting');
+    this.#deadline = later(now, CONNECT_TIMEOUT);
+  }
+
+  onConnected(now: Instant, connection: QuicConnection): void {
+    if (connection !== this.#connection) return;
+    this.#enter(now, 'greeting');
+    this.#control = connection.openControl();
+    this.#control.send(
+      encodeMessage({
+        type: 'hello',
+        version: PROTOCOL_VERSION,
+        role: this.#parts.role,
+        software: this.#parts.software,
+        capabilities: [],
+        proof: this.#parts.proof(),
+      }),
+    );
+  }
+
+  onControlMessage(now: Instant, bytes: Uint8Array): void {
+    this.#message(now, bytes);
+  }
+
+  onPush(now: Instant, bytes: Uint8Array): void {
+    this.#message(now, bytes);
+  }
+
+  #message(now: Instant, bytes: Uint8Array): void {
+    const decoded = decodeMessage(FromRelay, bytes);
+    if (!decoded.ok) return;
+    const { message } = decoded;
+    this.heard();
+    if (message.type === 'hello') {
+      if (this.#state === 'greeting') this.#ready(now);
+      return;
+    }
+    if ((message.type === 'registered' || message.type === 'opened' || message.type === 'error') && message.id !== undefined) {
+      const request = this.#requests.get(message.id);
+      this.#requests.delete(message.id);
+      if (message.type === 'error') request?.done(now, { ok: false, code: message.code, message: message.message });
+      else request?.done(now, { ok: true, message });
+      return;
+    }
+    if (message.type === 'error') this.#lastProblem = `${message.code}: ${message.message}`;
+    else if (this.#state === 'ready') this.#parts.owner.onRelayMessage(now, message);
+    else this.#early.push(message);
+  }
+  /** Pushes that overtook the relay's hello: streams have no order among each other. */
+  readonly #early: FromRelay[] = [];
+
+  #ready(now: Instant): void {
+    this.#enter(now, 'ready');
+    this.#deadline = undefined;
+    this.#lastProblem = '';
+    this.#backoff.reset();
+    this.#parts.owner.onRelayReady(now);
+    for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, message);
+  }
+
+  onDatagrams(now: Instant, batch: DatagramBatch): void {
+    this.heard();
+    for (let i = 0; i < batch.count; i++) {
+      const address = decodeObserved(batch.bytes, batch.table[i * 2]!, batch.table[i * 2 + 1]!);
+      if (address !== undefined) this.#parts.owner.onObserved(now, address);
+    }
+  }
+
+  onClosed(now: Instant, reason: CloseReason, connection: QuicConnection): void {
+    if (connection !== this.#connection) return;
+    this.#lost(now, this.#lastProblem === '' ? reason.text : this.#lastProblem);
+  }
+
+  #drop(now: Instant, reason: string): void {
+    const connection = this.#connection;
+    this.#lost(now, reason);
+    connection?.close(now, 0, reason);
+  }
+
+  #lost(now: Instant, reason: string): void {
+    const wasReady = this.#state === 'ready';
+    this.#connection = undefined;
+    this.#control = undefined;
+    this.#early.length = 0;
+    this.heard();
+    if (this.#state === 'stopped') return;
+    this.#lastProblem = reason;
+    this.#failRequests(now, reason);
+    if (wasReady) this.#parts.owner.onRelayLost(now, reason);
+    this.#wait(now);
+  }
+
+  /**
+   * The first attempt after a connection that worked for a while is made at once: a restarted relay is there already. One
+   * that ended soon (two processes with one identity replace each other) waits.
+   */
+  #wait(now: Instant): void {
+    const immediately = this.#state === 'ready' && elapsed(this.#since, now) >= SETTLED;
+    this.#enter(now, 'waiting');
+    this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
+  }
+
+  #failRequests(now: Instant, reason: string): void {
+    const requests = [...this.#requests.values()];
+    this.#requests.clear();
+    for (const request of requests) request.done(now, { ok: false, code: 'NO_RELAY', message: reason });
+  }
+
+  #enter(now: Instant, state: RelayState): void {
+    this.#state = state;
+    this.#since = now;
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * The sink of a session's stack: what the stack emits is cut into packets right in the outbound arena of the links' endpoint,
+ * so that payload is copied once between the stack's send buffer and the native side. Without a link packets are dropped;
+ * TCP sends them again.
+ */
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Instant } from '../base/time.js';
+import type { StackSink } from '../netstack/types.js';
+import { type Arena, align, copyBytes } from '../wire/arena.js';
+import { segmentPayload } from '../wire/gso.js';
+import { IPV4_HEADER, IPV6_HEADER } from '../wire/ip.js';
+import type { Link } from './link.js';
+import type { Outbound } from './outbound.js';
+
+export class StackOutput implements StackSink {
+  readonly #outbound: Outbound;
+  readonly #clock: { now(): Instant };
+  readonly #drops: Counters<DropName>;
+  readonly #link: () => Link | undefined;
+
+  constructor(
+    outbound: Outbound,
+    clock: { now(): Instant },
+    drops: Counters<DropName>,
+    link: () => Link | undefined,
+  ) {
+    this.#outbound = outbound;
+    this.#clock = clock;
+    this.#drops = drops;
+    this.#link = link;
+  }
+
+  emit(packet: Arena, offset: number, length: number): void {
+    const link = this.#link();
+    const outbound = this.#outbound;
+    if (link === undefined || !link.isLive) {
+      this.#drops.values[Drop.no_link]!++;
+      return;
+    }
+    if (!outbound.begin(this.#clock.now(), link, 1, align(length))) {
+      this.#drops.values[Drop.no_room]!++;
+      return;
+    }
+    copyBytes(packet, offset, outbound.arena, outbound.offset, length);
+    outbound.table[outbound.count * 2] = outbound.offset;
+    outbound.table[outbound.count * 2 + 1] = length;
+    outbound.commit(1);
+  }
+
+  emitTcp(
+    header: Arena,
+    headerOffset: number,
+    headerLength: number,
+    payload: Arena,
+    offset: number,
+    length: number,
+    segmentSize: number,
+  ): void {
+    const link = this.#link();
+    const outbound = this.#outbound;
+    const packets = Math.ceil(length / segmentSize);
+    if (link === undefined || !link.isLive) {
+      this.#drops.values[Drop.no_link]! += packets;
+      return;
+    }
+    const room = packets * align(headerLength + segmentSize);
+    if (!outbound.begin(this.#clock.now(), link, packets, room)) {
+      this.#drops.values[Drop.no_room]! += packets;
+      return;
+    }
+    const start = header.bytes[headerOffset]! >>> 4 === 4 ? IPV4_HEADER : IPV6_HEADER;
+    const made = segmentPayload(
+      header,
+      headerOffset,
+      start,
+      headerLength,
+      payload,
+      offset,
+      length,
+      segmentSize,
+      false,
+      outbound.arena,
+      outbound.offset,
+      outbound.table,
+      outbound.count,
+    );
+    if (made > 0) outbound.commit(made);
+    else this.#drops.values[-made]! += packets;
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * The relay: admits nodes, registers services, opens channels, pushes policy, and has the forwarder move packets.
+ *
+ * Order in a turn: `handleBatch` for every batch received, then `turn` once; `turn` runs timers, lets the endpoint work and
+ * fills the sockets. Everything is synchronous; state changes are told through `events`.
+ */
+import { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { DROP_REASONS, type DropName, type DropReason } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { SallyportError } from '../base/error.js';
+import { type Instant, Seconds, type WallTime, earliest, elapsed, later } from '../base/time.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
+import type { UdpSocket } from '../os/io.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import { verifyProof } from '../policy/proof.js';
+import type { CloseReason, QuicConnection } from '../quic/connection.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import type { Word64 } from '../tunnel/frames.js';
+import { PROTOCOL_VERSION, type ToRelay, parseChannel } from '../tunnel/messages.js';
+import { ChannelTable } from './channels.js';
+import { Forwarder } from './forwarder.js';
+import { CloseCode, type ConnectionOwner, NodeConnection } from './node-connection.js';
+import type { RelayNode } from './node.js';
+import { Opener } from './opener.js';
+import { Registry } from './registry.js';
+
+/** How often idle channels are looked for and connectors' life signs are taken. */
+const SWEEP_INTERVAL = Seconds(5);
+/** Relay connections accepted at once, greeting ones included. */
+const MAX_CONNECTIONS = 20_000;
+
+/** What the relay reports; the driver logs and counts it. */
+export type RelayEvent =
+  | { readonly kind: 'node-connected' | 'node-replaced'; readonly node: string; readonly address: string }
+  | { readonly kind: 'node-refused'; readonly node: string; readonly code: string }
+  | { readonly kind: 'node-lost'; readonly node: string; readonly reason: string }
+  | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
+  | { readonly kind: 'channel-opened' | 'channel-closed'; readonly agent: string; readonly connector: string; readonly reason: string }
+  | { readonly kind: 'open-refused'; readonly agent: string; readonly service: string; readonly code: string };
+
+export interface RelayParts {
+  readonly sockets: readonly UdpSocket[];
+  readonly endpoint: QuicEndpoint;
+  readonly policy: PolicyKeeper;
+  readonly policyKey: Uint8Array;
+  readonly network: string;
+  readonly crypto: Crypto;
+  readonly entropy: Entropy;
+  readonly wall: () => WallTime;
+  readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
+  readonly software: string;
+  readonly onEvent: (event: RelayEvent) => void;
+}
+
+export interface RelayCounts {
+  admitted: number;
+  replaced: number;
+  refused: number;
+  opened: number;
+  openRefused: number;
+}
+
+export class RelayCore implements ConnectionOwner {
+  readonly drops: Counters<DropName>;
+  readonly counts: RelayCounts = { admitted: 0, replaced: 0, refused: 0, opened: 0, openRefused: 0 };
+  readonly registry = new Registry();
+  readonly channels: ChannelTable;
+  readonly forwarder: Forwarder;
+  readonly #parts: RelayParts;
+  readonly #opener: Opener;
+  readonly #greeting = new Set<NodeConnection>();
+  #connections = 0;
+  #nextSweep: Instant = 0 as Instant;
+
+  constructor(parts: RelayParts) {
+    this.#parts = parts;
+    this.drops = new Counters(DROP_REASONS);
+    this.channels = new ChannelTable(parts.entropy);
+    this.forwarder = new Forwarder(parts.sockets, parts.endpoint, this.channels, this.drops, parts.entropy);
+    this.#opener = new Opener({
+      registry: this.registry,
+      channels: this.channels,
+      counts: this.counts,
+      policy: parts.policy,
+      wall: parts.wall,
+      onEvent: parts.onEvent,
+    });
+  }
+
+  /** To be given to the endpoint as its `accept`: a connection whose certificate has been verified. */
+  accept(now: Instant, quic: QuicConnection): NodeConnection | undefined {
+    if (this.#connections >= MAX_CONNECTIONS) {
+      quic.close(now, CloseCode.refused, 'too many connections');
+      return undefined;
+    }
+    let certificate: PeerIdentity;
+    try {
+      certificate = this.#parts.parseCertificate(quic.peerCertificates[0] ?? new Uint8Array());
+    } catch {
+      quic.close(now, CloseCode.refused, 'certificate');
+      return undefined;
+    }
+    const connection = new NodeConnection(now, quic, certificate, this);
+    this.#connections++;
+    this.#greeting.add(connection);
+    return connection;
+  }
+
+  /** Handles a batch of `entries` that socket `index` has just received. */
+  handleBatch(now: Instant, index: number, entries: number): void {
+    this.forwarder.handleBatch(now, index, entries);
+  }
+
+  /** Runs what is due; returns when it wants to run again. */
+  turn(now: Instant): Instant | undefined {
+    this.#parts.endpoint.process(now);
+    for (const connection of this.#greeting) {
+      if (connection.deadline > now) break;
+      connection.close(now, CloseCode.timeout, 'no hello');
+      this.#greeting.delete(connection);
+    }
+    this.#opener.expire(now);
+    if (now >= this.#nextSweep) {
+      this.#sweep(now);
+      this.#nextSweep = later(now, SWEEP_INTERVAL);
+    }
+    this.forwarder.flushEndpoint(now);
+    const greeting = this.#greeting.values().next().value?.deadline;
+    return earliest(earliest(this.#parts.endpoint.nextTimeout(), greeting), earliest(this.#opener.deadline, this.#nextSweep));
+  }
+
+  onHello(now: Instant, connection: NodeConnection, hello: Extract<ToRelay, { type: 'hello' }>): void {
+    const { policy, policyKey, network, crypto, wall } = this.#parts;
+    const { certificate } = connection;
+    const refuse = (code: string, message: string): never => {
+      this.counts.refused++;
+      this.#parts.onEvent({ kind: 'node-refused', node: `${certificate.role}/${certificate.name}`, code });
+      throw new SallyportError('peer', code, message);
+    };
+    if (hello.version !== PROTOCOL_VERSION) refuse('VERSION', `this relay speaks version ${PROTOCOL_VERSION}`);
+    if (hello.role !== certificate.role || certificate.role === 'relay') {
+      refuse('ROLE_MISMATCH', 'the role differs from the certificate');
+    }
+    const view = policy.view;
+    if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED', 'the policy admits nobody now');
+    let identity: ReturnType<typeof verifyProof>;
+    try {
+      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, { revocations: view.revocations });
+    } catch (error) {
+      return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED', 'the enrolment proof does not hold');
+    }
+    if (identity.role !== certificate.role || identity.name !== certificate.name || certificate.network !== network) {
+      return refuse('IDENTITY_MISMATCH', 'certificate and proof name different nodes');
+    }
+    const admission = this.registry.admit(now, identity, connection);
+    switch (admission.outcome) {
+      case 'name-taken':
+        return refuse('NAME_TAKEN', 'another node uses this name');
+      case 'superseded':
+        return refuse('KEY_SUPERSEDED', 'a newer key of this node is in use');
+      case 'admitted':
+        return this.#admit(now, connection, admission.node, undefined);
+      case 'replaced':
+        return this.#admit(now, connection, admission.node, admission.older);
+    }
+  }
+
+  #admit(now: Instant, connection: NodeConnection, node: RelayNode, older: RelayNode | undefined): void {
+    this.#greeting.delete(connection);
+    connection.open(node);
+    if (older !== undefined) {
+      this.counts.replaced++;
+      this.#closeChannels(older, 'node reconnected');
+      older.connection.close(now, CloseCode.replaced, 'replaced by a newer connection');
+    }
+    this.counts.admitted++;
+    const from = connection.quic.remote;
+    this.forwarder.placeNode(node, from);
+    this.#parts.onEvent({
+      kind: older === undefined ? 'node-connected' : 'node-replaced',
+      node: node.key,
+      address: from.toString(),
+    });
+    connection.send({
+      type: 'hello',
+      version: PROTOCOL_VERSION,
+      role: 'relay',
+      software: this.#parts.software,
+      capabilities: [],
+    });
+    connection.tellObserved(from);
+    this.#pushPolicy(node);
+    if (older !== undefined && older.services.size > 0) this.#pushCatalogues();
+    else if (node.identity.role === 'agent') this.#pushCatalogue(node);
+  }
+
+  onMessage(
+    now: Instant,
+    connection: NodeConnection,
+    node: RelayNode,
+    message: Exclude<ToRelay, { type: 'hello' }>,
+  ): void {
+    node.heard = now;
+    switch (message.type) {
+      case 'register':
+        this.#register(connection, node, message);
+        break;
+      case 'open':
+        this.#opener.open(now, node, message);
+        break;
+      case 'ready':
+        this.#opener.ready(now, node, parseChannel(message.channel));
+        break;
+      case 'close': {
+        const { high, low } = parseChannel(message.channel);
+        const side = this.channels.find(high, low);
+        if (side?.node === node) this.#opener.close(side, message.reason, node);
+        break;
+      }
+      case 'error':
+        break;
+    }
+  }
+
+  #register(connection: NodeConnection, node: RelayNode, message: Extract<ToRelay, { type: 'register' }>): void {
+    const view = this.#parts.policy.view!;
+    const services = message.services.map(({ id }) => {
+      const entry = view.service(id)?.entry;
+      if (entry === undefined) return { id, status: 'invalid' as const };
+      if (node.identity.role !== 'connector' || !view.connectorMay(node.identity.name, id)) {
+        return { id, status: 'denied' as const };
+      }
+      node.services.add(id);
+      return {
+        id,
+        status: 'ok' as const,
+        ...(entry.virtualIp4 === undefined ? {} : { virtualIp4: entry.virtualIp4 }),
+        ...(entry.virtualIp6 === undefined ? {} : { virtualIp6: entry.virtualIp6 }),
+      };
+    });
+    for (const { id, status } of services) this.#parts.onEvent({ kind: 'service', node: node.key, service: id, status });
+    connection.send({ type: 'registered', id: message.id, services });
+    this.#pushCatalogues();
+  }
+
+  onRevalidated(now: Instant, node: RelayNode, nonce: Word64): void {
+    for (const side of node.channels) {
+      if (this.forwarder.revalidated(side, nonce.high, nonce.low)) {
+        node.heard = now;
+        node.connection.tellObserved(node.forwardingAddress);
+        return;
+      }
+    }
+  }
+
+  onClosed(_now: Instant, connection: NodeConnection, reason: CloseReason): void {
+    this.#connections--;
+    this.#greeting.delete(connection);
+    const node = connection.node;
+    if (node === undefined || !this.registry.remove(node)) return;
+    this.#parts.onEvent({ kind: 'node-lost', node: node.key, reason: reason.text });
+    this.#closeChannels(node, `${node.identity.role} gone`);
+    if (node.services.size > 0) this.#pushCatalogues();
+  }
+
+  countDrop(reason: DropReason): void {
+    this.drops.values[reason]!++;
+  }
+
+  /**
+   * The keeper holds a new policy: nodes, services and channels it no longer allows end, the others are told.
+   */
+  policyChanged(now: Instant): void {
+    const view = this.#parts.policy.view;
+    if (view === undefined) return;
+    for (const node of [...this.registry.nodes]) {
+      if (view.isRevoked(node.identity.invitationId)) node.connection.close(now, CloseCode.revoked, 'revoked');
+      for (const id of node.services) if (!view.connectorMay(node.identity.name, id)) node.services.delete(id);
+      for (const side of [...node.channels]) {
+        if (node.identity.role === 'agent' && !this.#opener.allowed(side)) this.#opener.close(side, 'policy', undefined);
+      }
+      this.#pushPolicy(node);
+    }
+    this.#pushCatalogues();
+  }
+
+  /** Closes every connection; the driver flushes and stops. */
+  shutdown(now: Instant): void {
+    for (const node of this.registry.nodes) node.connection.close(now, CloseCode.shutdown, 'relay stops');
+    for (const connection of this.#greeting) connection.close(now, CloseCode.shutdown, 'relay stops');
+    this.#parts.endpoint.process(now);
+    this.forwarder.flushEndpoint(now);
+  }
+
+  #closeChannels(node: RelayNode, reason: string): void {
+    for (const side of [...node.channels]) this.#opener.close(side, reason, node);
+  }
+
+  #pushPolicy(node: RelayNode): void {
+    const envelope = this.#parts.policy.signed?.envelope;
+    if (envelope !== undefined) node.connection.push({ type: 'policy', envelope });
+  }
+
+  #pushCatalogues(): void {
+    for (const node of this.registry.nodes) if (node.identity.role === 'agent') this.#pushCatalogue(node);
+  }
+
+  #pushCatalogue(node: RelayNode): void {
+    const services = this.#parts.policy
+      .view!.servicesFor(node.identity)
+      .map(({ id }) => ({ id, available: this.registry.serving(id).length > 0 }));
+    node.connection.push({ type: 'catalogue', services });
+  }
+
+  #sweep(now: Instant): void {
+    for (const side of this.channels.idle(now)) this.#opener.close(side, 'idle', undefined);
+    for (const node of this.registry.nodes) {
+      if (node.identity.role !== 'connector') continue;
+      const silent = node.connection.quic.silentFor(now);
+      if (silent < elapsed(node.heard, now)) node.heard = (now - silent) as Instant;
+    }
+  }
+}
