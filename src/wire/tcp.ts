@@ -1,0 +1,165 @@
+/**
+ * TCP: flags, options, and writing headers. (`parsePacket` reads the fixed part.)
+ *
+ *   ┌───────────────────────────┬───────────────────────────┐   kind  length
+ *   │ source port               │ destination port          │   0     –       end of list
+ *   │ sequence number                                       │   1     –       no operation
+ *   │ acknowledgment number                                 │   2     4       maximum segment size
+ *   ├──────┬─────┬──────────────┼───────────────────────────┤   3     3       window scale
+ *   │offset│rsrvd│CEUAPRSF      │ window                    │   4     2       SACK permitted
+ *   │ checksum                  │ urgent pointer            │   5     8n + 2  SACK, n = 1 … 4
+ *   └───────────────────────────┴───────────────────────────┘   8     10      timestamps
+ *
+ * RFC 9293 §3.1–3.2, RFC 7323 §2–3, RFC 2018 §2–3.
+ */
+import { readU16, readU32, writeU16, writeU32 } from './bytes.js';
+import { TCP_HEADER } from './ip.js';
+
+export const TCP_FIN = 0x01;
+export const TCP_SYN = 0x02;
+export const TCP_RST = 0x04;
+export const TCP_PSH = 0x08;
+export const TCP_ACK = 0x10;
+export const TCP_URG = 0x20;
+export const TCP_ECE = 0x40;
+export const TCP_CWR = 0x80;
+
+const END = 0;
+const NOP = 1;
+export const OPTION_MSS = 2;
+const SCALE = 3;
+const SACK_PERMITTED = 4;
+const SACK = 5;
+const TIMESTAMPS = 8;
+
+/** Blocks that fit the 40 bytes of options; three next to timestamps. */
+export const SACK_BLOCKS_MAX = 4;
+/** RFC 7323 §2.3: a larger shift counts as this. */
+export const WINDOW_SCALE_MAX = 14;
+const OPTIONS_MAX = 40;
+
+/** Options of one segment; reuse one object. */
+export class TcpOptions {
+  /** Maximum segment size, 1 … 65,535; 0 = absent. */
+  mss = 0;
+  /** Shift count 0 … 14; −1 = absent. */
+  windowScale = -1;
+  sackPermitted = false;
+  hasTimestamps = false;
+  timestampValue = 0;
+  timestampEcho = 0;
+  sackCount = 0;
+  /** Left and right edge of each block, unsigned. */
+  readonly sackEdges = new Uint32Array(2 * SACK_BLOCKS_MAX);
+
+  clear(): void {
+    this.mss = 0;
+    this.windowScale = -1;
+    this.sackPermitted = false;
+    this.hasTimestamps = false;
+    this.timestampValue = 0;
+    this.timestampEcho = 0;
+    this.sackCount = 0;
+  }
+}
+
+/**
+ * Reads the options between `start` and `end`. Unknown ones are skipped, known ones of a wrong length ignored. False when an
+ * option's length is below 2 or reaches beyond the header: what came before it stands.
+ */
+export function readTcpOptions(bytes: Uint8Array, start: number, end: number, out: TcpOptions): boolean {
+  out.clear();
+  let at = start;
+  while (at < end) {
+    const kind = bytes[at]!;
+    if (kind === END) return true;
+    if (kind === NOP) {
+      at++;
+      continue;
+    }
+    const length = at + 1 < end ? bytes[at + 1]! : 0;
+    if (length < 2 || at + length > end) return false;
+    if (kind === OPTION_MSS && length === 4) out.mss = readU16(bytes, at + 2);
+    else if (kind === SCALE && length === 3) out.windowScale = Math.min(bytes[at + 2]!, WINDOW_SCALE_MAX);
+    else if (kind === SACK_PERMITTED && length === 2) out.sackPermitted = true;
+    else if (kind === TIMESTAMPS && length === 10) {
+      out.hasTimestamps = true;
+      out.timestampValue = readU32(bytes, at + 2);
+      out.timestampEcho = readU32(bytes, at + 6);
+    } else if (kind === SACK && length >= 10 && length % 8 === 2) {
+      out.sackCount = Math.min((length - 2) / 8, SACK_BLOCKS_MAX);
+      for (let i = 0; i < out.sackCount * 2; i++) out.sackEdges[i] = readU32(bytes, at + 2 + i * 4);
+    }
+    at += length;
+  }
+  return true;
+}
+
+/**
+ * Writes `options` and returns their length, a multiple of 4 up to 40. SACK blocks that no longer fit are left out, the last
+ * first. The layout is the one of RFC 7323 appendix A, which receivers are quickest with.
+ */
+export function writeTcpOptions(bytes: Uint8Array, offset: number, options: TcpOptions): number {
+  let at = offset;
+  if (options.mss > 0) {
+    bytes[at] = OPTION_MSS;
+    bytes[at + 1] = 4;
+    writeU16(bytes, at + 2, options.mss);
+    at += 4;
+  }
+  if (options.sackPermitted || options.hasTimestamps) {
+    bytes[at] = options.sackPermitted ? SACK_PERMITTED : NOP;
+    bytes[at + 1] = options.sackPermitted ? 2 : NOP;
+    if (options.hasTimestamps) {
+      bytes[at + 2] = TIMESTAMPS;
+      bytes[at + 3] = 10;
+      writeU32(bytes, at + 4, options.timestampValue);
+      writeU32(bytes, at + 8, options.timestampEcho);
+      at += 12;
+    } else {
+      bytes[at + 2] = NOP;
+      bytes[at + 3] = NOP;
+      at += 4;
+    }
+  }
+  if (options.windowScale >= 0) {
+    bytes[at] = NOP;
+    bytes[at + 1] = SCALE;
+    bytes[at + 2] = 3;
+    bytes[at + 3] = Math.min(options.windowScale, WINDOW_SCALE_MAX);
+    at += 4;
+  }
+  const room = OPTIONS_MAX - (at - offset) - 4;
+  const blocks = Math.min(options.sackCount, Math.floor(room / 8));
+  if (blocks > 0) {
+    bytes[at] = NOP;
+    bytes[at + 1] = NOP;
+    bytes[at + 2] = SACK;
+    bytes[at + 3] = 2 + blocks * 8;
+    at += 4;
+    for (let i = 0; i < blocks * 2; i++, at += 4) writeU32(bytes, at, options.sackEdges[i]!);
+  }
+  return at - offset;
+}
+
+/** Writes the 20 fixed bytes; checksum and urgent pointer 0. `optionsLength` is a multiple of 4. */
+export function writeTcp(
+  bytes: Uint8Array,
+  offset: number,
+  sourcePort: number,
+  destinationPort: number,
+  sequence: number,
+  acknowledgment: number,
+  flags: number,
+  window: number,
+  optionsLength: number,
+): void {
+  writeU16(bytes, offset, sourcePort);
+  writeU16(bytes, offset + 2, destinationPort);
+  writeU32(bytes, offset + 4, sequence);
+  writeU32(bytes, offset + 8, acknowledgment);
+  bytes[offset + 12] = ((TCP_HEADER + optionsLength) >>> 2) << 4;
+  bytes[offset + 13] = flags;
+  writeU16(bytes, offset + 14, window);
+  writeU32(bytes, offset + 16, 0);
+}
