@@ -15,5 +15,22 @@ export class SystemClock implements Clock {
   }
 }
 
-/** What `performance.now` counts from, in microseconds on the monotonic clock (no number is allocated per reading). */
-const ORIGIN = Number(process.hrtime.bigint() / 1_000n) - performance.now() * 1_000;
+/**
+ * What `performance.now` counts from, in microseconds on the monotonic clock: no number is allocated per reading. The
+ * thread may be interrupted between the two clocks, so the closest of a few attempts counts.
+ */
+const ORIGIN = measureOrigin();
+
+function measureOrigin(): number {
+  let best = Number.POSITIVE_INFINITY;
+  let origin = 0;
+  for (let attempt = 0; attempt < 8; attempt++) {
+    const before = performance.now();
+    const monotonic = Number(process.hrtime.bigint()) / 1_000;
+    const after = performance.now();
+    if (after - before >= best) continue;
+    best = after - before;
+    origin = monotonic - ((before + after) / 2) * 1_000;
+  }
+  return origin;
+}

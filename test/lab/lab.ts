@@ -13,6 +13,9 @@ import type { LabProcess } from './process.js';
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
+/** How often the programs of a namespace are looked for and ended before it is deleted. */
+const KILL_ROUNDS = 10;
+
 /** Interface numbers of links start here, above those that the kernel gives out by itself. */
 const FIRST_INTERFACE = 100;
 
@@ -184,11 +187,14 @@ function bringUp(host: Host, device: string, addresses: readonly string[] = []):
 /** Ends what runs in a namespace of ours and deletes it; what is gone already is no error. */
 function removeNamespace(name: string): void {
   try {
-    for (const pid of run(['ip', 'netns', 'pids', name]).split('\n')) {
-      if (pid !== '') process.kill(Number(pid), 'SIGKILL');
+    // More than once: a process may have started another between the look and its end.
+    for (let round = 0; round < KILL_ROUNDS; round++) {
+      const pids = run(['ip', 'netns', 'pids', name]).split('\n').filter(Boolean);
+      if (pids.length === 0) break;
+      for (const pid of pids) endProcess(Number(pid));
     }
   } catch {
-    // The namespace, or the last process in it, went first.
+    // The namespace is gone already.
   }
   try {
     run(['ip', 'netns', 'delete', name]);
@@ -196,4 +202,12 @@ function removeNamespace(name: string): void {
     // Likewise.
   }
   rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
+}
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended first.
+  }
 }

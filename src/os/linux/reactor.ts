@@ -13,10 +13,11 @@ import { type Duration, type Instant, Millis, type WallTime } from '../../base/t
 import { Timer, TimerQueue } from '../../base/timers.js';
 import { SystemClock } from '../clock.js';
 import type { Reactor, ReadyHandler, Watch } from '../io.js';
-import { EFD_CLOEXEC, EFD_NONBLOCK, EINTR } from './constants.js';
+import { EINTR } from './constants.js';
 import { EpollSet } from './epoll.js';
-import { check, close, errno, eventfd, read, write } from './libc.js';
+import { close, errno, read, write } from './libc.js';
 import { NativeMemory } from './memory.js';
+import { makeWakeFd } from './wake.js';
 
 /** Turns between two returns to libuv under load: native finalizers pile up (about 230 bytes a packet measured) until then. */
 const TURNS_PER_YIELD = 64;
@@ -70,7 +71,7 @@ export class EpollReactor implements Reactor {
     this.#options = options;
     this.#ring.bytes[0] = 1;
     this.#now = this.#clock.now();
-    this.wakeFd = options.wakeFd ?? check(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'eventfd');
+    this.wakeFd = options.wakeFd ?? makeWakeFd();
     this.#epoll.watch(this.wakeFd, 1, () => this.#answerBell());
   }
 
@@ -129,6 +130,15 @@ export class EpollReactor implements Reactor {
   stop(): void {
     this.#stopping = true;
     this.wake();
+  }
+
+  /** Gives back the loop's own descriptors; the end of `run` does it too. For a reactor that is never run. */
+  dispose(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#epoll.close();
+    this.#timers.clear();
+    if (this.#options.wakeFd === undefined) close(this.wakeFd);
   }
 
   #untilYield(): void {
@@ -205,10 +215,7 @@ export class EpollReactor implements Reactor {
   }
 
   #end(): void {
-    this.#ended = true;
-    this.#epoll.close();
-    this.#timers.clear();
-    if (this.#options.wakeFd === undefined) close(this.wakeFd);
+    this.dispose();
     this.#finish!();
   }
 }

@@ -1,0 +1,85 @@
+/**
+ * The inside of a packet thread: the module a `ThreadHost` starts calls `servePacketThread` once.
+ *
+ *   setup(context) ─► ready ─► reactor runs; requests are answered between its turns ─► stop ─► close() ─► stopped
+ */
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { SallyportError } from '../base/error.js';
+import { createReactor } from './linux/linux.js';
+import type { EpollReactor } from './linux/reactor.js';
+import {
+  type EventName,
+  type FromThread,
+  type Input,
+  type Output,
+  type RequestName,
+  type ThreadProtocol,
+  type ThreadStart,
+  type ToThread,
+  toWire,
+} from './thread-protocol.js';
+
+export interface PacketThreadContext<P extends ThreadProtocol, Data> {
+  readonly reactor: EpollReactor;
+  readonly data: Data;
+  /** Shared with the host, which only reads it; for `Counters`. */
+  readonly counters: SharedArrayBuffer;
+  emit<K extends EventName<P>>(name: K, payload: P['events'][K]): void;
+}
+
+export interface PacketThreadHandlers<P extends ThreadProtocol> {
+  /** One function per request; what it throws is the failure of that request. */
+  readonly requests: { readonly [K in RequestName<P>]: (input: Input<P, K>) => Output<P, K> | Promise<Output<P, K>> };
+  /** Called once after the last turn: closes what setup opened. */
+  close(): void;
+}
+
+/** @throws SallyportError NOT_A_THREAD (caller) on the main thread. */
+export async function servePacketThread<P extends ThreadProtocol, Data>(
+  setup: (context: PacketThreadContext<P, Data>) => PacketThreadHandlers<P> | Promise<PacketThreadHandlers<P>>,
+): Promise<void> {
+  if (isMainThread || parentPort === null) {
+    throw new SallyportError('caller', 'NOT_A_THREAD', 'a packet thread is started by its host');
+  }
+  const port = parentPort;
+  const start = workerData as ThreadStart;
+  const post = (message: FromThread): void => port.postMessage(message);
+  const reactor = createReactor({
+    wakeFd: start.wakeFd,
+    control: new Int32Array(start.control),
+    onError: (error, suppressed) => post({ type: 'bug', error: toWire(error), suppressed }),
+  });
+  try {
+    const handlers = await setup({
+      reactor,
+      data: start.data as Data,
+      counters: start.counters,
+      emit: (name, payload) => post({ type: 'event', name, payload }),
+    });
+    port.on('message', (message: ToThread) => void answer(handlers, message, post));
+    post({ type: 'ready' });
+    await reactor.run();
+    handlers.close();
+    post({ type: 'stopped' });
+  } catch (error) {
+    post({ type: 'failed', error: toWire(error) });
+  } finally {
+    reactor.dispose();
+    // Nothing keeps the thread alive any more.
+    port.close();
+  }
+}
+
+async function answer<P extends ThreadProtocol>(
+  handlers: PacketThreadHandlers<P>,
+  { id, name, input }: ToThread,
+  post: (message: FromThread) => void,
+): Promise<void> {
+  try {
+    const handler = Object.hasOwn(handlers.requests, name) ? handlers.requests[name] : undefined;
+    if (handler === undefined) throw new SallyportError('caller', 'UNKNOWN_REQUEST', `the thread knows no "${name}"`);
+    post({ type: 'reply', id, output: await handler(input) });
+  } catch (error) {
+    post({ type: 'failure', id, error: toWire(error) });
+  }
+}
