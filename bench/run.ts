@@ -58,8 +58,9 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
     const begun = performance.now();
     const running = await subject.start(context);
     try {
-      await firstByte(context, running.target);
+      await firstByte(context, running);
       record.values['ready'] = performance.now() - begun;
+      checkMtu(running, record);
       await measureAll(context, running, plan, record);
     } finally {
       await running.stop();
@@ -137,12 +138,26 @@ async function measure(record: RunRecord, row: string, action: () => Promise<voi
   }
 }
 
-/** Until one byte has gone to the service through the subject and come back. */
-async function firstByte(context: SubjectContext, target: string): Promise<void> {
-  const argv = program('tcp-client', target, String(context.echoPort), '--bytes', '1');
+/** A tunnel with larger packets than the others' would win for that alone. */
+function checkMtu(running: RunningSubject, record: RunRecord): void {
+  if (running.device === undefined) return;
+  const { host, name } = running.device;
+  const mtu = Number(/ mtu (\d+) /.exec(host.ip('-o', 'link', 'show', 'dev', name))?.[1]);
+  if (mtu !== TUNNEL_MTU) record.errors['mtu'] = `the tunnel's MTU is ${mtu}, not ${TUNNEL_MTU}`;
+}
+
+/** Until one byte has gone to the service through the subject and come back. Throws when one of its programs ends. */
+async function firstByte(context: SubjectContext, running: RunningSubject): Promise<void> {
+  const argv = program('tcp-client', running.target, String(context.echoPort), '--bytes', '1');
   const tryOnce = async (): Promise<boolean> => {
-    const attempt = await context.topology.user.exec(argv, { check: false, timeout: READY_TIMEOUT });
+    for (const [role, started] of Object.entries(running.processes)) {
+      if (started.running) continue;
+      const said = (started.stderr.trim() || started.stdout.trim()).slice(-500);
+      throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${said}`);
+    }
+    // The client ends with an error soon where nothing answers; where packets vanish, this does.
+    const attempt = await context.topology.user.exec(['timeout', '2', ...argv], { check: false });
     return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
   };
-  await pollUntil(`the first byte through ${target}`, tryOnce, READY_TIMEOUT);
+  await pollUntil(`the first byte through ${running.target}`, tryOnce, READY_TIMEOUT);
 }

@@ -3,6 +3,7 @@
  *
  *   prepare (once) ─► start ─► measurements ─► stop      a new laboratory for every run
  */
+import type { Host } from '../test/lab/host.js';
 import type { LabProcess } from '../test/lab/process.js';
 import type { StandardTopology } from '../test/lab/topology.js';
 
@@ -21,6 +22,8 @@ export interface SubjectContext {
 export interface RunningSubject {
   /** The address at which the user's programs reach the service through this subject. */
   readonly target: string;
+  /** The tunnel's device on the user's side; its MTU is checked. */
+  readonly device?: { readonly host: Host; readonly name: string };
   /** The programs whose CPU time and memory count as the subject's, by role. Each leads a process group. */
   readonly processes: Readonly<Record<string, LabProcess>>;
   /** Ends them; what the laboratory itself removes (devices, routes) needs no undoing. */

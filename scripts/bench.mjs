@@ -1,5 +1,9 @@
 /**
- * `npm run bench`: runs bench/main.ts as it is, in this process.
+ * `npm run bench`: installs and builds what is missing, then runs bench/main.ts as it is, in this process.
  */
+import { ensureBuilt, ensureInstalled } from './prepare.mjs';
+
+ensureInstalled();
+ensureBuilt();
 await import('../test/lab/typescript.mjs');
 await import('../bench/main.ts');

@@ -78,6 +78,7 @@ export class WireguardGo implements Subject {
     ]);
     return {
       target: SERVICE_ADDRESS,
+      device: { host: user, name: `${name}u` },
       processes: { user: userEnd, service: serviceEnd },
       stop: async () => {
         await Promise.all([userEnd.stop(), serviceEnd.stop()]);
