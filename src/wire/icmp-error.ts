@@ -30,7 +30,7 @@ import {
   PROTO_ICMP,
   PROTO_ICMPV6,
 } from './ip.js';
-import { type Ipv4Fields, writeIpv4 } from './ipv4.js';
+import { writeIpv4 } from './ipv4.js';
 
 /** What went wrong, for both families: [ICMP type, code, ICMPv6 type, code]. */
 const KINDS = {
@@ -100,10 +100,18 @@ export function writeIcmpError(
   const at = offset + header;
   const out = target.bytes;
   if (isV4) {
-    reply.totalLength = length;
-    reply.source = source === undefined ? packet.destination3 : source.w3;
-    reply.destination = packet.source3;
-    writeIpv4(out, offset, reply);
+    writeIpv4(out, offset, {
+      trafficClass: 0,
+      totalLength: length,
+      identification: 0,
+      dontFragment: false,
+      moreFragments: false,
+      fragmentOffset: 0,
+      hopLimit: DEFAULT_HOP_LIMIT,
+      protocol: PROTO_ICMP,
+      source: source === undefined ? packet.destination3 : source.w3,
+      destination: packet.source3,
+    });
   } else {
     writeU32(out, offset, 6 << 28);
     writeU16(out, offset + 4, length - IPV6_HEADER);
@@ -124,17 +132,3 @@ export function writeIcmpError(
   completeIcmp(target, offset, header, ICMP_HEADER + quoted);
   return length;
 }
-
-/** The header of an IPv4 error; only length and addresses change. */
-const reply: Ipv4Fields = {
-  trafficClass: 0,
-  totalLength: 0,
-  identification: 0,
-  dontFragment: false,
-  moreFragments: false,
-  fragmentOffset: 0,
-  hopLimit: DEFAULT_HOP_LIMIT,
-  protocol: PROTO_ICMP,
-  source: 0,
-  destination: 0,
-};
