@@ -17,10 +17,10 @@ import type { RunningSubject, Subject, SubjectContext } from '../subject.js';
 
 const QUIC_PORT = 4433;
 const CONTROL_PORT = 8443;
-const ADMIN_PORT = 8444;
 /** In the range that services get their virtual addresses from. */
 const VIRTUAL_IP = '10.100.0.10';
 const SERVICE = 'lab';
+const GROUP = 'users';
 const DEVICE = 'sallyport0';
 /** Time for the graceful end that SIGTERM asks for. */
 const STOP_TIME = Seconds(5);
@@ -47,15 +47,13 @@ export class Sallyport implements Subject {
 
     await operate('init', '--name', 'bench', '--relay', `${ADDRESSES.relay.v4}:${QUIC_PORT}`);
     const backend = `${SERVICE}=any://${ADDRESSES.service.v4},virtualIp=${VIRTUAL_IP}`;
-    const connectorToken = tokenFile(
-      context.folder,
-      'connector',
-      await operate('invite', 'connector', 'service', '--service', backend),
-    );
-    const agentToken = tokenFile(context.folder, 'agent', await operate('invite', 'agent', 'user'));
+    const forService = await operate('invite', 'connector', 'service', '--service', backend, '--allow', GROUP);
+    const forUser = await operate('invite', 'agent', 'user', '--group', GROUP);
+    const connectorToken = tokenFile(context.folder, 'connector', forService.stdout);
+    const agentToken = tokenFile(context.folder, 'agent', forUser.stdout);
 
     const listen = ['--listen', `0.0.0.0:${QUIC_PORT}`, '--control', `0.0.0.0:${CONTROL_PORT}`];
-    const relayProcess = this.spawn(relay, network, 'relay', ...listen, '--admin', `127.0.0.1:${ADMIN_PORT}`);
+    const relayProcess = this.spawn(relay, join(network, 'relay'), 'relay', ...listen);
     await relayProcess.waitForPort('udp', QUIC_PORT);
     await relayProcess.waitForPort('tcp', CONTROL_PORT);
     const connector = this.spawn(service, join(context.folder, 'c'), 'connector', '--join-file', connectorToken);
@@ -81,11 +79,9 @@ export class Sallyport implements Subject {
   }
 }
 
-/** Puts the join token, the longest word of what `invite` printed, into a file that only we can read. */
-function tokenFile(folder: string, name: string, printed: { readonly stdout: string }): string {
-  const words = printed.stdout.split(/[\s"']+/);
-  const token = words.reduce((longest, word) => (word.length > longest.length ? word : longest), '');
+/** Puts a join token into a file that only we can read. */
+function tokenFile(folder: string, name: string, token: string): string {
   const file = join(folder, `${name}.token`);
-  writeFileSync(file, `${token}\n`, { mode: 0o600 });
+  writeFileSync(file, token, { mode: 0o600 });
   return file;
 }
