@@ -4,7 +4,7 @@ import { DROP_REASONS, Drop, dropName } from '../../src/base/drop.js';
 
 describe('Drop', () => {
   it('numbers are the places of their names, from 0 without a gap', () => {
-    DROP_REASONS.forEach((name, i) => expect(Drop[name]).toBe(i));
+    for (const [i, name] of DROP_REASONS.entries()) expect(Drop[name]).toBe(i);
     expect(DROP_REASONS[0]).toBe('none');
     expect(new Set(DROP_REASONS).size).toBe(DROP_REASONS.length);
   });

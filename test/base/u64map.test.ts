@@ -28,7 +28,9 @@ describe('U64Map', () => {
           expect(map.has(hi, lo)).toBe(model.has(`${hi}:${lo}`));
         }
         const seen = new Map<string, unknown>();
-        map.forEach((value, hi, lo) => seen.set(`${hi}:${lo}`, value));
+        map.forEach((value, hi, lo) => {
+          seen.set(`${hi}:${lo}`, value);
+        });
         expect(seen).toEqual(model);
         expect(map.values().length).toBe(model.size);
         map.clear();
