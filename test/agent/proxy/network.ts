@@ -1,0 +1,158 @@
+/**
+ * The agent's stack and a connector's, back to back, with a service behind: virtual time, no loss, a delay when wanted.
+ */
+import { IpAddress, SocketAddress } from '../../../src/base/address.js';
+import { SeededEntropy } from '../../../src/base/entropy.js';
+import { earliest, type Instant } from '../../../src/base/time.js';
+import { Stack } from '../../../src/netstack/stack.js';
+import type { TcpConnection } from '../../../src/netstack/tcp/connection.js';
+import type { TcpRequest } from '../../../src/netstack/tcp/request.js';
+import type { CloseReason, StackSink, TcpHandlers } from '../../../src/netstack/types.js';
+import { createCrypto } from '../../../src/os/crypto.js';
+import { Arena } from '../../../src/wire/arena.js';
+
+export const OVERLAY = IpAddress.parse('100.64.0.2')!;
+const MTU = 1280;
+
+interface Wire {
+  readonly packet: Arena;
+  readonly length: number;
+  readonly segment: number;
+}
+
+/** One connection as the service sees it. Takes everything unless told otherwise. */
+export class ServiceConnection implements TcpHandlers {
+  connection!: TcpConnection;
+  readonly received: number[] = [];
+  peerClosed = false;
+  closed: CloseReason | undefined;
+
+  constructor(
+    readonly to: SocketAddress,
+    readonly echo: boolean,
+  ) {}
+
+  text(): string {
+    return Buffer.from(this.received).toString('latin1');
+  }
+
+  send(text: string): void {
+    this.connection.write(Buffer.from(text, 'latin1'), 0, text.length);
+  }
+
+  onData(bytes: Uint8Array, offset: number, length: number): number {
+    if (this.echo) return this.connection.write(bytes, offset, length);
+    this.received.push(...bytes.subarray(offset, offset + length));
+    return length;
+  }
+
+  onWritable(): void {
+    this.connection.pull();
+  }
+
+  onPeerClosed(): void {
+    this.peerClosed = true;
+    if (this.echo) this.connection.shutdownWrite();
+  }
+
+  onClosed(reason: CloseReason): void {
+    this.closed = reason;
+  }
+}
+
+export class Network {
+  readonly agent: Stack;
+  readonly connector: Stack;
+  readonly connections: ServiceConnection[] = [];
+  /** What the service does with a request. */
+  policy: 'accept' | 'accept and speak' | 'reset' | 'ignore' = 'accept';
+  /** Services say what they hear, and end when they have heard the end. */
+  echo = false;
+  /** Packets are lost on the way. */
+  cut = false;
+  readonly #toAgent: Wire[] = [];
+  readonly #toConnector: Wire[] = [];
+  readonly #accepted: ServiceConnection[] = [];
+
+  constructor() {
+    const crypto = createCrypto();
+    this.agent = new Stack({
+      mtu: MTU,
+      sink: sinkInto(this.#toConnector),
+      handlers: {},
+      entropy: new SeededEntropy(1),
+      crypto,
+      localV4: OVERLAY,
+    });
+    this.connector = new Stack({
+      mtu: MTU,
+      sink: sinkInto(this.#toAgent),
+      handlers: { onSyn: (request) => this.#onSyn(request) },
+      entropy: new SeededEntropy(2),
+      crypto,
+    });
+  }
+
+  #onSyn(request: TcpRequest): void {
+    if (this.policy === 'reset') request.reject('reset');
+    else if (this.policy !== 'ignore') {
+      const service = new ServiceConnection(SocketAddress.read(request.words, 0), this.echo);
+      service.connection = request.accept(service)!;
+      this.connections.push(service);
+      if (this.policy === 'accept and speak') this.#accepted.push(service);
+    }
+  }
+
+  /** Carries what is on the way until nothing is. */
+  turn(now: Instant): boolean {
+    let busy = false;
+    for (;;) {
+      for (const stack of [this.agent, this.connector]) {
+        if ((stack.pollTimeout() ?? Number.POSITIVE_INFINITY) <= now) stack.handleTimeout(now);
+        stack.flush(now);
+      }
+      const carried = this.#carry(now, this.#toConnector, this.connector) + this.#carry(now, this.#toAgent, this.agent);
+      // A service that speaks and closes before the client has said anything.
+      for (const service of this.#accepted.splice(0)) {
+        service.send('hello and goodbye');
+        service.connection.shutdownWrite();
+      }
+      if (carried === 0) return busy;
+      busy = true;
+    }
+  }
+
+  nextTimeout(): Instant | undefined {
+    return earliest(this.agent.pollTimeout(), this.connector.pollTimeout());
+  }
+
+  #carry(now: Instant, wire: Wire[], to: Stack): number {
+    const packets = wire.splice(0);
+    if (!this.cut)
+      for (const { packet, length, segment } of packets) to.handlePacket(now, packet, 0, length, segment, true);
+    return packets.length;
+  }
+}
+
+/** Hands super-segments on whole, as a receiver that coalesces would see them. */
+function sinkInto(wire: Wire[]): StackSink {
+  const packetOf = (...parts: readonly [Arena, number, number][]): { packet: Arena; length: number } => {
+    const length = parts.reduce((sum, [, , n]) => sum + n, 0);
+    const packet = new Arena(length);
+    let at = 0;
+    for (const [from, offset, n] of parts) {
+      packet.bytes.set(from.bytes.subarray(offset, offset + n), at);
+      at += n;
+    }
+    return { packet, length };
+  };
+  return {
+    emit: (packet, offset, length) => {
+      wire.push({ ...packetOf([packet, offset, length]), segment: 0 });
+    },
+    emitTcp: (header, headerOffset, headerLength, payload, offset, length, segmentSize) => {
+      const whole = packetOf([header, headerOffset, headerLength], [payload, offset, length]);
+      wire.push({ ...whole, segment: length > segmentSize ? segmentSize : 0 });
+    },
+  };
+}
