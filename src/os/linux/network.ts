@@ -92,11 +92,18 @@ class IpRoute2 implements NetworkConfig {
     return { device: route['dev'], gateway: addressIn(route['gateway']), source: addressIn(route['prefsrc']) };
   }
 
+  /** Tries everything, then throws the first failure; what failed stays in the journal for the next attempt. */
   undo(): void {
+    const failures: unknown[] = [];
     for (const { id, change } of this.#journal.pending()) {
-      revert(change);
-      this.#journal.undone(id);
+      try {
+        revert(change);
+        this.#journal.undone(id);
+      } catch (error) {
+        failures.push(error);
+      }
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Writes down, then acts. What was there before is left alone, now and by `undo`. */
@@ -188,12 +195,12 @@ function ip(...args: string[]): string {
   }
 }
 
-/** Answers of the kernel, as `ip` prints them (strerror of RTNETLINK errors, C locale). */
+/** Answers of the kernel, as `ip` prints them: strerror in the C locale, or the kernel's own words (extended acknowledgement). */
 const ANSWERS: readonly (readonly [RegExp, string, string?])[] = [
-  [/Operation not permitted/, 'NETWORK_NOT_PERMITTED', 'run as root or with CAP_NET_ADMIN'],
-  [/File exists|already assigned/, 'NETWORK_EXISTS'],
-  [/No such process|Cannot find device|Cannot assign requested address|Address not found/, 'NETWORK_GONE'],
-  [/Network is unreachable|No route to host/, 'NETWORK_UNREACHABLE'],
+  [/operation not permitted/i, 'NETWORK_NOT_PERMITTED', 'run as root or with CAP_NET_ADMIN'],
+  [/file exists|already assigned/i, 'NETWORK_EXISTS'],
+  [/no such process|cannot find device|cannot assign requested address|address not found/i, 'NETWORK_GONE'],
+  [/network is unreachable|no route to host/i, 'NETWORK_UNREACHABLE'],
 ];
 
 function callError(args: readonly string[], error: unknown): SallyportError {

@@ -127,8 +127,9 @@ class LinuxTcpListener implements TcpListener {
         return { stream: new LinuxTcpStream(fd, this.#scratch, 0), peer: this.#name.get() };
       }
       const code = errno();
-      if (code === EMFILE || code === ENFILE) this.#refuseOne();
-      else if (code !== EINTR && code !== ECONNABORTED) return undefined;
+      if (code === EMFILE || code === ENFILE) {
+        if (!this.#refuseOne()) return undefined;
+      } else if (code !== EINTR && code !== ECONNABORTED) return undefined;
     }
   }
 
@@ -146,13 +147,15 @@ class LinuxTcpListener implements TcpListener {
 
   /**
    * Out of descriptors: the waiting connection is taken with the reserved one and closed. Left in the queue, it would
-   * make the listener readable for ever, and the peer would wait for an answer that does not come.
+   * make the listener readable for ever, and the peer would wait for an answer that does not come. False when none
+   * waits (the kernel looks for a descriptor first, so that it says "none left" of an empty queue too).
    */
-  #refuseOne(): void {
+  #refuseOne(): boolean {
     close(this.#reserve);
     const fd = this.#acceptOne();
     if (fd >= 0) close(fd);
     this.#reserve = openReserve();
+    return fd >= 0;
   }
 }
 
