@@ -42,7 +42,8 @@ export async function askControl(target: ControlTarget, path: string, body: unkn
     try {
       answer = await post(target, relay, path, JSON.stringify(body));
     } catch (error) {
-      failure ??= error;
+      // That somebody else answers is worth more than that somebody is down.
+      if (failure === undefined || isCertificateError(error)) failure = error;
       continue;
     }
     return judge(answer.status, answer.text);
