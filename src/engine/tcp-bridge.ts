@@ -6,10 +6,11 @@
  *   stack ◄──reserve, read(2) into it, commit         no room: the socket is not read until `onWritable`
  *   FIN ──► shutdown(SHUT_WR)          end of stream ──► FIN          error on either side ──► RST on the other
  */
-import { type Reactor, READABLE, type TcpStream, type Watch, WRITABLE, BROKEN, EAGAIN } from '../os/io.js';
+
 import type { Span } from '../netstack/tcp/byte-ring.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { CloseReason, TcpHandlers } from '../netstack/types.js';
+import { BROKEN, EAGAIN, READABLE, type Reactor, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
 
 /** Bytes read from the socket in one go before others get their turn. */
 const READ_BUDGET = 512 * 1024;
@@ -35,6 +36,8 @@ export class TcpBridge implements TcpHandlers {
   #wantsWrite = false;
   /** The host side's stream has ended. */
   #ended = false;
+  /** We have ended the other direction of it: the hang-up that follows both ends is not an error. */
+  #shut = false;
   #closed = false;
 
   /** Takes over a connected stream and an open connection whose handlers it becomes. */
@@ -75,6 +78,7 @@ export class TcpBridge implements TcpHandlers {
   }
 
   onPeerClosed(): void {
+    this.#shut = true;
     this.#stream.shutdownWrite();
   }
 
@@ -103,7 +107,7 @@ export class TcpBridge implements TcpHandlers {
       this.#connection.pull();
     }
     if (!this.#closed && (ready & (READABLE | BROKEN)) !== 0 && this.#wantsRead) this.#read();
-    else if (!this.#closed && (ready & BROKEN) !== 0 && this.#ended) this.#fail();
+    else if (!this.#closed && (ready & BROKEN) !== 0 && this.#ended && !this.#shut) this.#fail();
     if (!this.#closed) this.#setInterest();
     this.#owner.onActivity();
   }

@@ -10,6 +10,7 @@
  * sends waits in the kernel, and what came together with its request is kept and sent first.
  */
 import { SocketAddress } from '../../base/address.js';
+import { describeError, SallyportError } from '../../base/error.js';
 import { type Duration, type Instant, later, Seconds } from '../../base/time.js';
 import { TcpBridge } from '../../engine/tcp-bridge.js';
 import type { TcpConnection } from '../../netstack/tcp/connection.js';
@@ -46,8 +47,8 @@ export type ProxyOutcome =
 export interface ProxyContext {
   readonly reactor: Reactor;
   /**
-   * Opens a connection of the stack, whose handlers are set at once; undefined when none can be opened now. Must not call
-   * the handlers before it returns.
+   * Opens a connection of the stack, whose handlers are set at once. Undefined, or a SallyportError, when none can be opened
+   * now. Must not call the handlers before it returns.
    */
   connect(now: Instant, to: SocketAddress, handlers: TcpHandlers): TcpConnection | undefined;
   resolve(host: string, port: number | undefined): Resolution;
@@ -220,7 +221,13 @@ export class ProxyConnection implements TcpHandlers {
     this.#enter('dialling');
     this.#watch!.interest(0);
     this.#setTimer(DIAL_TIMEOUT, () => this.#dialTimedOut());
-    this.#connection = this.#context.connect(this.#context.reactor.now(), resolution.address, this);
+    try {
+      this.#connection = this.#context.connect(this.#context.reactor.now(), resolution.address, this);
+    } catch (error) {
+      this.#refuse('net-unreachable', describeError(error));
+      if (!(error instanceof SallyportError)) throw error;
+      return;
+    }
     if (this.#connection === undefined) this.#refuse('net-unreachable', 'no connection can be opened now');
     else this.#context.onActivity();
   }

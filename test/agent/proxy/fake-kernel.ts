@@ -219,10 +219,11 @@ export class FakeKernel implements Reactor {
     for (const watch of [...this.#watches]) {
       if (!watch.open) continue;
       const ready = watch.descriptor.readiness() & (watch.bits | BROKEN);
-      if (ready === 0 || (ready === BROKEN && watch.bits === 0 && this.#told.has(watch))) continue;
-      if (ready === BROKEN) this.#told.add(watch);
+      if (ready === 0 || (watch.bits === 0 && this.#told.has(watch))) continue;
       busy = true;
       watch.handler(ready);
+      if ((ready & BROKEN) !== 0 && watch.bits === 0) this.#told.add(watch);
+      else this.#told.delete(watch);
     }
     return this.#timers.expire(this.time) > 0 || busy;
   }

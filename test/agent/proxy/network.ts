@@ -65,16 +65,19 @@ export class Network {
   readonly connector: Stack;
   readonly connections: ServiceConnection[] = [];
   /** What the service does with a request. */
-  policy: 'accept' | 'accept and speak' | 'reset' | 'ignore' = 'accept';
+  policy: 'accept' | 'accept and speak' | 'accept and end' | 'reset' | 'ignore' = 'accept';
   /** Services say what they hear, and end when they have heard the end. */
   echo = false;
   /** Packets are lost on the way. */
   cut = false;
+  /** What the agent sends waits on the way. */
+  hold = false;
   readonly #toAgent: Wire[] = [];
   readonly #toConnector: Wire[] = [];
   readonly #accepted: ServiceConnection[] = [];
 
-  constructor() {
+  /** @param sendBuffer bytes the agent's connections buffer at most; a power of two. */
+  constructor(sendBuffer?: number) {
     const crypto = createCrypto();
     this.agent = new Stack({
       mtu: MTU,
@@ -83,6 +86,7 @@ export class Network {
       entropy: new SeededEntropy(1),
       crypto,
       localV4: OVERLAY,
+      ...(sendBuffer === undefined ? {} : { tcp: { sendInitial: sendBuffer, sendMax: sendBuffer } }),
     });
     this.connector = new Stack({
       mtu: MTU,
@@ -99,7 +103,7 @@ export class Network {
       const service = new ServiceConnection(SocketAddress.read(request.words, 0), this.echo);
       service.connection = request.accept(service)!;
       this.connections.push(service);
-      if (this.policy === 'accept and speak') this.#accepted.push(service);
+      if (this.policy !== 'accept') this.#accepted.push(service);
     }
   }
 
@@ -111,10 +115,11 @@ export class Network {
         if ((stack.pollTimeout() ?? Number.POSITIVE_INFINITY) <= now) stack.handleTimeout(now);
         stack.flush(now);
       }
-      const carried = this.#carry(now, this.#toConnector, this.connector) + this.#carry(now, this.#toAgent, this.agent);
-      // A service that speaks and closes before the client has said anything.
+      const there = this.hold ? 0 : this.#carry(now, this.#toConnector, this.connector);
+      const carried = there + this.#carry(now, this.#toAgent, this.agent);
+      // A service that speaks or ends before the client has said anything.
       for (const service of this.#accepted.splice(0)) {
-        service.send('hello and goodbye');
+        if (this.policy === 'accept and speak') service.send('hello and goodbye');
         service.connection.shutdownWrite();
       }
       if (carried === 0) return busy;

@@ -26,14 +26,15 @@ const ESTABLISHED = 'HTTP/1.1 200 Connection established\r\n\r\n';
 /** The proxy between clients in memory and a network in memory. */
 class World {
   readonly kernel = new FakeKernel();
-  readonly network = new Network();
+  readonly network: Network;
   readonly ended: { outcome: ProxyOutcome | undefined; client: ProxyConnection }[] = [];
   /** False: the stack opens nothing. */
   online = true;
   active = 0;
   readonly server: ProxyServer;
 
-  constructor() {
+  constructor(sendBuffer?: number) {
+    this.network = new Network(sendBuffer);
     this.server = new ProxyServer(
       {
         reactor: this.kernel,
@@ -92,8 +93,8 @@ class World {
 }
 
 const worlds: World[] = [];
-const world = (): World => {
-  const made = new World();
+const world = (sendBuffer?: number): World => {
+  const made = new World(sendBuffer);
   worlds.push(made);
   return made;
 };
@@ -174,6 +175,34 @@ describe('a client that is served', () => {
     expect(client.closed).toBeUndefined();
   });
 
+  it('hears the end of a service that ends at once and says nothing, even with a slow answer', () => {
+    const w = world();
+    w.network.policy = 'accept and end';
+    const client = w.kernel.client(w.listener('http'));
+    client.send(CONNECT_DB);
+    client.room = 5;
+    w.settle();
+    client.room = Number.POSITIVE_INFINITY;
+    w.settle();
+    expect(client.text()).toBe(ESTABLISHED);
+    expect(client.serverEnded).toBe(true);
+  });
+
+  it('is joined only after its early bytes have found room', () => {
+    const w = world(4096);
+    const early = Array.from({ length: 3000 }, (_, i) => `${i}`.padStart(5, '.')).join('');
+    const client = w.kernel.client(w.listener('http'));
+    client.send(CONNECT_DB + early);
+    for (let i = 0; i < 5; i++) w.kernel.turn();
+    w.settle();
+    w.pass(Millis(500));
+    expect(w.service.text()).toBe(early);
+    expect([...w.server.clients].map(({ state, bytesOut }) => ({ state, bytesOut }))).toEqual([
+      { state: 'bridged', bytesOut: early.length },
+    ]);
+    expect(client.text()).toBe(ESTABLISHED);
+  });
+
   it('keeps each direction open when the other ends', () => {
     const w = world();
     const client = w.bridged();
@@ -196,6 +225,37 @@ describe('a client that is served', () => {
       bytesIn: 10,
       bytesOut: 10,
     });
+  });
+
+  it('loses nothing when the service ends first and the client says its last word into a pause of the network', () => {
+    const w = world();
+    const client = w.bridged();
+    w.service.connection.shutdownWrite();
+    w.settle();
+    expect(client.serverEnded).toBe(true);
+    w.network.cut = true;
+    client.send('last word');
+    client.clientEnded = true;
+    w.settle();
+    w.network.cut = false;
+    w.pass(Millis(3000));
+    expect(w.service.text()).toBe('last word');
+    expect(w.ended.map((end) => end.outcome)).toEqual(['finished']);
+  });
+
+  it('loses nothing when both end while its last words are under way', () => {
+    const w = world();
+    const client = w.bridged();
+    w.network.hold = true;
+    client.send('last word');
+    client.clientEnded = true;
+    w.settle();
+    w.service.connection.shutdownWrite();
+    w.settle();
+    w.network.hold = false;
+    w.pass(Millis(3000));
+    expect(w.service.text()).toBe('last word');
+    expect(w.ended.map((end) => end.outcome)).toEqual(['finished']);
   });
 
   it('may end its stream right after its request', () => {
@@ -242,7 +302,7 @@ describe('a client that is served', () => {
 describe('a client that is not served', () => {
   const answerTo = (w: World, name: string, port: number): { socks: number | undefined; http: string } => {
     const socks = w.client('socks', Uint8Array.of(...GREETING, ...socksTo(name, port)));
-    const http = w.client('http', `CONNECT ${name}:${port} HTTP/1.1\r\n\r\n`);
+    const http = w.client('http', `CONNECT ${name.includes(':') ? `[${name}]` : name}:${port} HTTP/1.1\r\n\r\n`);
     w.pass(DIAL_TIMEOUT);
     w.pass(LINGER);
     expect(socks.serverEnded && http.serverEnded).toBe(true);
@@ -281,6 +341,12 @@ describe('a client that is not served', () => {
     w.online = false;
     expect(answerTo(w, 'db', 5432)).toEqual({ socks: 3, http: '502' });
     expect(w.server.counters.get('net_unreachable')).toBe(2);
+  });
+
+  it('hears that the stack cannot open a connection', () => {
+    const w = world();
+    expect(answerTo(w, 'fd12:3456:789a::2', 443).socks).toBe(3);
+    expect(w.ended[0]!.client.detail).toBe('the stack has no IPv6 address');
   });
 
   it('hears that the host is unreachable when the stack says so', () => {
