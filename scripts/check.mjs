@@ -14,7 +14,21 @@ const gates = [
   ['unused code and dependencies', bin('knip'), []],
   ['house rules', process.execPath, ['scripts/house-rules.mjs']],
   ['crate format', 'cargo', ['fmt', '--check', '--manifest-path', 'native/quic/Cargo.toml']],
-  ['crate lint', 'cargo', ['clippy', '--quiet', '--locked', '--all-targets', '--manifest-path', 'native/quic/Cargo.toml', '--', '-D', 'warnings']],
+  [
+    'crate lint',
+    'cargo',
+    [
+      'clippy',
+      '--quiet',
+      '--locked',
+      '--all-targets',
+      '--manifest-path',
+      'native/quic/Cargo.toml',
+      '--',
+      '-D',
+      'warnings',
+    ],
+  ],
 ];
 
 const only = process.argv[2];

@@ -6,7 +6,7 @@
  *      └──── back-off ◄─────┘ refused, timed out
  */
 import type { Entropy } from '../base/entropy.js';
-import { type Duration, type Instant, Minutes, elapsed } from '../base/time.js';
+import { type Duration, elapsed, type Instant, Minutes } from '../base/time.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
 import { PacketQueue } from '../node/packet-queue.js';

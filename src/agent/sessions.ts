@@ -6,16 +6,23 @@ import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, type Instant, Seconds, earliest, later } from '../base/time.js';
+import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Link } from '../node/link.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Underlay } from '../node/underlay.js';
-import type { CompiledService, PolicyView } from '../policy/view.js';
 import { verifyProof } from '../policy/proof.js';
+import type { CompiledService, PolicyView } from '../policy/view.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import { PROTOCOL_VERSION, ToAgent, decodeMessage, encodeMessage, formatChannel, parseChannel } from '../tunnel/messages.js';
+import {
+  decodeMessage,
+  encodeMessage,
+  formatChannel,
+  PROTOCOL_VERSION,
+  parseChannel,
+  ToAgent,
+} from '../tunnel/messages.js';
 import { AgentSession, type SessionTransition } from './session.js';
 
 /** A link that is not live by then is given up. */
@@ -33,6 +40,8 @@ export interface SessionsParts {
   readonly policyKey: Uint8Array;
   readonly drops: Counters<DropName>;
   readonly view: () => PolicyView | undefined;
+  /** Whether the policy in force still admits anything new. */
+  readonly admits: () => boolean;
   readonly proof: () => unknown;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly onTransition: (session: AgentSession, transition: SessionTransition) => void;
@@ -170,6 +179,10 @@ export class Sessions {
 
   #open(now: Instant, session: AgentSession): void {
     if (this.#parts.relay.state !== 'ready') return;
+    if (!this.#parts.admits()) {
+      this.#wait(now, session, 'the policy has expired');
+      return;
+    }
     session.enter(now, 'opening', 'asking the relay for a channel');
     const { service, connector } = session;
     this.#parts.relay.request(
@@ -301,7 +314,11 @@ export class Sessions {
     session.backoff.reset();
     session.lastProblem = '';
     if (session.welcomed) session.reconnects++;
-    const reason = session.welcomed ? (message.resumed ? 'resumed' : 'new at the connector: old flows end') : 'welcomed';
+    const reason = session.welcomed
+      ? message.resumed
+        ? 'resumed'
+        : 'new at the connector: old flows end'
+      : 'welcomed';
     session.welcomed = true;
     session.enter(now, 'live', reason);
     this.#parts.onReleased(now, session, session.waiting.drain());
@@ -318,7 +335,9 @@ export class Sessions {
       if (identity.role === 'connector' && identity.name === session.connector) return undefined;
       return 'the connector’s proof names another node';
     } catch (error) {
-      return error instanceof SallyportError ? `${error.code}: ${error.message}` : 'the connector’s proof does not hold';
+      return error instanceof SallyportError
+        ? `${error.code}: ${error.message}`
+        : 'the connector’s proof does not hold';
     }
   }
 
@@ -331,7 +350,12 @@ export class Sessions {
     link?.enter(now, 'closed');
     link?.connection.close(now, 0, reason);
     if (channel !== undefined) {
-      if (tellRelay) this.#parts.relay.send({ type: 'close', channel: formatChannel(channel.high, channel.low), reason: reason.slice(0, 200) });
+      if (tellRelay)
+        this.#parts.relay.send({
+          type: 'close',
+          channel: formatChannel(channel.high, channel.low),
+          reason: reason.slice(0, 200),
+        });
       this.#parts.underlay.closeChannel(now, channel);
     }
     const wasLive = session.isLive;

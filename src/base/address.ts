@@ -228,10 +228,6 @@ export function sameWords(a: Uint32Array, i: number, b: Uint32Array, j: number):
   const x = i * ADDRESS_WORDS;
   const y = j * ADDRESS_WORDS;
   return (
-    a[x + 3] === b[y + 3] &&
-    a[x + 4] === b[y + 4] &&
-    a[x + 2] === b[y + 2] &&
-    a[x + 1] === b[y + 1] &&
-    a[x] === b[y]
+    a[x + 3] === b[y + 3] && a[x + 4] === b[y + 4] && a[x + 2] === b[y + 2] && a[x + 1] === b[y + 1] && a[x] === b[y]
   );
 }

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import stripJsonComments from 'strip-json-comments';
 import * as v from 'valibot';
+import { parseForward } from '../agent/proxy/forward.js';
 import { SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
 import { SERVICE_ID } from '../tunnel/messages.js';
@@ -14,7 +15,10 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as cons
 
 const address = v.pipe(
   v.string(),
-  v.check((text) => SocketAddress.parse(text) !== undefined, 'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080'),
+  v.check(
+    (text) => SocketAddress.parse(text) !== undefined,
+    'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080',
+  ),
 );
 const text = v.pipe(v.string(), v.nonEmpty('must not be empty'));
 const common = {
@@ -37,48 +41,32 @@ export const ConnectorConfig = v.strictObject({
   ...joining,
   port: v.optional(port, 0),
   services: v.optional(
-    v.record(v.pipe(v.string(), v.regex(SERVICE_ID, 'a service id is one lower-case DNS label of 1–63 characters')), text),
+    v.record(
+      v.pipe(v.string(), v.regex(SERVICE_ID, 'a service id is one lower-case DNS label of 1–63 characters')),
+      text,
+    ),
     {},
   ),
 });
 export type ConnectorConfig = v.InferOutput<typeof ConnectorConfig>;
 
-const FORWARD = /^([^=]+)=([a-z0-9-]+)(?::(\d{1,5}))?$/;
 export const AgentConfig = v.strictObject({
   ...common,
   ...joining,
   port: v.optional(port, 0),
   mode: v.optional(v.picklist(['auto', 'tun', 'proxy'], 'must be auto, tun or proxy'), 'auto'),
-  tun: v.optional(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.-]{1,15}$/, 'must be an interface name of 1–15 characters')), 'sallyport0'),
+  tun: v.optional(
+    v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.-]{1,15}$/, 'must be an interface name of 1–15 characters')),
+    'sallyport0',
+  ),
   socks: v.optional(v.union([address, v.literal('off')]), '127.0.0.1:1080'),
   http: v.optional(v.union([address, v.literal('off')]), '127.0.0.1:8118'),
   forwards: v.optional(
-    v.array(
-      v.pipe(
-        v.string(),
-        v.check((one) => parseForward(one) !== undefined, 'must be LISTEN=SERVICE[:PORT], for example 127.0.0.1:8080=web:80'),
-      ),
-    ),
+    v.array(v.pipe(v.string(), v.check(isForward, 'must be LISTEN=SERVICE[:PORT], for example 127.0.0.1:8080=web:80'))),
     [],
   ),
 });
 export type AgentConfig = v.InferOutput<typeof AgentConfig>;
-
-export interface Forward {
-  readonly listen: SocketAddress;
-  readonly service: string;
-  /** Absent: the service's only port. */
-  readonly port: number | undefined;
-}
-
-export function parseForward(text: string): Forward | undefined {
-  const match = FORWARD.exec(text);
-  const listen = match === null ? undefined : SocketAddress.parse(match[1]!);
-  if (listen === undefined || !SERVICE_ID.test(match![2]!)) return undefined;
-  const port = match![3] === undefined ? undefined : Number(match![3]);
-  if (port !== undefined && (port < 1 || port > 65535)) return undefined;
-  return { listen, service: match![2]!, port };
-}
 
 /** Values of a configuration before the checks, from flags or environment; undefined ones are not given. */
 export type Given = Readonly<Record<string, unknown>>;
@@ -109,7 +97,11 @@ export function loadConfig<S extends v.GenericSchema>(
     return issue.type === 'strict_object' ? `${key}: unknown key` : `${key} = ${value}: ${issue.message}`;
   });
   const from = path === undefined ? '' : ` (file ${path})`;
-  throw new SallyportError('caller', 'CONFIG_INVALID', `Configuration does not validate${from}: ${problems.join('; ')}`);
+  throw new SallyportError(
+    'caller',
+    'CONFIG_INVALID',
+    `Configuration does not validate${from}: ${problems.join('; ')}`,
+  );
 }
 
 /** `--dir`, `SALLYPORT_DIR`, else the system's place for state of this user. */
@@ -138,7 +130,9 @@ function readConfigFile(path: string): Given {
     value = JSON.parse(stripJsonComments(content, { trailingCommas: true }));
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new SallyportError('caller', 'CONFIG_NOT_JSON', `The configuration file ${path} is not JSON: ${why}`, { cause });
+    throw new SallyportError('caller', 'CONFIG_NOT_JSON', `The configuration file ${path} is not JSON: ${why}`, {
+      cause,
+    });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new SallyportError('caller', 'CONFIG_NOT_JSON', `The configuration file ${path} does not hold one object`);
@@ -148,7 +142,8 @@ function readConfigFile(path: string): Given {
 
 /** `SALLYPORT_LOG_LEVEL` for `logLevel`, and so on for every key of the schema; lists are separated by commas. */
 function readEnvironment(schema: v.GenericSchema, environment: NodeJS.ProcessEnv): Record<string, unknown> {
-  const entries = (schema as unknown as { entries: Record<string, { wrapped?: { type: string }; type: string }> }).entries;
+  const entries = (schema as unknown as { entries: Record<string, { wrapped?: { type: string }; type: string }> })
+    .entries;
   const result: Record<string, unknown> = {};
   for (const [key, entry] of Object.entries(entries)) {
     const name = `SALLYPORT_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
@@ -168,6 +163,15 @@ function readEnvironment(schema: v.GenericSchema, environment: NodeJS.ProcessEnv
 export function splitPair(text: string): [string, string] {
   const at = text.indexOf('=');
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function isForward(text: string): boolean {
+  try {
+    parseForward(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function given(values: Given): Given {

@@ -4,18 +4,22 @@
  *
  * Order in a turn: `receive` for every socket that is readable, then `turn` once. Everything is synchronous.
  */
+
+import type { SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
-import { DROP_REASONS, Drop, type DropName } from '../base/drop.js';
+import { DROP_REASONS, Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { type Instant, Millis, Seconds, type WallTime, earliest, later } from '../base/time.js';
+import { earliest, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
 import { TimerQueue } from '../base/timers.js';
 import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits } from '../engine/flow-options.js';
 import { Flows } from '../engine/flows.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { createStackCounters } from '../netstack/counters.js';
+import { IcmpReplies } from '../node/icmp-replies.js';
 import { Inbound } from '../node/inbound.js';
+import { INNER_MTU } from '../node/inner-mtu.js';
 import { Outbound } from '../node/outbound.js';
 import { type Answer, RelayClient } from '../node/relay-client.js';
 import { StackOutput } from '../node/stack-output.js';
@@ -23,24 +27,25 @@ import { Underlay } from '../node/underlay.js';
 import type { Reactor, Sockets, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
-import type { QuicConnection, ConnectionHandler } from '../quic/connection.js';
+import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
 import {
   type FromRelay,
-  MAX_SERVICES_PER_MESSAGE,
-  type RegistrationStatus,
   formatChannel,
+  MAX_SERVICES_PER_MESSAGE,
   parseChannel,
+  type RegistrationStatus,
 } from '../tunnel/messages.js';
-import type { SocketAddress } from '../base/address.js';
+import { Arena } from '../wire/arena.js';
 import type { CoalescedPacket } from '../wire/gro.js';
-import type { Backend } from './backends.js';
+import { ParsedPacket, parsePacket } from '../wire/inner.js';
+import type { ServiceBackend } from './backends.js';
 import { type ConnectorEvent, ConnectorLinks } from './links.js';
 import { ConnectorSession } from './session.js';
 
-/** Inner packets are at most this long (protocol §4): what remains of 1500 bytes after every header on the way. */
-export const INNER_MTU = 1400;
+/** Packets that did not fit their link and are reported to their stack in one turn. */
+const MAX_TOO_LARGE = 16;
 const SWEEP_INTERVAL = Seconds(5);
 /** A `register` without an answer is repeated after this, doubling. */
 const REGISTER_RETRY = Seconds(2);
@@ -62,7 +67,7 @@ export interface ConnectorParts {
   readonly proof: unknown;
   readonly relayName: string;
   readonly software: string;
-  readonly backends: ReadonlyMap<string, Backend>;
+  readonly backends: ReadonlyMap<string, ServiceBackend>;
   readonly reactor: Reactor;
   readonly sockets: Sockets;
   readonly udp: readonly UdpSocket[];
@@ -93,6 +98,9 @@ export class ConnectorCore {
   readonly #timers = new TimerQueue();
   readonly #dirty: ConnectorSession[] = [];
   #receiving: ConnectorSession | undefined;
+  #sending: ConnectorSession | undefined;
+  readonly #tooLarge: { readonly session: ConnectorSession; readonly packet: Uint8Array; readonly mtu: number }[] = [];
+  readonly #parsed = new ParsedPacket();
   #nextSweep: Instant = 0 as Instant;
   #registerAt: Instant | undefined;
   #registerWait = REGISTER_RETRY;
@@ -125,7 +133,7 @@ export class ConnectorCore {
       (address) => this.#underlay.setRelay(address),
     );
     this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
-      onTooBig: (now, bytes, offset, length, mtu) => this.#tooBig(now, bytes, offset, length, mtu),
+      onTooBig: (_now, packet, offset, length, mtu) => this.#tooBig(packet, offset, length, mtu),
     });
     this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
     this.links = new ConnectorLinks({
@@ -182,10 +190,14 @@ export class ConnectorCore {
     }
     this.#timers.expire(now);
     for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
-    this.#outbound.flush(now);
+    if (this.#tooLarge.length > 0) this.#reportTooLarge(now);
     this.#underlay.flush(now);
+    if (this.#dirty.length > 0) return now;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
-    const own = earliest(earliest(this.#timers.next(), this.relay.nextTimeout()), earliest(this.#nextSweep, this.#registerAt));
+    const own = earliest(
+      earliest(this.#timers.next(), this.relay.nextTimeout()),
+      earliest(this.#nextSweep, this.#registerAt),
+    );
     return earliest(network, own);
   }
 
@@ -294,7 +306,7 @@ export class ConnectorCore {
             entropy,
             crypto,
             counters: this.stackCounters,
-            sink: new StackOutput(this.#outbound, reactor, this.drops, () => session.link),
+            sink: new StackOutput(this.#outbound, reactor, this.drops, { link: () => session.link }),
           },
           onActivity: () => this.#markDirty(session),
         }),
@@ -315,17 +327,31 @@ export class ConnectorCore {
   #flushSession(now: Instant, session: ConnectorSession): void {
     session.isDirty = false;
     if (session.link === undefined) return;
+    this.#sending = session;
     session.flows.flush(now);
+    this.#outbound.flush(now);
+    this.#sending = undefined;
     const next = session.flows.nextTimeout();
     if (next !== undefined) this.#timers.arm(session.timer, next <= now ? later(now, Millis(1)) : next);
   }
 
-  #tooBig(now: Instant, bytes: Uint8Array, offset: number, length: number, mtu: number): void {
-    void now;
-    void bytes;
-    void offset;
-    void length;
-    void mtu;
-    this.drops.values[Drop.too_big]!++;
+  /** What does not fit the link is told to the stack as a router would tell it, after the stack is done. */
+  #tooBig(arena: Arena, offset: number, length: number, mtu: number): void {
+    if (this.#tooLarge.length >= MAX_TOO_LARGE) return;
+    const session = this.#sending;
+    if (session === undefined) return;
+    this.#tooLarge.push({ session, packet: arena.bytes.slice(offset, offset + length), mtu });
+  }
+
+  #reportTooLarge(now: Instant): void {
+    for (const { session, packet, mtu } of this.#tooLarge.splice(0)) {
+      const arena = new Arena(packet);
+      if (parsePacket(packet, 0, packet.length, this.#parsed) !== Drop.none) continue;
+      const replies = new IcmpReplies((message, offset, length) => {
+        session.flows.stack.handlePacket(now, message, offset, length);
+      });
+      replies.report(now, arena, this.#parsed, 'too_big', mtu);
+      this.#markDirty(session);
+    }
   }
 }

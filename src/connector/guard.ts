@@ -67,7 +67,8 @@ export class Guard {
   #judgeIcmp(result: number): number {
     const { icmpType, protocol } = this.packet;
     const errors = protocol === PROTO_ICMP ? V4_ERRORS : V6_ERRORS;
-    if (errors.has(icmpType)) return result === -Drop.destination_not_allowed ? Drop.destination_not_allowed : Drop.none;
+    if (errors.has(icmpType))
+      return result === -Drop.destination_not_allowed ? Drop.destination_not_allowed : Drop.none;
     if (icmpType !== (protocol === PROTO_ICMP ? ECHO_REQUEST_V4 : ECHO_REQUEST_V6)) return Drop.protocol_not_allowed;
     return result >= 0 ? Drop.none : -result;
   }

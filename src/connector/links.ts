@@ -6,19 +6,19 @@
  * A hello of the same identity with a new session id ends the older session. Links of one session may be several; packets
  * go out on the newest, and are accepted on all.
  */
+
+import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
-import type { Counters } from '../base/counters.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, type Instant, Seconds, type WallTime, elapsed, later } from '../base/time.js';
+import { type Duration, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Link } from '../node/link.js';
 import type { Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
-import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
-import type { DatagramBatch } from '../quic/connection.js';
-import { PROTOCOL_VERSION, ToConnector, decodeMessage, encodeMessage } from '../tunnel/messages.js';
+import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
+import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
 /** An agent has this long from its handshake to a valid hello. */
@@ -29,7 +29,11 @@ const MAX_SESSIONS = 10_000;
 type Hello = Extract<ToConnector, { type: 'hello' }>;
 
 export type ConnectorEvent =
-  | { readonly kind: 'session-opened' | 'session-resumed' | 'session-closed'; readonly agent: string; readonly reason: string }
+  | {
+      readonly kind: 'session-opened' | 'session-resumed' | 'session-closed';
+      readonly agent: string;
+      readonly reason: string;
+    }
   | { readonly kind: 'link-refused'; readonly agent: string; readonly code: string }
   | { readonly kind: 'link-lost'; readonly agent: string; readonly reason: string };
 
@@ -148,7 +152,9 @@ export class ConnectorLinks {
     if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED');
     let identity: Identity;
     try {
-      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, { revocations: view.revocations });
+      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, {
+        revocations: view.revocations,
+      });
     } catch (error) {
       return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED');
     }
@@ -220,7 +226,8 @@ export class ConnectorLinks {
 
   /** Ends a session: its flows are reset, its links closed. */
   close(now: Instant, session: ConnectorSession, reason: string): void {
-    if (this.#sessions.get(session.identity.invitationId) === session) this.#sessions.delete(session.identity.invitationId);
+    if (this.#sessions.get(session.identity.invitationId) === session)
+      this.#sessions.delete(session.identity.invitationId);
     session.flows.close();
     for (const link of [...session.links]) {
       link.connection.control?.send(encodeMessage({ type: 'close', reason: reason.slice(0, 200) }));
@@ -242,8 +249,8 @@ export class ConnectorLinks {
   /** Ends sessions without a link whose time is up, and connections that never said hello. */
   sweep(now: Instant): void {
     for (const session of [...this.#sessions.values()]) {
-      if (session.links.size === 0 && elapsed(session.lastLink, now) >= SESSION_KEPT) this.close(now, session, 'no link');
-      else session.link?.refresh(now);
+      if (session.links.size === 0 && elapsed(session.lastLink, now) >= SESSION_KEPT)
+        this.close(now, session, 'no link');
     }
     for (const greeting of this.#greeting) {
       if (greeting.deadline > now) break;

@@ -16,7 +16,7 @@ import type { PolicyView } from '../policy/view.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
 import { encodeMessage } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
-import { type Backend, backendAddress } from './backends.js';
+import { backendAddress, type ServiceBackend } from './backends.js';
 import { Guard } from './guard.js';
 
 /** A session without a link is kept this long, so that it survives a sleep of the agent. */
@@ -30,7 +30,7 @@ export interface SessionParts {
   readonly id: string;
   readonly connector: string;
   readonly view: PolicyView;
-  readonly backends: ReadonlyMap<string, Backend>;
+  readonly backends: ReadonlyMap<string, ServiceBackend>;
   readonly drops: Counters<DropName>;
   readonly fragmenter: Fragmenter;
   readonly makeFlows: (session: ConnectorSession) => Flows;

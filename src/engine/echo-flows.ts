@@ -4,7 +4,7 @@
  * and `answersHere` says so.
  */
 import { SocketAddress, sameWords } from '../base/address.js';
-import { type Instant, elapsed } from '../base/time.js';
+import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import { EAGAIN, type EchoSocket, READABLE, type Watch } from '../os/io.js';
 import { PROTOCOL_ICMP, PROTOCOL_ICMPV6 } from './flow-options.js';
@@ -66,7 +66,11 @@ export class EchoFlows {
 
   #find(addresses: Uint32Array, identifier: number): EchoFlow | undefined {
     for (const flow of this.#flows) {
-      if (flow.identifier === identifier && sameWords(flow.words, 1, addresses, 1) && sameWords(flow.words, 0, addresses, 0)) {
+      if (
+        flow.identifier === identifier &&
+        sameWords(flow.words, 1, addresses, 1) &&
+        sameWords(flow.words, 0, addresses, 0)
+      ) {
         return flow;
       }
     }

@@ -3,7 +3,7 @@
  */
 import { TokenBucket } from '../base/bucket.js';
 import type { Counters } from '../base/counters.js';
-import { type Instant, Seconds, earliest, later } from '../base/time.js';
+import { earliest, type Instant, later, Seconds } from '../base/time.js';
 import type { StackOptions } from '../netstack/options.js';
 import { Stack } from '../netstack/stack.js';
 import type { Reactor, Sockets } from '../os/io.js';

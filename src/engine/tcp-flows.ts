@@ -11,7 +11,17 @@ import type { Counters } from '../base/counters.js';
 import { type Instant, later } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { CloseReason, Rejection, TcpHandlers } from '../netstack/types.js';
-import { ECONNREFUSED, ECONNRESET, ENETUNREACH, ETIMEDOUT, type Reactor, type Sockets, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
+import {
+  ECONNREFUSED,
+  ECONNRESET,
+  ENETUNREACH,
+  ETIMEDOUT,
+  type Reactor,
+  type Sockets,
+  type TcpStream,
+  type Watch,
+  WRITABLE,
+} from '../os/io.js';
 import { type FlowCounter, type FlowLimits, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { TcpBridge } from './tcp-bridge.js';
 

@@ -3,9 +3,9 @@
  * leave with the virtual address the client asked for as their source.
  */
 import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
-import { type Instant, elapsed } from '../base/time.js';
-import type { Rejection } from '../netstack/types.js';
+import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
+import type { Rejection } from '../netstack/types.js';
 import { EAGAIN, ECONNREFUSED, READABLE, type UdpFlowSocket, type Watch } from '../os/io.js';
 import { type FlowTarget, PROTOCOL_UDP } from './flow-options.js';
 import type { FlowHost } from './tcp-flows.js';
@@ -47,7 +47,13 @@ export class UdpFlows {
   }
 
   /** A datagram of the client; the answer is what the stack sends back as ICMP. */
-  onUdp(now: Instant, addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): Rejection | undefined {
+  onUdp(
+    now: Instant,
+    addresses: Uint32Array,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): Rejection | undefined {
     const flow = this.#find(addresses) ?? this.#admit(now, addresses);
     if (typeof flow === 'string') return flow;
     flow.lastUsed = now;

@@ -6,18 +6,16 @@
  *
  * No DATAGRAM is sent or accepted before the peer's hello or welcome has been verified.
  */
-import { type Duration, type Instant, Seconds, elapsed, later } from '../base/time.js';
+import { type Duration, elapsed, type Instant, Seconds } from '../base/time.js';
 import type { QuicConnection } from '../quic/connection.js';
-import { Fragmenter } from '../tunnel/fragments.js';
+import type { Fragmenter } from '../tunnel/fragments.js';
 import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
 
 /** For this long after a link is made packets of any size go as fragments, until size discovery has had its turns. */
 export const PROVING_TIME: Duration = Seconds(2);
-/** The largest datagram is asked for again this often. */
-const REFRESH: Duration = Seconds(1);
-/** While it is being discovered it changes within round trips. */
-const REFRESH_PROVING: Duration = 20_000 as Duration;
+/** What a QUIC packet of 1200 bytes, the least that every path carries, leaves of itself for a DATAGRAM payload. */
+const LEAST_DATAGRAM = 1150;
 
 export type LinkState = 'handshaking' | 'greeting' | 'live' | 'closed';
 
@@ -29,14 +27,11 @@ export class Link {
   readonly fragmenter: Fragmenter;
   readonly made: Instant;
   liveSince: Instant | undefined;
-  /** Largest DATAGRAM payload in bytes; 0 while the link is not live. */
-  maxDatagram = 0;
   packetsOut = 0;
   packetsIn = 0;
   lastOut: Instant;
   lastIn: Instant;
   #state: LinkState = 'handshaking';
-  #refreshAt: Instant;
   readonly #onSent: (now: Instant) => void;
 
   /** @param fragmenter the session's: fragment ids count per session and sender. */
@@ -55,7 +50,6 @@ export class Link {
     this.made = now;
     this.lastOut = now;
     this.lastIn = now;
-    this.#refreshAt = now;
     this.#onSent = onSent;
   }
 
@@ -69,17 +63,12 @@ export class Link {
 
   enter(now: Instant, state: LinkState): void {
     this.#state = state;
-    if (state === 'live') {
-      this.liveSince = now;
-      this.refresh(now);
-    } else this.maxDatagram = 0;
+    if (state === 'live') this.liveSince = now;
   }
 
-  /** Asks the connection for its largest datagram, at most every so often. */
-  refresh(now: Instant): void {
-    if (now < this.#refreshAt || !this.isLive) return;
-    this.#refreshAt = later(now, this.isProving(now) ? REFRESH_PROVING : REFRESH);
-    this.maxDatagram = this.connection.maxDatagramSize;
+  /** Largest DATAGRAM payload in bytes; follows the connection's packet-size discovery. */
+  get maxDatagram(): number {
+    return this.connection.maxDatagramSize || LEAST_DATAGRAM;
   }
 
   isProving(now: Instant): boolean {
@@ -99,7 +88,6 @@ export class Link {
   sent(now: Instant, packets: number): void {
     this.packetsOut += packets;
     this.lastOut = now;
-    this.refresh(now);
     this.#onSent(now);
   }
 

@@ -21,7 +21,7 @@ export const ALWAYS_CARRIED = 1280;
 
 export interface OutboundOwner {
   /** A packet larger than its link carries was dropped; its sender is to be told. */
-  onTooBig(now: Instant, bytes: Uint8Array, offset: number, length: number, mtu: number): void;
+  onTooBig(now: Instant, packet: Arena, offset: number, length: number, mtu: number): void;
 }
 
 export class Outbound {
@@ -114,7 +114,7 @@ export class Outbound {
       }
       if (!link.mayFragment(now, length)) {
         this.#drops.values[Drop.too_big]!++;
-        this.#owner.onTooBig(now, this.arena.bytes, offset, length, Math.max(ALWAYS_CARRIED, most));
+        this.#owner.onTooBig(now, this.arena, offset, length, Math.max(ALWAYS_CARRIED, most));
         continue;
       }
       this.#cut(link.fragmenter, offset, length, most, fragments);

@@ -9,13 +9,13 @@
  */
 import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
-import { type Duration, type Instant, Millis, Seconds, earliest, elapsed, later } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Backoff } from '../tunnel/backoff.js';
-import { type Word64, decodeObserved, encodeRevalidated } from '../tunnel/frames.js';
-import { FromRelay, PROTOCOL_VERSION, type ToRelay, decodeMessage, encodeMessage } from '../tunnel/messages.js';
+import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
+import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
 
 /** An attempt that has not become ready by then is given up. */
 const CONNECT_TIMEOUT: Duration = Seconds(8);
@@ -67,7 +67,8 @@ export class RelayClient implements ConnectionHandler {
   #state: RelayState = 'waiting';
   #connection: QuicConnection | undefined;
   #control: ControlStream | undefined;
-  #deadline: Instant | undefined = 0 as Instant;
+  /** Nothing is due before the relay's addresses are known. */
+  #deadline: Instant | undefined;
   #since: Instant = 0 as Instant;
   #addresses: readonly SocketAddress[] = [];
   #nextAddress = 0;
@@ -107,8 +108,10 @@ export class RelayClient implements ConnectionHandler {
 
   /** The relay's addresses, best first; used from the next attempt on. */
   setAddresses(addresses: readonly SocketAddress[]): void {
+    const isFirst = this.#addresses.length === 0 && addresses.length > 0;
     this.#addresses = addresses;
     this.#nextAddress = 0;
+    if (isFirst && this.#state === 'waiting') this.#deadline = 0 as Instant;
   }
 
   /** Makes the next attempt at once: the network has changed. */
@@ -174,7 +177,8 @@ export class RelayClient implements ConnectionHandler {
 
   nextTimeout(): Instant | undefined {
     const request = this.#requests.values().next().value?.deadline;
-    const silence = this.#nextPing ?? (this.#waitingSince === undefined ? undefined : later(this.#waitingSince, SILENCE));
+    const silence =
+      this.#nextPing ?? (this.#waitingSince === undefined ? undefined : later(this.#waitingSince, SILENCE));
     return earliest(earliest(this.#deadline, request), this.#state === 'ready' ? silence : undefined);
   }
 
@@ -243,7 +247,10 @@ export class RelayClient implements ConnectionHandler {
       if (this.#state === 'greeting') this.#ready(now);
       return;
     }
-    if ((message.type === 'registered' || message.type === 'opened' || message.type === 'error') && message.id !== undefined) {
+    if (
+      (message.type === 'registered' || message.type === 'opened' || message.type === 'error') &&
+      message.id !== undefined
+    ) {
       const request = this.#requests.get(message.id);
       this.#requests.delete(message.id);
       if (message.type === 'error') request?.done(now, { ok: false, code: message.code, message: message.message });

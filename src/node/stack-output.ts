@@ -13,29 +13,32 @@ import { IPV4_HEADER, IPV6_HEADER } from '../wire/ip.js';
 import type { Link } from './link.js';
 import type { Outbound } from './outbound.js';
 
+/** Where the packets of a stack go. */
+export interface StackRoute {
+  /** The live link that the packet whose IP header stands at `offset` of `packet` takes. */
+  link(packet: Arena, offset: number): Link | undefined;
+  /** A complete packet found no link: it may be kept for later. False: it is dropped. */
+  keep?(packet: Arena, offset: number, length: number): boolean;
+}
+
 export class StackOutput implements StackSink {
   readonly #outbound: Outbound;
   readonly #clock: { now(): Instant };
   readonly #drops: Counters<DropName>;
-  readonly #link: () => Link | undefined;
+  readonly #route: StackRoute;
 
-  constructor(
-    outbound: Outbound,
-    clock: { now(): Instant },
-    drops: Counters<DropName>,
-    link: () => Link | undefined,
-  ) {
+  constructor(outbound: Outbound, clock: { now(): Instant }, drops: Counters<DropName>, route: StackRoute) {
     this.#outbound = outbound;
     this.#clock = clock;
     this.#drops = drops;
-    this.#link = link;
+    this.#route = route;
   }
 
   emit(packet: Arena, offset: number, length: number): void {
-    const link = this.#link();
+    const link = this.#route.link(packet, offset);
     const outbound = this.#outbound;
     if (link === undefined || !link.isLive) {
-      this.#drops.values[Drop.no_link]!++;
+      if (this.#route.keep?.(packet, offset, length) !== true) this.#drops.values[Drop.no_link]!++;
       return;
     }
     if (!outbound.begin(this.#clock.now(), link, 1, align(length))) {
@@ -57,7 +60,7 @@ export class StackOutput implements StackSink {
     length: number,
     segmentSize: number,
   ): void {
-    const link = this.#link();
+    const link = this.#route.link(header, headerOffset);
     const outbound = this.#outbound;
     const packets = Math.ceil(length / segmentSize);
     if (link === undefined || !link.isLive) {

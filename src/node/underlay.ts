@@ -9,20 +9,20 @@
  * Sending is the mirror image: what the links' endpoint sends to a virtual address leaves for the relay, with the RELAYED
  * header written into the room the endpoint left before each packet.
  */
-import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
+import { ADDRESS_WORDS, type SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { type Duration, type Instant, Seconds, later } from '../base/time.js';
+import { type Duration, type Instant, later, Seconds } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { TransmitMemory, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
+  decodeNonce,
   Frame,
+  putRelayed,
   RELAYED_HEADER,
   SHORTEST_QUIC_PACKET,
   type Word64,
-  decodeNonce,
-  putRelayed,
   wordAt,
 } from '../tunnel/frames.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';

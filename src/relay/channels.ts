@@ -7,7 +7,7 @@
 import { ADDRESS_WORDS } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
 import type { Entropy } from '../base/entropy.js';
-import { type Duration, type Instant, Minutes, elapsed } from '../base/time.js';
+import { type Duration, elapsed, type Instant, Minutes } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import { formatChannel } from '../tunnel/messages.js';
 import type { RelayNode } from './node.js';

@@ -9,7 +9,7 @@ import type { Crypto } from '../base/crypto.js';
 import { DROP_REASONS, type DropName, type DropReason } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { type Instant, Seconds, type WallTime, earliest, elapsed, later } from '../base/time.js';
+import { earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
@@ -17,11 +17,11 @@ import { verifyProof } from '../policy/proof.js';
 import type { CloseReason, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import type { Word64 } from '../tunnel/frames.js';
-import { PROTOCOL_VERSION, type ToRelay, parseChannel } from '../tunnel/messages.js';
+import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
 import { Forwarder } from './forwarder.js';
-import { CloseCode, type ConnectionOwner, NodeConnection } from './node-connection.js';
 import type { RelayNode } from './node.js';
+import { CloseCode, type ConnectionOwner, NodeConnection } from './node-connection.js';
 import { Opener } from './opener.js';
 import { Registry } from './registry.js';
 
@@ -36,7 +36,12 @@ export type RelayEvent =
   | { readonly kind: 'node-refused'; readonly node: string; readonly code: string }
   | { readonly kind: 'node-lost'; readonly node: string; readonly reason: string }
   | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
-  | { readonly kind: 'channel-opened' | 'channel-closed'; readonly agent: string; readonly connector: string; readonly reason: string }
+  | {
+      readonly kind: 'channel-opened' | 'channel-closed';
+      readonly agent: string;
+      readonly connector: string;
+      readonly reason: string;
+    }
   | { readonly kind: 'open-refused'; readonly agent: string; readonly service: string; readonly code: string };
 
 export interface RelayParts {
@@ -127,7 +132,10 @@ export class RelayCore implements ConnectionOwner {
     }
     this.forwarder.flushEndpoint(now);
     const greeting = this.#greeting.values().next().value?.deadline;
-    return earliest(earliest(this.#parts.endpoint.nextTimeout(), greeting), earliest(this.#opener.deadline, this.#nextSweep));
+    return earliest(
+      earliest(this.#parts.endpoint.nextTimeout(), greeting),
+      earliest(this.#opener.deadline, this.#nextSweep),
+    );
   }
 
   onHello(now: Instant, connection: NodeConnection, hello: Extract<ToRelay, { type: 'hello' }>): void {
@@ -146,9 +154,14 @@ export class RelayCore implements ConnectionOwner {
     if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED', 'the policy admits nobody now');
     let identity: ReturnType<typeof verifyProof>;
     try {
-      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, { revocations: view.revocations });
+      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, {
+        revocations: view.revocations,
+      });
     } catch (error) {
-      return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED', 'the enrolment proof does not hold');
+      return refuse(
+        error instanceof SallyportError ? error.code : 'PROOF_MALFORMED',
+        'the enrolment proof does not hold',
+      );
     }
     if (identity.role !== certificate.role || identity.name !== certificate.name || certificate.network !== network) {
       return refuse('IDENTITY_MISMATCH', 'certificate and proof name different nodes');
@@ -239,7 +252,8 @@ export class RelayCore implements ConnectionOwner {
         ...(entry.virtualIp6 === undefined ? {} : { virtualIp6: entry.virtualIp6 }),
       };
     });
-    for (const { id, status } of services) this.#parts.onEvent({ kind: 'service', node: node.key, service: id, status });
+    for (const { id, status } of services)
+      this.#parts.onEvent({ kind: 'service', node: node.key, service: id, status });
     connection.send({ type: 'registered', id: message.id, services });
     this.#pushCatalogues();
   }
@@ -278,7 +292,8 @@ export class RelayCore implements ConnectionOwner {
       if (view.isRevoked(node.identity.invitationId)) node.connection.close(now, CloseCode.revoked, 'revoked');
       for (const id of node.services) if (!view.connectorMay(node.identity.name, id)) node.services.delete(id);
       for (const side of [...node.channels]) {
-        if (node.identity.role === 'agent' && !this.#opener.allowed(side)) this.#opener.close(side, 'policy', undefined);
+        if (node.identity.role === 'agent' && !this.#opener.allowed(side))
+          this.#opener.close(side, 'policy', undefined);
       }
       this.#pushPolicy(node);
     }

@@ -9,18 +9,18 @@ import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
-import { type Instant, Millis, elapsed } from '../base/time.js';
+import { elapsed, type Instant, Millis } from '../base/time.js';
 import { MAX_SEGMENTS, type TransmitMemory, type UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
+  decodeProbe,
+  encodeProbeReply,
   Frame,
   PROBE_LENGTH,
+  putWord,
   RELAYED_HEADER,
   REVALIDATE_LENGTH,
   SHORTEST_QUIC_PACKET,
-  decodeProbe,
-  encodeProbeReply,
-  putWord,
   wordAt,
 } from '../tunnel/frames.js';
 import { type Candidate, type ChannelSide, type ChannelTable, newCandidate } from './channels.js';

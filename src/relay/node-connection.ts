@@ -5,22 +5,31 @@
  *
  * Nothing but `hello` is accepted while greeting. Which node it is comes from certificate and proof alone.
  */
-import { Drop, type DropReason } from '../base/drop.js';
-import { SallyportError, describeError } from '../base/error.js';
-import { type Instant, Seconds, later } from '../base/time.js';
-import type { PeerIdentity } from '../identity/peer-identity.js';
+
 import type { SocketAddress } from '../base/address.js';
+import { Drop, type DropReason } from '../base/drop.js';
+import { describeError, SallyportError } from '../base/error.js';
+import { type Instant, later, Seconds } from '../base/time.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
-import { RelayDatagram, type Word64, decodeNonce, encodeObserved } from '../tunnel/frames.js';
-import { type FromRelay, ToRelay, decodeMessage, encodeMessage } from '../tunnel/messages.js';
+import { decodeNonce, encodeObserved, RelayDatagram, type Word64 } from '../tunnel/frames.js';
+import { decodeMessage, encodeMessage, type FromRelay, ToRelay } from '../tunnel/messages.js';
 import type { RelayNode } from './node.js';
 
 /** A connection that has not said a valid hello by then is closed. */
 export const GREETING_TIMEOUT = Seconds(5);
 
 /** Application close codes of a relay connection. */
-export const CloseCode = { done: 0, protocol: 1, refused: 2, replaced: 3, revoked: 4, timeout: 5, shutdown: 6 } as const;
+export const CloseCode = {
+  done: 0,
+  protocol: 1,
+  refused: 2,
+  replaced: 3,
+  revoked: 4,
+  timeout: 5,
+  shutdown: 6,
+} as const;
 
 type Hello = Extract<ToRelay, { type: 'hello' }>;
 
@@ -90,7 +99,12 @@ export class NodeConnection implements ConnectionHandler {
     if (!decoded.ok) {
       if (this.#state === 'greeting') this.close(now, CloseCode.protocol, `hello expected: ${decoded.problem}`);
       else if (decoded.id !== undefined) {
-        this.send({ type: 'error', id: decoded.id, code: decoded.unknownType ? 'unknown' : 'invalid', message: decoded.problem });
+        this.send({
+          type: 'error',
+          id: decoded.id,
+          code: decoded.unknownType ? 'unknown' : 'invalid',
+          message: decoded.problem,
+        });
       } else if (!decoded.unknownType) this.close(now, CloseCode.protocol, decoded.problem);
       return;
     }

@@ -5,7 +5,7 @@
  *   agent ── open {service} ──► relay ── channel {channel, agent} ──► connector
  *   agent ◄─ opened {channel, connector} ── relay ◄── ready {channel} ── connector
  */
-import { type Instant, Seconds, type WallTime, elapsed, later } from '../base/time.js';
+import { elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { ToRelay } from '../tunnel/messages.js';
 import { type ChannelSide, type ChannelTable, MAX_CHANNELS_PER_NODE } from './channels.js';
@@ -53,7 +53,8 @@ export class Opener {
     const refuse = (code: string, message: string): void => this.#refuse(agent, request, code, message);
     const view = policy.view;
     if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED', 'the policy admits nothing new');
-    if (!view.mayUse(agent.identity, request.service)) return refuse('DENIED', 'the policy does not grant this service');
+    if (!view.mayUse(agent.identity, request.service))
+      return refuse('DENIED', 'the policy does not grant this service');
     if (agent.channels.size >= MAX_CHANNELS_PER_NODE) return refuse('TOO_MANY_CHANNELS', 'close some channels first');
     const candidates = registry
       .serving(request.service)

@@ -7,7 +7,7 @@
  */
 import type { Instant } from '../base/time.js';
 import type { Identity } from '../policy/proof.js';
-import { RelayNode, nodeKey } from './node.js';
+import { nodeKey, RelayNode } from './node.js';
 import type { NodeConnection } from './node-connection.js';
 
 export type Admission =

@@ -4,7 +4,7 @@
  * interval.
  */
 import { ADDRESS_WORDS } from '../base/address.js';
-import { type Duration, type Instant, elapsed } from '../base/time.js';
+import { type Duration, elapsed, type Instant } from '../base/time.js';
 
 const PLACES = 4096;
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Drop } from '../../src/base/drop.js';
-import { Millis, Seconds, instantAt, later } from '../../src/base/time.js';
+import { instantAt, later, Millis, Seconds } from '../../src/base/time.js';
 import { FRAGMENT_HEADER, Fragmenter, REASSEMBLY_PACKETS, Reassembler } from '../../src/tunnel/fragments.js';
 
 const start = instantAt(1_000_000);

@@ -2,8 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import {
-  Frame,
-  Payload,
   classify,
   decodeNonce,
   decodeObserved,
@@ -14,6 +12,8 @@ import {
   encodeProbeReply,
   encodeRevalidate,
   encodeRevalidated,
+  Frame,
+  Payload,
   putRelayed,
   wordAt,
 } from '../../src/tunnel/frames.js';

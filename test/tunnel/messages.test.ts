@@ -2,15 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeUtf8 } from '../../src/base/utf8.js';
 import {
+  decodeMessage,
+  encodeMessage,
   FromRelay,
+  formatChannel,
+  parseChannel,
   SERVICE_ID,
   ToAgent,
   ToConnector,
   ToRelay,
-  decodeMessage,
-  encodeMessage,
-  formatChannel,
-  parseChannel,
 } from '../../src/tunnel/messages.js';
 
 const hello: ToRelay = {
@@ -47,11 +47,17 @@ describe('control messages', () => {
 
   it('that are random bytes or random JSON are refused without throwing', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.uint8Array(), fc.jsonValue().map((value) => encodeUtf8(JSON.stringify(value)))), (bytes) => {
-        for (const schema of [ToRelay, FromRelay, ToConnector, ToAgent]) {
-          expect(decodeMessage<unknown>(schema, bytes).ok).toBe(false);
-        }
-      }),
+      fc.property(
+        fc.oneof(
+          fc.uint8Array(),
+          fc.jsonValue().map((value) => encodeUtf8(JSON.stringify(value))),
+        ),
+        (bytes) => {
+          for (const schema of [ToRelay, FromRelay, ToConnector, ToAgent]) {
+            expect(decodeMessage<unknown>(schema, bytes).ok).toBe(false);
+          }
+        },
+      ),
     );
   });
 
@@ -67,6 +73,7 @@ describe('control messages', () => {
 
   it('hold service ids of one lower-case DNS label of 1 to 63 characters', () => {
     for (const good of ['a', 'web', 'db-1', '0', 'a'.repeat(63)]) expect(SERVICE_ID.test(good)).toBe(true);
-    for (const bad of ['', 'Web', '-a', 'a-', 'a.b', 'a_b', 'a'.repeat(64), 'ü']) expect(SERVICE_ID.test(bad)).toBe(false);
+    for (const bad of ['', 'Web', '-a', 'a-', 'a.b', 'a_b', 'a'.repeat(64), 'ü'])
+      expect(SERVICE_ID.test(bad)).toBe(false);
   });
 });

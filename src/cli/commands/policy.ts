@@ -4,8 +4,15 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
+import { wallLater } from '../../base/time.js';
 import { OperatorFolder } from '../../identity/operator-folder.js';
-import { type PolicyDocument, parseDocument, SERVICE_PROTOCOLS, type ServiceProtocol } from '../../policy/document.js';
+import {
+  POLICY_LIFETIME,
+  type PolicyDocument,
+  parseDocument,
+  SERVICE_PROTOCOLS,
+  type ServiceProtocol,
+} from '../../policy/document.js';
 import { explain, runTests } from '../../policy/explain.js';
 import { type Finding, lint } from '../../policy/lint.js';
 import { formatPorts } from '../../policy/ranges.js';
@@ -128,7 +135,7 @@ function apply(operator: OperatorFolder, file: string, options: CommonOptions, c
   }
   const revived = operator.document.revocations.filter((id) => !document.revocations.includes(id));
   const wall = context.clock.wall();
-  const findings = findingsOf(operator, { ...document, notAfter: Number.MAX_SAFE_INTEGER }, context);
+  const findings = findingsOf(operator, { ...document, notAfter: wallLater(wall, POLICY_LIFETIME) }, context);
   for (const finding of findings) context.note(findingLine(finding));
   failOnErrors(findings);
   if (revived.length > 0) context.note(`Revoked invitations that count again: ${revived.join(', ')}`);

@@ -1,0 +1,244 @@
+/**
+ * The agent: one relay connection, sessions with connectors, and the host's packets in between, from a TUN device or from a
+ * stack of its own.
+ *
+ * Order in a turn: `receive` for every socket that is readable, `readTun` when the device is, then `turn` once.
+ */
+import type { IpAddress, SocketAddress } from '../base/address.js';
+import { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { DROP_REASONS, Drop } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { SallyportError } from '../base/error.js';
+import { earliest, type Instant, later, Millis, type WallTime } from '../base/time.js';
+import type { PeerIdentity } from '../identity/peer-identity.js';
+import { Inbound } from '../node/inbound.js';
+import { INNER_MTU } from '../node/inner-mtu.js';
+import { Outbound } from '../node/outbound.js';
+import { RelayClient } from '../node/relay-client.js';
+import { Underlay } from '../node/underlay.js';
+import type { TunDevice, UdpSocket } from '../os/io.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import type { Identity } from '../policy/proof.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import type { FromRelay } from '../tunnel/messages.js';
+import type { CoalescedPacket } from '../wire/gro.js';
+import { judgeInbound } from './judge.js';
+import { Routes } from './routes.js';
+import type { AgentSession, SessionTransition } from './session.js';
+import { Sessions } from './sessions.js';
+import { StackPath } from './stack-path.js';
+import { TunPath } from './tun-path.js';
+
+export type AgentCoreEvent =
+  | { readonly kind: 'relay-ready' }
+  | { readonly kind: 'relay-lost'; readonly reason: string }
+  | {
+      readonly kind: 'session';
+      readonly connector: string;
+      readonly from: string;
+      readonly to: string;
+      readonly reason: string;
+    }
+  | { readonly kind: 'denied'; readonly connector: string; readonly service: string; readonly reason: string }
+  | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
+  | { readonly kind: 'policy-refused'; readonly code: string }
+  | { readonly kind: 'routes'; readonly prefixes: readonly string[] };
+
+export interface AgentParts {
+  readonly identity: Identity;
+  readonly policy: PolicyKeeper;
+  readonly policyKey: Uint8Array;
+  readonly proof: unknown;
+  readonly relayName: string;
+  readonly software: string;
+  readonly udp: readonly UdpSocket[];
+  readonly tun: TunDevice | undefined;
+  readonly relayEndpoint: QuicEndpoint;
+  readonly linkEndpoint: QuicEndpoint;
+  readonly crypto: Crypto;
+  readonly entropy: Entropy;
+  readonly clock: { now(): Instant };
+  readonly wall: () => WallTime;
+  readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
+  readonly onEvent: (event: AgentCoreEvent) => void;
+  readonly onRelayAttempt: () => void;
+}
+
+export class AgentCore {
+  readonly drops = new Counters(DROP_REASONS);
+  readonly relay: RelayClient;
+  readonly sessions: Sessions;
+  readonly tun: TunPath | undefined;
+  readonly stack: StackPath;
+  observed: SocketAddress | undefined;
+  /** Service ids that the relay says have a connector now. */
+  available: ReadonlySet<string> = new Set();
+  #routes: Routes | undefined;
+  #receiving: AgentSession | undefined;
+  readonly #parts: AgentParts;
+  readonly #own: { readonly overlay4: IpAddress | undefined; readonly overlay6: IpAddress | undefined };
+  readonly #underlay: Underlay;
+  readonly #outbound: Outbound;
+  readonly #inbound: Inbound;
+
+  constructor(parts: AgentParts) {
+    this.#parts = parts;
+    const { identity, relayEndpoint, linkEndpoint, entropy, crypto } = parts;
+    this.#own = { overlay4: identity.overlay4, overlay6: identity.overlay6 };
+    this.#underlay = new Underlay(parts.udp, relayEndpoint, linkEndpoint, this.drops, {
+      onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
+      onRelayed: () => this.relay.heard(),
+    });
+    this.relay = new RelayClient(
+      {
+        endpoint: relayEndpoint,
+        entropy,
+        role: 'agent',
+        serverName: parts.relayName,
+        software: parts.software,
+        proof: () => parts.proof,
+        owner: {
+          onRelayReady: (now) => {
+            parts.onEvent({ kind: 'relay-ready' });
+            this.sessions.relayReady(now);
+          },
+          onRelayLost: (now, reason) => {
+            parts.onEvent({ kind: 'relay-lost', reason });
+            this.sessions.relayLost(now, reason);
+          },
+          onRelayMessage: (now, message) => this.#message(now, message),
+          onObserved: (_now, address) => {
+            this.observed = address;
+          },
+          onRelayAttempt: () => parts.onRelayAttempt(),
+          isRelayWanted: () => this.sessions.isRelayWanted,
+        },
+      },
+      (address) => this.#underlay.setRelay(address),
+    );
+    this.sessions = new Sessions({
+      relay: this.relay,
+      underlay: this.#underlay,
+      links: linkEndpoint,
+      entropy,
+      crypto,
+      network: identity.network,
+      policyKey: parts.policyKey,
+      drops: this.drops,
+      view: () => parts.policy.view,
+      admits: () => parts.policy.admits(parts.wall()),
+      proof: () => parts.proof,
+      parseCertificate: parts.parseCertificate,
+      onTransition: (session, transition) => this.#transition(session, transition),
+      onDenied: (session, service, reason) =>
+        parts.onEvent({ kind: 'denied', connector: session.connector, service, reason }),
+      onDatagrams: (now, session, batch) => {
+        this.#receiving = session;
+        this.#inbound.handle(now, batch, session.inbound);
+      },
+      onReleased: (now, session, packets) => this.#release(now, session, packets),
+    });
+    this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
+    this.#outbound = new Outbound(linkEndpoint, this.drops, {
+      onTooBig: (now, arena, offset, length, mtu) => this.tun?.tooBig(now, arena, offset, length, mtu),
+    });
+    const shared = {
+      sessions: this.sessions,
+      outbound: this.#outbound,
+      drops: this.drops,
+      routes: () => this.#routes,
+      innerMtu: INNER_MTU,
+    };
+    this.tun = parts.tun === undefined ? undefined : new TunPath({ ...shared, tun: parts.tun });
+    this.stack = new StackPath({ ...shared, own: this.#own, clock: parts.clock, entropy, crypto });
+    if (parts.policy.view !== undefined) this.#routes = new Routes(parts.policy.view, identity);
+  }
+
+  get routes(): Routes | undefined {
+    return this.#routes;
+  }
+
+  reaches(address: SocketAddress): boolean {
+    return this.#underlay.reaches(address);
+  }
+
+  receive(now: Instant, index: number): number {
+    return this.#underlay.receive(now, index);
+  }
+
+  turn(now: Instant): Instant | undefined {
+    const { relayEndpoint, linkEndpoint } = this.#parts;
+    relayEndpoint.process(now);
+    linkEndpoint.process(now);
+    this.relay.turn(now);
+    this.sessions.turn(now);
+    this.stack.flush(now);
+    this.#outbound.flush(now);
+    this.#underlay.flush(now);
+    const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
+    const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout()), this.stack.nextTimeout());
+    const next = earliest(network, own);
+    return next !== undefined && next <= now ? later(now, Millis(1)) : next;
+  }
+
+  /** A policy envelope from the relay or the state folder. */
+  offerPolicy(now: Instant, envelope: unknown): void {
+    const { policy, identity, onEvent } = this.#parts;
+    try {
+      if (!policy.offer(envelope)) return;
+    } catch (error) {
+      onEvent({ kind: 'policy-refused', code: error instanceof SallyportError ? error.code : 'POLICY_MALFORMED' });
+      return;
+    }
+    const routes = new Routes(policy.view!, identity);
+    this.#routes = routes;
+    onEvent({ kind: 'policy', version: policy.view!.version, envelope });
+    onEvent({ kind: 'routes', prefixes: routes.prefixes.map(String) });
+    this.sessions.policyChanged(now);
+  }
+
+  shutdown(now: Instant): void {
+    this.sessions.shutdown(now);
+    this.#underlay.flush(now);
+    this.relay.stop(now);
+  }
+
+  #message(now: Instant, message: FromRelay): void {
+    switch (message.type) {
+      case 'policy':
+        this.offerPolicy(now, message.envelope);
+        break;
+      case 'catalogue':
+        this.available = new Set(message.services.filter((one) => one.available).map((one) => one.id));
+        this.sessions.catalogueChanged(now, this.available);
+        break;
+      case 'close':
+        this.sessions.channelClosed(now, message.channel, message.reason);
+        break;
+    }
+  }
+
+  #packet(packet: CoalescedPacket): void {
+    const session = this.#receiving!;
+    const routes = this.#routes;
+    const drop = routes === undefined ? Drop.no_route : judgeInbound(routes, this.#own, session.connector, packet);
+    if (drop !== Drop.none) {
+      this.drops.values[drop]! += packet.segments;
+      return;
+    }
+    const failed =
+      this.tun === undefined ? this.stack.deliver(this.#parts.clock.now(), packet) : this.tun.deliver(packet);
+    if (failed !== Drop.none) this.drops.values[failed]! += packet.segments;
+  }
+
+  #release(now: Instant, session: AgentSession, packets: readonly Uint8Array[]): void {
+    for (const packet of packets) this.#outbound.add(now, session.link!, packet, 0, packet.length);
+    this.stack.kick(now);
+  }
+
+  #transition(session: AgentSession, transition: SessionTransition): void {
+    const { from, to, reason } = transition;
+    this.#parts.onEvent({ kind: 'session', connector: session.connector, from, to, reason });
+  }
+}

@@ -1,0 +1,170 @@
+/** The packet thread of an agent: opens the device and the sockets, makes the core, and runs it in the reactor. */
+import { SocketAddress } from '../base/address.js';
+import { describeError, SallyportError } from '../base/error.js';
+import { SOFTWARE } from '../base/software.js';
+import { spkiOf } from '../identity/keys.js';
+import { parsePeerIdentity } from '../identity/peer-identity.js';
+import { driveNode, makeNodeEndpoints, openNodeSockets, transportCounters } from '../node/thread-setup.js';
+import { createCrypto } from '../os/crypto.js';
+import { SystemEntropy } from '../os/entropy.js';
+import { READABLE, type Sockets, type TunDevice } from '../os/io.js';
+import { createLinuxSockets } from '../os/linux/linux.js';
+import { type PacketThreadContext, servePacketThread } from '../os/packet-thread.js';
+import { PolicyKeeper } from '../policy/keeper.js';
+import { type Identity, verifyProof } from '../policy/proof.js';
+import { AgentCore } from './core.js';
+import { parseForward } from './proxy/forward.js';
+import { ProxyServer } from './proxy/proxy-server.js';
+import { resolveTarget } from './proxy/resolve.js';
+import { agentStatus } from './status.js';
+import type { AgentDevice, AgentProtocol, AgentThreadData } from './thread-protocol.js';
+
+type Context = PacketThreadContext<AgentProtocol, AgentThreadData>;
+
+await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
+  const { data, reactor } = context;
+  const crypto = createCrypto();
+  const sockets = createLinuxSockets();
+  const policy = new PolicyKeeper(crypto, data.policyKey, data.network);
+  if (data.policy !== undefined) policy.offer(data.policy);
+  const identity = verifyProof(crypto, data.policyKey, data.network, data.proof, spkiOf(data.keyPem));
+  const udp = openNodeSockets(sockets, data.port);
+  const endpoints = makeNodeEndpoints(data, reactor, undefined);
+  const { tun, reason } = openTun(sockets, data);
+  const core = new AgentCore({
+    identity,
+    policy,
+    policyKey: data.policyKey,
+    proof: data.proof,
+    relayName: data.relayName,
+    software: SOFTWARE,
+    udp,
+    tun,
+    relayEndpoint: endpoints.relay,
+    linkEndpoint: endpoints.links,
+    crypto,
+    entropy: new SystemEntropy(),
+    clock: reactor,
+    wall: () => reactor.wall(),
+    parseCertificate: parsePeerIdentity,
+    onEvent: (event) => context.emit('event', event),
+    onRelayAttempt: () => context.emit('relayAttempt', undefined),
+  });
+  if (tun !== undefined) {
+    reactor.watch(tun.fd, READABLE, () => {
+      core.tun!.read(reactor.now());
+    });
+  }
+  const proxy = tun === undefined ? openProxy(context, sockets, core, policy, identity) : undefined;
+  const device: AgentDevice = {
+    mode: tun === undefined ? 'proxy' : 'tun',
+    tun: tun?.name,
+    reason,
+    listeners: (proxy?.listeners ?? []).map(({ kind, local, isExposed }) => ({
+      kind,
+      address: local.toString(),
+      isExposed,
+    })),
+  };
+  driveNode(reactor, udp, endpoints, core);
+  return {
+    requests: {
+      status: () =>
+        agentStatus(core, identity, device, policy, reactor.now(), reactor.wall(), {
+          ...transportCounters(udp, endpoints),
+          ...prefixed('proxy', proxy?.counters.snapshot() ?? {}),
+        }),
+      device: () => device,
+      network: () => ({
+        overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
+        prefixes: (core.routes?.prefixes ?? []).map(String),
+      }),
+      relayAddresses: (texts) => {
+        const addresses = texts.map((text) => SocketAddress.parse(text)!);
+        core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
+        return undefined;
+      },
+      identity: ({ certificatePem, keyPem }) => {
+        endpoints.relay.setIdentity(certificatePem, keyPem);
+        endpoints.links.setIdentity(certificatePem, keyPem);
+        return undefined;
+      },
+      shutdown: () => {
+        proxy?.close();
+        core.turn(reactor.now());
+        core.shutdown(reactor.now());
+        core.turn(reactor.now());
+        return undefined;
+      },
+    },
+    close: () => {
+      tun?.close();
+      for (const socket of udp) socket.close();
+    },
+  };
+});
+
+/** In mode `auto` a missing permission means proxy mode; every other failure is the caller's to know. */
+function openTun(
+  sockets: Sockets,
+  data: AgentThreadData,
+): { readonly tun: TunDevice | undefined; readonly reason: string | undefined } {
+  if (data.mode === 'proxy') return { tun: undefined, reason: undefined };
+  try {
+    return { tun: sockets.tun({ name: data.tunName, offload: true }), reason: undefined };
+  } catch (error) {
+    const isMissing =
+      error instanceof SallyportError && (error.code === 'TUN_NOT_PERMITTED' || error.code === 'TUN_NOT_AVAILABLE');
+    if (data.mode === 'auto' && isMissing) return { tun: undefined, reason: describeError(error) };
+    throw error;
+  }
+}
+
+function openProxy(
+  context: Context,
+  sockets: Sockets,
+  core: AgentCore,
+  policy: PolicyKeeper,
+  identity: Identity,
+): ProxyServer {
+  const { data, reactor } = context;
+  const address = (text: string | undefined): SocketAddress | undefined =>
+    text === undefined ? undefined : SocketAddress.parse(text);
+  const socks = address(data.socks);
+  const http = address(data.http);
+  return new ProxyServer(
+    {
+      reactor,
+      sockets,
+      connect: (now, to, handlers) => {
+        try {
+          return core.stack.connect(now, to, handlers);
+        } catch {
+          return undefined;
+        }
+      },
+      resolve: (host, port) => {
+        const { view } = policy;
+        if (view === undefined) {
+          return {
+            ok: false,
+            failure: 'host-unreachable',
+            detail: 'the agent has no policy yet: the relay was not reached',
+          };
+        }
+        return resolveTarget(host, port, view, identity, core.routes!.access);
+      },
+      // The stack is flushed in every turn.
+      onActivity: () => {},
+    },
+    {
+      ...(socks === undefined ? {} : { socks }),
+      ...(http === undefined ? {} : { http }),
+      forwards: data.forwards.map(parseForward),
+    },
+  );
+}
+
+function prefixed(prefix: string, values: Partial<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}.${name}`, value ?? 0]));
+}

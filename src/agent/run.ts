@@ -1,0 +1,174 @@
+/**
+ * A running agent as the main thread sees it: its packet thread, the addresses and routes of its TUN device, the relay's name,
+ * the state folder.
+ */
+import { join } from 'node:path';
+import type { Crypto } from '../base/crypto.js';
+import { describeError, type SallyportError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { Millis, toMillis } from '../base/time.js';
+import type { NodeState } from '../identity/node-state.js';
+import { INNER_MTU } from '../node/inner-mtu.js';
+import { keepPolicy, keepRenewed, resolveHost } from '../node/run-node.js';
+import type { NetworkConfig } from '../os/io.js';
+import { createNetwork } from '../os/linux/network.js';
+import { ThreadHost } from '../os/thread.js';
+import type { AgentCoreEvent } from './core.js';
+import type { AgentDevice, AgentMode, AgentProtocol, AgentThreadData, AgentThreadStatus } from './thread-protocol.js';
+
+const STOP_DEADLINE = Millis(1200);
+/** Packets the kernel holds for the device: bursts of small UDP packets outrun a turn of the loop. */
+const QUEUE_LENGTH = 4000;
+
+export interface AgentOptions {
+  readonly state: NodeState;
+  readonly mode: AgentMode;
+  readonly tunName: string;
+  readonly socks: string | undefined;
+  readonly http: string | undefined;
+  readonly forwards: readonly string[];
+  readonly port: number;
+  readonly crypto: Crypto;
+  readonly log: Log;
+  readonly onDeath: (error: SallyportError) => void;
+}
+
+export interface RunningAgent {
+  readonly device: AgentDevice;
+  status(): Promise<AgentThreadStatus>;
+  stop(): Promise<void>;
+}
+
+/** @throws SallyportError TUN_NOT_PERMITTED (mode tun), ROUTE_CONFLICT, and those of the sockets (environment). */
+export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
+  const { state, log } = options;
+  const contact = state.relays[0]!;
+  const data: AgentThreadData = {
+    network: state.network,
+    name: state.name,
+    policyKey: state.policyKey,
+    policy: state.policy,
+    proof: state.proof,
+    caPem: state.caPem,
+    certificatePem: state.certificatePem,
+    keyPem: state.keyPem,
+    relayName: `${contact.name}.relay.${state.network}`,
+    port: options.port,
+    mode: options.mode,
+    tunName: options.tunName,
+    socks: options.socks,
+    http: options.http,
+    forwards: options.forwards,
+  };
+  let routes: TunRoutes | undefined;
+  const sendRelayAddresses = async (): Promise<void> => {
+    const addresses = await resolveHost(contact.quic);
+    if (addresses.length === 0) log.warn({ relay: contact.quic }, 'the relay’s name has no address now');
+    await thread.request('relayAddresses', addresses);
+  };
+  const thread = await ThreadHost.start<AgentProtocol>({
+    url: new URL('./packet-thread.js', import.meta.url),
+    name: 'agent',
+    data,
+    onEvent: (name, payload) => {
+      if (name === 'relayAttempt') {
+        void sendRelayAddresses().catch(() => undefined);
+        return;
+      }
+      const event = payload as AgentCoreEvent;
+      if (event.kind === 'routes') routes?.update(event.prefixes);
+      else handleEvent(event, state.dir, log);
+    },
+    onBug: (error, suppressed) =>
+      log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
+    onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
+    onDeath: options.onDeath,
+  });
+  const device = await thread.request('device', undefined);
+  try {
+    if (device.tun !== undefined) {
+      const network = createNetwork({ journal: join(state.dir, 'network.journal') });
+      const { overlay, prefixes } = await thread.request('network', undefined);
+      routes = new TunRoutes(network, device.tun, overlay, log);
+      routes.update(prefixes);
+    }
+  } catch (error) {
+    await thread.stop(STOP_DEADLINE);
+    throw error;
+  }
+  await sendRelayAddresses();
+  const stopRenewal = keepRenewed(state, options.crypto, log, async (certificatePem) => {
+    await thread.request('identity', { certificatePem, keyPem: state.keyPem });
+  });
+  return {
+    device,
+    status: () => thread.request('status', undefined),
+    stop: async () => {
+      stopRenewal();
+      await thread.request('shutdown', undefined).catch(() => undefined);
+      routes?.undo();
+      const outcome = await thread.stop(STOP_DEADLINE);
+      if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
+    },
+  };
+}
+
+/** The TUN device's addresses and its routes, which follow the policy. Nothing but the virtual prefixes is routed. */
+class TunRoutes {
+  readonly #network: NetworkConfig;
+  readonly #device: string;
+  readonly #log: Log;
+  readonly #sources: { readonly v4: string | undefined; readonly v6: string | undefined };
+  readonly #present = new Set<string>();
+
+  /** @throws SallyportError when the device cannot be set up. */
+  constructor(network: NetworkConfig, device: string, overlay: readonly string[], log: Log) {
+    this.#network = network;
+    this.#device = device;
+    this.#log = log;
+    this.#sources = { v4: overlay.find((ip) => !ip.includes(':')), v6: overlay.find((ip) => ip.includes(':')) };
+    network.linkUp(device, INNER_MTU, QUEUE_LENGTH);
+    for (const ip of overlay) network.addAddress(device, ip, ip.includes(':') ? 128 : 32);
+  }
+
+  /** Adds what is new and removes what is gone; a conflict with a route of the host leaves that prefix out, and says so. */
+  update(prefixes: readonly string[]): void {
+    for (const prefix of this.#present) {
+      if (prefixes.includes(prefix)) continue;
+      this.#network.removeRoute(this.#device, prefix);
+      this.#present.delete(prefix);
+    }
+    for (const prefix of prefixes) {
+      if (this.#present.has(prefix)) continue;
+      const source = prefix.includes(':') ? this.#sources.v6 : this.#sources.v4;
+      if (source === undefined) continue;
+      try {
+        this.#network.addRoute(this.#device, prefix, source);
+        this.#present.add(prefix);
+      } catch (error) {
+        this.#log.error({ prefix, error: describeError(error) }, 'this prefix is not routed into the tunnel');
+      }
+    }
+  }
+
+  undo(): void {
+    this.#network.undo();
+  }
+}
+
+function handleEvent(event: AgentCoreEvent, dir: string, log: Log): void {
+  const { kind, ...fields } = event;
+  switch (event.kind) {
+    case 'policy':
+      keepPolicy(dir, event.envelope, log);
+      log.info({ version: event.version }, 'new policy');
+      break;
+    case 'relay-lost':
+    case 'policy-refused':
+    case 'denied':
+      log.warn(fields, kind);
+      break;
+    default:
+      log.info(fields, kind);
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The agent's proxy mode: a userspace stack with the overlay address, whose packets take the sessions' links, and from
+ * which local proxies open connections to services.
+ */
+import type { SocketAddress } from '../base/address.js';
+import type { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import type { Instant } from '../base/time.js';
+import { createStackCounters, type StackCounters } from '../netstack/counters.js';
+import { Stack } from '../netstack/stack.js';
+import type { TcpConnection } from '../netstack/tcp/connection.js';
+import type { TcpHandlers } from '../netstack/types.js';
+import type { Link } from '../node/link.js';
+import type { Outbound } from '../node/outbound.js';
+import { StackOutput } from '../node/stack-output.js';
+import type { Arena } from '../wire/arena.js';
+import { readU32 } from '../wire/bytes.js';
+import type { CoalescedPacket } from '../wire/gro.js';
+import type { OwnAddresses } from './judge.js';
+import type { Routes } from './routes.js';
+import type { AgentSession } from './session.js';
+import type { Sessions } from './sessions.js';
+
+export interface StackPathParts {
+  readonly sessions: Sessions;
+  readonly outbound: Outbound;
+  readonly drops: Counters<DropName>;
+  readonly routes: () => Routes | undefined;
+  readonly own: OwnAddresses;
+  readonly innerMtu: number;
+  readonly clock: { now(): Instant };
+  readonly entropy: Entropy;
+  readonly crypto: Crypto;
+}
+
+export class StackPath {
+  readonly counters: StackCounters = createStackCounters();
+  readonly #stack: Stack;
+  readonly #parts: StackPathParts;
+
+  constructor(parts: StackPathParts) {
+    this.#parts = parts;
+    const { own, clock } = parts;
+    this.#stack = new Stack({
+      mtu: parts.innerMtu,
+      entropy: parts.entropy,
+      crypto: parts.crypto,
+      counters: this.counters,
+      handlers: {},
+      ...(own.overlay4 === undefined ? {} : { localV4: own.overlay4 }),
+      ...(own.overlay6 === undefined ? {} : { localV6: own.overlay6 }),
+      sink: new StackOutput(parts.outbound, clock, parts.drops, {
+        link: (packet, offset) => this.#link(packet, offset),
+        keep: (packet, offset, length) =>
+          this.#session(packet, offset)?.waiting.push(packet.bytes, offset, length) ?? false,
+      }),
+    });
+  }
+
+  /** Opens a connection to a service's address. @throws SallyportError STACK_NO_ADDRESS, STACK_NO_PORT (caller). */
+  connect(now: Instant, to: SocketAddress, handlers: TcpHandlers): TcpConnection {
+    return this.#stack.connect(now, to, handlers);
+  }
+
+  deliver(now: Instant, packet: CoalescedPacket): number {
+    const { arena, offset, length, gsoSize, checked } = packet;
+    this.#stack.handlePacket(now, arena, offset, length, gsoSize, checked);
+    return Drop.none;
+  }
+
+  /** A session has a link again: its flows go on at once. */
+  kick(now: Instant): void {
+    this.#stack.kick(now);
+  }
+
+  flush(now: Instant): void {
+    const due = this.#stack.pollTimeout();
+    if (due !== undefined && due <= now) this.#stack.handleTimeout(now);
+    this.#stack.flush(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    return this.#stack.pollTimeout();
+  }
+
+  #link(packet: Arena, offset: number): Link | undefined {
+    const session = this.#session(packet, offset);
+    return session?.isLive ? session.link : undefined;
+  }
+
+  #session(packet: Arena, offset: number): AgentSession | undefined {
+    const { bytes } = packet;
+    const routes = this.#parts.routes();
+    const service =
+      bytes[offset]! >>> 4 === 4
+        ? routes?.serviceAt(0, 0, 0xffff, readU32(bytes, offset + 16))
+        : routes?.serviceAt(
+            readU32(bytes, offset + 24),
+            readU32(bytes, offset + 28),
+            readU32(bytes, offset + 32),
+            readU32(bytes, offset + 36),
+          );
+    return service === undefined ? undefined : this.#parts.sessions.sessionFor(this.#parts.clock.now(), service);
+  }
+}

@@ -1,0 +1,55 @@
+/** An agent's state, for `status`. */
+import { elapsed, type Instant, toSeconds, type WallTime } from '../base/time.js';
+import { linkStatus, relayStatus } from '../node/link-status.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import type { Identity } from '../policy/proof.js';
+import { formatPorts } from '../policy/ranges.js';
+import type { AgentCore } from './core.js';
+import type { AgentDevice, AgentThreadStatus } from './thread-protocol.js';
+
+export function agentStatus(
+  core: AgentCore,
+  identity: Identity,
+  device: AgentDevice,
+  policy: PolicyKeeper,
+  now: Instant,
+  wall: WallTime,
+  counters: Record<string, number>,
+): AgentThreadStatus {
+  const { view } = policy;
+  return {
+    device,
+    overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
+    relay: relayStatus(core.relay, core.observed, now),
+    policyVersion: view?.version ?? 0,
+    policyState: policy.state(wall),
+    services: (core.routes?.services ?? []).map((service) => ({
+      id: service.id,
+      virtualIp4: service.entry.virtualIp4,
+      virtualIp6: service.entry.virtualIp6,
+      prefix: service.entry.prefix,
+      protocols: service.entry.protocols,
+      ports: formatPorts(view!.allowedPorts(identity, service)),
+      connectors: service.entry.connectors,
+      available: core.available.has(service.id),
+    })),
+    sessions: [...core.sessions.all].map((session) => ({
+      connector: session.connector,
+      session: session.id,
+      state: session.state,
+      reason: session.transition.reason,
+      secondsInState: Math.round(toSeconds(elapsed(session.transition.at, now))),
+      problem: session.lastProblem,
+      link: linkStatus(session.link, now),
+      reconnects: session.reconnects,
+      waitingPackets: session.waiting.length,
+      services: [...session.services].sort(),
+    })),
+    counters: {
+      ...(core.tun === undefined ? {} : { 'tun.in': core.tun.packetsIn, 'tun.out': core.tun.packetsOut }),
+      ...(core.stack.counters.stack.snapshot() as Record<string, number>),
+      ...counters,
+    },
+    drops: { ...core.stack.counters.drops.snapshot(), ...core.drops.snapshot() } as Record<string, number>,
+  };
+}

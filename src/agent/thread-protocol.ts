@@ -1,0 +1,83 @@
+/** What an agent's main thread and its packet thread say to each other. */
+import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { NodeThreadData } from '../node/thread-setup.js';
+import type { AgentCoreEvent } from './core.js';
+
+export type AgentMode = 'auto' | 'tun' | 'proxy';
+
+export interface AgentThreadData extends NodeThreadData {
+  readonly mode: AgentMode;
+  readonly tunName: string;
+  /** ADDRESS:PORT, or undefined for none. */
+  readonly socks: string | undefined;
+  readonly http: string | undefined;
+  /** `LISTEN=SERVICE[:PORT]`. */
+  readonly forwards: readonly string[];
+}
+
+/** How packets of the host's programs come in. */
+export interface AgentDevice {
+  readonly mode: 'tun' | 'proxy';
+  /** Interface name in TUN mode. */
+  readonly tun: string | undefined;
+  /** Why `auto` is not a TUN device. */
+  readonly reason: string | undefined;
+  readonly listeners: readonly { readonly kind: string; readonly address: string; readonly isExposed: boolean }[];
+}
+
+export interface AgentSessionStatus {
+  readonly connector: string;
+  readonly session: string;
+  readonly state: string;
+  /** Why it is in this state. */
+  readonly reason: string;
+  readonly secondsInState: number;
+  readonly problem: string;
+  readonly link: LinkStatus | undefined;
+  readonly reconnects: number;
+  readonly waitingPackets: number;
+  readonly services: readonly string[];
+}
+
+export interface AgentServiceStatus {
+  readonly id: string;
+  readonly virtualIp4: string | undefined;
+  readonly virtualIp6: string | undefined;
+  readonly prefix: string | undefined;
+  readonly protocols: readonly string[];
+  readonly ports: string;
+  readonly connectors: readonly string[];
+  /** Whether the relay says that a connector serves it now. */
+  readonly available: boolean;
+}
+
+export interface AgentThreadStatus {
+  readonly device: AgentDevice;
+  readonly overlay: readonly string[];
+  readonly relay: RelayStatus;
+  readonly policyVersion: number;
+  readonly policyState: string;
+  readonly services: readonly AgentServiceStatus[];
+  readonly sessions: readonly AgentSessionStatus[];
+  readonly counters: Readonly<Record<string, number>>;
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+export type AgentProtocol = {
+  readonly requests: {
+    readonly status: { readonly input: undefined; readonly output: AgentThreadStatus };
+    readonly device: { readonly input: undefined; readonly output: AgentDevice };
+    /** What the TUN device is to be given: addresses and prefixes. */
+    readonly network: {
+      readonly input: undefined;
+      readonly output: { readonly overlay: readonly string[]; readonly prefixes: readonly string[] };
+    };
+    readonly relayAddresses: { readonly input: readonly string[]; readonly output: undefined };
+    readonly identity: {
+      readonly input: { readonly certificatePem: string; readonly keyPem: string };
+      readonly output: undefined;
+    };
+    readonly shutdown: { readonly input: undefined; readonly output: undefined };
+  };
+  readonly events: { readonly event: AgentCoreEvent; readonly relayAttempt: undefined };
+};

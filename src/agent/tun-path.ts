@@ -1,0 +1,170 @@
+/**
+ * The agent's TUN device: packets of the host's programs into sessions, and back.
+ *
+ *   read (up to 64 KB) ─► service by destination ─► session ─► segments in the outbound arena of its link
+ *   coalesced packets of a session, judged ─► virtio header ─► write
+ *
+ * Only the virtual prefixes are routed here, so what has no service is answered at once: it can be nowhere else.
+ */
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Instant } from '../base/time.js';
+import { IcmpReplies } from '../node/icmp-replies.js';
+import { ALWAYS_CARRIED, type Outbound } from '../node/outbound.js';
+import type { DeviceMemory, TunDevice } from '../os/io.js';
+import { Arena, align } from '../wire/arena.js';
+import type { CoalescedPacket } from '../wire/gro.js';
+import { segment } from '../wire/gso.js';
+import { ParsedPacket, parsePacket } from '../wire/inner.js';
+import { PROTO_TCP } from '../wire/ip.js';
+import { clampMss } from '../wire/mss.js';
+import { TCP_SYN } from '../wire/tcp.js';
+import { GSO_NONE, readVnet, VNET_HEADER, VnetFields, writeVnet } from '../wire/vnet.js';
+import type { Routes } from './routes.js';
+import type { AgentSession } from './session.js';
+import type { Sessions } from './sessions.js';
+
+/** The packet itself begins at a multiple of 4 behind the virtio header. */
+const READ_OFFSET = 2;
+const PACKET_OFFSET = READ_OFFSET + VNET_HEADER;
+const READ_SIZE = 65_535 + VNET_HEADER;
+/** What one turn takes from the device before packets are sent: about what the outbound arena holds. */
+const TURN_BYTES = 768 * 1024;
+const TURN_PACKETS = 256;
+/** Headers of one segment are at most this long: IPv6, and TCP with all options. */
+const MAX_HEADERS = 40 + 60;
+
+export interface TunPathParts {
+  readonly tun: TunDevice;
+  readonly sessions: Sessions;
+  readonly outbound: Outbound;
+  readonly drops: Counters<DropName>;
+  readonly routes: () => Routes | undefined;
+  readonly innerMtu: number;
+}
+
+export class TunPath {
+  packetsIn = 0;
+  packetsOut = 0;
+  readonly #parts: TunPathParts;
+  readonly #arena = new Arena(align(PACKET_OFFSET + 65_536));
+  readonly #memory: DeviceMemory;
+  readonly #fields = new VnetFields();
+  readonly #parsed = new ParsedPacket();
+  readonly #coalesced = new Map<Arena, DeviceMemory>();
+  readonly #replies: IcmpReplies;
+
+  constructor(parts: TunPathParts) {
+    this.#parts = parts;
+    this.#memory = parts.tun.register(this.#arena.bytes);
+    this.#replies = new IcmpReplies((arena, offset, length) => this.writePlain(arena, offset, length));
+  }
+
+  /** Takes what the device has, as far as one turn goes. Returns whether more may wait. */
+  read(now: Instant): boolean {
+    const { tun } = this.#parts;
+    let bytes = 0;
+    for (let packets = 0; packets < TURN_PACKETS && bytes < TURN_BYTES; packets++) {
+      const n = tun.read(this.#memory, READ_OFFSET, READ_SIZE);
+      if (n <= 0) return false;
+      bytes += n;
+      this.packetsOut++;
+      readVnet(this.#arena.bytes, READ_OFFSET, this.#fields);
+      const drop = this.#handle(now, n - VNET_HEADER);
+      if (drop !== Drop.none) this.#parts.drops.values[drop]!++;
+    }
+    return true;
+  }
+
+  /** One packet or super-segment of the host, at `PACKET_OFFSET`. */
+  #handle(now: Instant, length: number): number {
+    const { sessions, routes } = this.#parts;
+    const packet = this.#parsed;
+    const drop = parsePacket(this.#arena.bytes, PACKET_OFFSET, length, packet);
+    if (drop !== Drop.none) return drop;
+    const table = routes();
+    if (table === undefined) return Drop.no_route;
+    const { destination0, destination1, destination2, destination3 } = packet;
+    const found =
+      packet.isFragment && packet.fragmentOffset > 0
+        ? table.serviceAt(destination0, destination1, destination2, destination3)
+        : table.serviceFor(
+            packet.protocol,
+            destination0,
+            destination1,
+            destination2,
+            destination3,
+            packet.destinationPort,
+          );
+    if (found === undefined || typeof found === 'number') {
+      this.#replies.report(now, this.#arena, packet, 'admin_prohibited');
+      return typeof found === 'number' ? -found : Drop.destination_not_allowed;
+    }
+    const session = sessions.sessionFor(now, found);
+    if (session === undefined) {
+      this.#replies.report(now, this.#arena, packet, 'host_unreachable');
+      return Drop.no_session;
+    }
+    return this.#send(now, session, length);
+  }
+
+  #send(now: Instant, session: AgentSession, length: number): number {
+    const { outbound, innerMtu } = this.#parts;
+    const link = session.link;
+    if (!session.isLive || link === undefined) {
+      // What waits is complete packets: a super-segment would be more than one, and a handshake comes first anyway.
+      if (this.#fields.gsoType !== GSO_NONE) return Drop.no_link;
+      const target = new Arena(align(length));
+      const table = new Uint32Array(2);
+      if (segment(this.#arena, PACKET_OFFSET, length, this.#fields, target, 0, table, 0) !== 1) return Drop.malformed;
+      return session.waiting.push(target.bytes, 0, length) ? Drop.none : Drop.no_session;
+    }
+    const { gsoType, gsoSize } = this.#fields;
+    const packets = gsoType === GSO_NONE ? 1 : Math.ceil(length / gsoSize);
+    const room = gsoType === GSO_NONE ? align(length) : packets * align(gsoSize + MAX_HEADERS);
+    if (!outbound.begin(now, link, packets, room)) return Drop.no_room;
+    const { arena, table, count, offset } = outbound;
+    const made = segment(this.#arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count);
+    if (made < 0) return -made;
+    if (this.#parsed.protocol === PROTO_TCP && (this.#parsed.tcpFlags & TCP_SYN) !== 0) {
+      const at = table[count * 2]!;
+      if (parsePacket(arena.bytes, at, table[count * 2 + 1]!, this.#parsed) === Drop.none) {
+        clampMss(arena.bytes, this.#parsed, link.innerMtu(now, innerMtu));
+      }
+    }
+    outbound.commit(made);
+    return Drop.none;
+  }
+
+  /** A packet of a session, judged already, for the host. Returns why it was dropped. */
+  deliver(packet: CoalescedPacket): number {
+    const { tun } = this.#parts;
+    let memory = this.#coalesced.get(packet.arena);
+    if (memory === undefined) {
+      memory = tun.register(packet.arena.bytes);
+      this.#coalesced.set(packet.arena, memory);
+    }
+    const start = packet.writeVnetHeader();
+    this.packetsIn += packet.segments;
+    return tun.write(memory, start, packet.length + VNET_HEADER) < 0 ? Drop.tun_full : Drop.none;
+  }
+
+  /** The packet of `length` bytes in the outbound arena does not fit its link: its sender is told the size that does. */
+  tooBig(now: Instant, arena: Arena, offset: number, length: number, mtu: number): void {
+    if (parsePacket(arena.bytes, offset, length, this.#parsed) !== Drop.none) return;
+    this.#replies.report(now, arena, this.#parsed, 'too_big', Math.max(mtu, ALWAYS_CARRIED));
+  }
+
+  /** Writes one complete packet; `VNET_HEADER` bytes before it are free. */
+  writePlain(arena: Arena, offset: number, length: number): void {
+    const { tun } = this.#parts;
+    let memory = this.#coalesced.get(arena);
+    if (memory === undefined) {
+      memory = tun.register(arena.bytes);
+      this.#coalesced.set(arena, memory);
+    }
+    this.#fields.clear();
+    writeVnet(arena.bytes, offset - VNET_HEADER, this.#fields);
+    if (tun.write(memory, offset - VNET_HEADER, length + VNET_HEADER) < 0) this.#parts.drops.values[Drop.tun_full]!++;
+  }
+}

@@ -1,0 +1,116 @@
+/** `sallyport relay`: runs a relay, with the enrolment endpoint beside it. */
+import type { Command } from 'commander';
+import { SocketAddress } from '../../base/address.js';
+import { describeError } from '../../base/error.js';
+import type { Log } from '../../base/log.js';
+import { Minutes, toMillis } from '../../base/time.js';
+import { createControlServer } from '../../control/server.js';
+import { loadRelayFolder, type RelayFolder, renewRelayIfDue } from '../../identity/relay-folder.js';
+import { PolicyKeeper } from '../../policy/keeper.js';
+import { startRelay } from '../../relay/run.js';
+import { loadConfig, RelayConfig } from '../config.js';
+import type { CommandContext } from '../context.js';
+import { createLog } from '../log.js';
+import { type RoleProcess, runRole } from '../role.js';
+
+/** How often the relay's own certificate is looked at. */
+const RENEWAL_CHECK = Minutes(60);
+/** How often the policy file is looked at, besides SIGHUP: an operator who copies it need not know our pid. */
+const POLICY_CHECK = Minutes(1 / 12);
+
+interface RelayFlags {
+  readonly config?: string;
+  readonly dir?: string;
+  readonly listen?: string[];
+  readonly control?: string;
+  readonly allowOperatorKey?: boolean;
+  readonly logLevel?: string;
+}
+
+export function register(program: Command, context: CommandContext): void {
+  const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
+  program
+    .command('relay')
+    .description('run a relay: introduces agents and connectors, forwards what they send each other')
+    .option('--dir <dir>', 'the relay/ folder that "sallyport init" made')
+    .option(
+      '--listen <address:port>',
+      'UDP address to listen on, one per family (default 0.0.0.0:4433 and [::]:4433)',
+      many,
+    )
+    .option('--control <address:port>', 'TCP address of the enrolment endpoint (default 0.0.0.0:8443)')
+    .option('--allow-operator-key', 'start although the operator’s key is readable; for a demo on one machine')
+    .option('--config <file>', 'configuration file')
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
+    .action((flags: RelayFlags) => run(flags, context));
+}
+
+async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
+  const { config: file, ...given } = flags;
+  const config = loadConfig(RelayConfig, 'relay', file, given, context.environment);
+  const folder = loadRelayFolder(config.dir!, config.allowOperatorKey);
+  const log = createLog('relay', config.logLevel, process.stderr.isTTY);
+  process.exitCode = await runRole({
+    role: 'relay',
+    dir: folder.dir,
+    log,
+    start: (onDeath) => start(folder, config, context, log, onDeath),
+  });
+}
+
+async function start(
+  folder: RelayFolder,
+  config: RelayConfig,
+  context: CommandContext,
+  log: Log,
+  onDeath: Parameters<Parameters<typeof runRole>[0]['start']>[0],
+): Promise<RoleProcess> {
+  const { crypto, clock } = context;
+  const policy = new PolicyKeeper(crypto, folder.policyKey, folder.network);
+  policy.offer(folder.policy);
+  const relay = await startRelay({ folder, listen: config.listen, log, onDeath });
+  const listen = SocketAddress.parse(config.control)!;
+  const control = createControlServer({ folder, listen, policy, crypto, clock, log });
+  let certificatePem = folder.certificatePem;
+  const renew = async (): Promise<void> => {
+    const renewed = await renewRelayIfDue({ ...folder, certificatePem }, clock.wall());
+    if (renewed === certificatePem) return;
+    certificatePem = renewed;
+    control.setCertificate(renewed);
+    await relay.setIdentity(renewed, folder.keyPem);
+    log.info({}, 'the relay’s certificate was renewed');
+  };
+  const reload = async (): Promise<void> => {
+    const { policy: envelope } = loadRelayFolder(folder.dir, true);
+    if (!policy.offer(envelope)) return;
+    const { version } = await relay.offerPolicy(envelope);
+    log.info({ version }, 'new policy');
+  };
+  const quietly =
+    (what: string, act: () => Promise<void>): (() => void) =>
+    () => {
+      act().catch((error: unknown) => log.error({ error: describeError(error) }, `${what} failed`));
+    };
+  const timers = [
+    setInterval(quietly('renewal', renew), toMillis(RENEWAL_CHECK)),
+    setInterval(quietly('reading the policy', reload), toMillis(POLICY_CHECK)),
+  ];
+  for (const timer of timers) timer.unref();
+  try {
+    await renew();
+    const bound = await control.start();
+    const status = await relay.status();
+    log.info({ udp: status.listening, control: `${bound.host}:${bound.port}`, network: folder.network }, 'relay ready');
+  } catch (error) {
+    await relay.stop();
+    throw error;
+  }
+  return {
+    status: async () => ({ network: folder.network, name: folder.name, ...(await relay.status()) }),
+    reload,
+    stop: async () => {
+      for (const timer of timers) clearInterval(timer);
+      await Promise.all([control.stop(), relay.stop()]);
+    },
+  };
+}

@@ -1,0 +1,161 @@
+/** `sallyport status`: what the role that runs on this state folder does now. */
+import type { Command } from 'commander';
+import type { AgentThreadStatus } from '../../agent/thread-protocol.js';
+import { formatBytes, formatDuration } from '../../base/text.js';
+import { Seconds } from '../../base/time.js';
+import type { ConnectorThreadStatus } from '../../connector/thread-protocol.js';
+import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
+import { askLocal } from '../../os/local-control.js';
+import type { RelayThreadStatus } from '../../relay/thread-protocol.js';
+import { stateFolder } from '../config.js';
+import type { CommandContext } from '../context.js';
+import { table } from '../table.js';
+
+type Named = { readonly network: string; readonly name: string };
+type Status =
+  | ({ readonly role: 'agent' } & Named & AgentThreadStatus)
+  | ({ readonly role: 'connector' } & Named & ConnectorThreadStatus)
+  | ({ readonly role: 'relay' } & Named & RelayThreadStatus);
+
+export function register(program: Command, context: CommandContext): void {
+  program
+    .command('status')
+    .description('show what the agent, connector or relay on this state folder does')
+    .option('--dir <dir>', 'state folder')
+    .option('--json', 'for machines')
+    .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {
+      const dir = stateFolder(options.dir, context.environment);
+      const status = (await askLocal(dir, { command: 'status' })) as Status;
+      context.out(options.json ? JSON.stringify(status, undefined, 2) : describe(status));
+    });
+}
+
+function describe(status: Status): string {
+  const sections =
+    status.role === 'agent'
+      ? describeAgent(status)
+      : status.role === 'connector'
+        ? describeConnector(status)
+        : describeRelay(status);
+  const drops = Object.entries(status.drops).map(([reason, count]) => `${reason} ${count}`);
+  if (drops.length > 0) sections.push(`dropped packets: ${drops.join(', ')}`);
+  return sections.join('\n\n');
+}
+
+function describeAgent(status: Extract<Status, { role: 'agent' }>): string[] {
+  const { device } = status;
+  const how =
+    device.mode === 'tun'
+      ? `TUN device ${device.tun}, ${status.overlay.join(', ')}`
+      : device.listeners.map((one) => `${one.kind} ${one.address}`).join(', ');
+  const head = [
+    `agent ${status.name} in network ${status.network}`,
+    `packets: ${how}${device.reason === undefined ? '' : ` (${device.reason})`}`,
+    relayLine(status.relay),
+    policyLine(status),
+  ];
+  const services = status.services.map((one) => [
+    one.id,
+    one.prefix ?? one.virtualIp4 ?? '',
+    one.protocols.join('+'),
+    one.ports,
+    one.available ? 'available' : 'no connector now',
+  ]);
+  const sessions = status.sessions.map((one) => [
+    one.connector,
+    one.state,
+    ...linkCells(one.link),
+    one.problem === '' ? one.reason : one.problem,
+  ]);
+  return [
+    head.join('\n'),
+    services.length === 0
+      ? 'no services are granted'
+      : table(['SERVICE', 'ADDRESS', 'PROTO', 'PORTS', 'STATE'], services),
+    sessions.length === 0
+      ? 'no sessions yet'
+      : table(['CONNECTOR', 'STATE', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'WHY'], sessions),
+  ];
+}
+
+function describeConnector(status: Extract<Status, { role: 'connector' }>): string[] {
+  const head = [`connector ${status.name} in network ${status.network}`, relayLine(status.relay), policyLine(status)];
+  if (status.echoAnsweredHere) {
+    head.push('echo is answered by this connector, not by the services: the system permits no ICMP sockets here');
+  }
+  const services = status.services.map((one) => [
+    one.id,
+    one.backend,
+    one.registration,
+    one.resolved === undefined && !one.backend.includes('/', one.backend.indexOf('//') + 2)
+      ? 'name has no address'
+      : '',
+  ]);
+  const sessions = status.sessions.map((one) => [
+    one.agent,
+    ...linkCells(one.link),
+    `${one.flows.tcp} tcp, ${one.flows.udp} udp`,
+    String(one.denied),
+  ]);
+  return [
+    head.join('\n'),
+    services.length === 0 ? 'no services' : table(['SERVICE', 'BACKEND', 'RELAY SAYS', ''], services),
+    sessions.length === 0
+      ? 'no sessions'
+      : table(['AGENT', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'FLOWS', 'DENIED'], sessions),
+  ];
+}
+
+function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
+  const head = [
+    `relay ${status.name} of network ${status.network}`,
+    `listening on ${status.listening.join(', ')}; policy version ${status.policyVersion}`,
+  ];
+  const nodes = status.nodes.map((one) => [
+    one.role,
+    one.name,
+    one.address,
+    String(one.channels),
+    formatDuration(Seconds(one.secondsConnected)),
+    one.services.join(' '),
+  ]);
+  const channels = status.channels.map((one) => [
+    one.agent,
+    one.connector,
+    `${one.packets.fromAgent} ↑ ${one.packets.fromConnector} ↓`,
+    `${formatBytes(one.bytes.fromAgent)} ↑ ${formatBytes(one.bytes.fromConnector)} ↓`,
+  ]);
+  return [
+    head.join('\n'),
+    nodes.length === 0 ? 'no nodes' : table(['ROLE', 'NAME', 'ADDRESS', 'CHANNELS', 'SINCE', 'SERVICES'], nodes),
+    channels.length === 0 ? 'no channels' : table(['AGENT', 'CONNECTOR', 'PACKETS', 'BYTES'], channels),
+  ];
+}
+
+function relayLine(relay: RelayStatus): string {
+  const since = formatDuration(Seconds(relay.secondsInState));
+  const where = relay.address === undefined ? '' : ` ${relay.address}`;
+  const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
+  const problem = relay.state === 'ready' || relay.problem === '' ? '' : `: ${relay.problem}`;
+  return `relay${where}: ${relay.state} for ${since}${relay.state === 'ready' ? seen : problem}`;
+}
+
+function policyLine(status: { readonly policyVersion: number; readonly policyState: string }): string {
+  if (status.policyState === 'none') return 'policy: none yet';
+  const warning: Record<string, string> = {
+    expiring: ' (ends within 14 days: sign a new one)',
+    grace: ' (has ended; admits for one more day)',
+    expired: ' (has ended: nothing new is admitted)',
+  };
+  return `policy: version ${status.policyVersion}${warning[status.policyState] ?? ''}`;
+}
+
+function linkCells(link: LinkStatus | undefined): string[] {
+  if (link === undefined) return ['none', '', '', ''];
+  return [
+    link.via,
+    `${link.rttMilliseconds.toFixed(2)} ms`,
+    `${link.packets.out} ↑ ${link.packets.in} ↓`,
+    formatDuration(Seconds(link.secondsLive)),
+  ];
+}

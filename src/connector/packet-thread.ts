@@ -1,0 +1,80 @@
+/** The packet thread of a connector: opens the sockets, makes the core, and runs it in the reactor. */
+import { IpAddress, SocketAddress } from '../base/address.js';
+import { SOFTWARE } from '../base/software.js';
+import { parsePeerIdentity } from '../identity/peer-identity.js';
+import { driveNode, makeNodeEndpoints, openNodeSockets, transportCounters } from '../node/thread-setup.js';
+import { createCrypto } from '../os/crypto.js';
+import { SystemEntropy } from '../os/entropy.js';
+import { createLinuxSockets } from '../os/linux/linux.js';
+import { servePacketThread } from '../os/packet-thread.js';
+import { PolicyKeeper } from '../policy/keeper.js';
+import { type ServiceBackend, serviceBackend } from './backends.js';
+import { ConnectorCore } from './core.js';
+import { connectorStatus } from './status.js';
+import type { ConnectorProtocol, ConnectorThreadData } from './thread-protocol.js';
+
+await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
+  const { data, reactor } = context;
+  const crypto = createCrypto();
+  const sockets = createLinuxSockets();
+  const policy = new PolicyKeeper(crypto, data.policyKey, data.network);
+  if (data.policy !== undefined) policy.offer(data.policy);
+  const backends = new Map<string, ServiceBackend>(
+    Object.entries(data.services).map(([id, url]) => [id, serviceBackend(id, url)]),
+  );
+  const udp = openNodeSockets(sockets, data.port);
+  const endpoints = makeNodeEndpoints(data, reactor, (connection) => core.acceptLink(reactor.now(), connection));
+  const core: ConnectorCore = new ConnectorCore({
+    name: data.name,
+    network: data.network,
+    policy,
+    policyKey: data.policyKey,
+    proof: data.proof,
+    relayName: data.relayName,
+    software: SOFTWARE,
+    backends,
+    reactor,
+    sockets,
+    udp,
+    relayEndpoint: endpoints.relay,
+    linkEndpoint: endpoints.links,
+    crypto,
+    entropy: new SystemEntropy(),
+    wall: () => reactor.wall(),
+    parseCertificate: parsePeerIdentity,
+    onEvent: (event) => context.emit('event', event),
+    onRelayAttempt: () => context.emit('relayAttempt', undefined),
+  });
+  driveNode(reactor, udp, endpoints, core);
+  return {
+    requests: {
+      status: () =>
+        connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
+      relayAddresses: (texts) => {
+        const addresses = texts.map((text) => SocketAddress.parse(text)!);
+        core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
+        return undefined;
+      },
+      backends: (resolved) => {
+        for (const [id, text] of Object.entries(resolved)) {
+          const backend = backends.get(id);
+          if (backend !== undefined) backend.address = IpAddress.parse(text);
+        }
+        return undefined;
+      },
+      identity: ({ certificatePem, keyPem }) => {
+        endpoints.relay.setIdentity(certificatePem, keyPem);
+        endpoints.links.setIdentity(certificatePem, keyPem);
+        return undefined;
+      },
+      shutdown: () => {
+        core.shutdown(reactor.now());
+        core.turn(reactor.now());
+        return undefined;
+      },
+    },
+    close: () => {
+      for (const socket of udp) socket.close();
+    },
+  };
+});

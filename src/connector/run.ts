@@ -1,0 +1,119 @@
+/**
+ * A running connector as the main thread sees it: its packet thread, the names of relay and backends, the state folder.
+ */
+import type { Crypto } from '../base/crypto.js';
+import type { SallyportError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { Millis, Seconds, toMillis } from '../base/time.js';
+import type { NodeState } from '../identity/node-state.js';
+import { keepPolicy, keepRenewed, resolveHost } from '../node/run-node.js';
+import { ThreadHost } from '../os/thread.js';
+import { serviceBackend } from './backends.js';
+import type { ConnectorCoreEvent } from './core.js';
+import type { ConnectorProtocol, ConnectorThreadData, ConnectorThreadStatus } from './thread-protocol.js';
+
+const STOP_DEADLINE = Millis(1200);
+/** Backends' host names are looked up this often: the system's cache knows their real lifetimes. */
+const RESOLVE_INTERVAL = Seconds(30);
+
+export interface ConnectorOptions {
+  readonly state: NodeState;
+  /** Service id → backend URL; overrides those of the invitation. */
+  readonly services: Readonly<Record<string, string>>;
+  readonly port: number;
+  readonly crypto: Crypto;
+  readonly log: Log;
+  readonly onDeath: (error: SallyportError) => void;
+}
+
+export interface RunningConnector {
+  status(): Promise<ConnectorThreadStatus>;
+  stop(): Promise<void>;
+}
+
+/** @throws SallyportError BACKEND_INVALID (caller), and those of the sockets (environment). */
+export async function startConnector(options: ConnectorOptions): Promise<RunningConnector> {
+  const { state, log } = options;
+  const services = { ...state.services, ...options.services };
+  const backends = Object.entries(services).map(([id, url]) => serviceBackend(id, url));
+  const contact = state.relays[0]!;
+  const data: ConnectorThreadData = {
+    network: state.network,
+    name: state.name,
+    policyKey: state.policyKey,
+    policy: state.policy,
+    proof: state.proof,
+    caPem: state.caPem,
+    certificatePem: state.certificatePem,
+    keyPem: state.keyPem,
+    relayName: `${contact.name}.relay.${state.network}`,
+    port: options.port,
+    services,
+  };
+  const sendRelayAddresses = async (): Promise<void> => {
+    const addresses = await resolveHost(contact.quic);
+    if (addresses.length === 0) log.warn({ relay: contact.quic }, 'the relay’s name has no address now');
+    await thread.request('relayAddresses', addresses);
+  };
+  const thread = await ThreadHost.start<ConnectorProtocol>({
+    url: new URL('./packet-thread.js', import.meta.url),
+    name: 'connector',
+    data,
+    onEvent: (name, payload) => {
+      if (name === 'relayAttempt') void sendRelayAddresses().catch(() => undefined);
+      else handleEvent(payload as ConnectorCoreEvent, state.dir, log);
+    },
+    onBug: (error, suppressed) =>
+      log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
+    onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
+    onDeath: options.onDeath,
+  });
+  const resolveBackends = async (): Promise<void> => {
+    const resolved: Record<string, string> = {};
+    for (const { id, host, address } of backends) {
+      if (host === undefined || address !== undefined) continue;
+      const found = (await resolveHost(`${host}:0`))[0];
+      if (found !== undefined) resolved[id] = found.replace(/^\[|\]?:0$/g, '');
+      else log.warn({ service: id, host }, 'the backend’s name has no address');
+    }
+    if (Object.keys(resolved).length > 0) await thread.request('backends', resolved);
+  };
+  await sendRelayAddresses();
+  await resolveBackends();
+  const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
+  resolving.unref();
+  const stopRenewal = keepRenewed(state, options.crypto, log, async (certificatePem) => {
+    await thread.request('identity', { certificatePem, keyPem: state.keyPem });
+  });
+  return {
+    status: () => thread.request('status', undefined),
+    stop: async () => {
+      clearInterval(resolving);
+      stopRenewal();
+      await thread.request('shutdown', undefined).catch(() => undefined);
+      const outcome = await thread.stop(STOP_DEADLINE);
+      if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
+    },
+  };
+}
+
+function handleEvent(event: ConnectorCoreEvent, dir: string, log: Log): void {
+  const { kind, ...fields } = event;
+  switch (event.kind) {
+    case 'policy':
+      keepPolicy(dir, event.envelope, log);
+      log.info({ version: event.version }, 'new policy');
+      break;
+    case 'relay-lost':
+    case 'policy-refused':
+    case 'link-refused':
+      log.warn(fields, kind);
+      break;
+    case 'registered':
+      if (event.status === 'ok') log.info(fields, kind);
+      else log.warn(fields, 'the relay does not take this service');
+      break;
+    default:
+      log.info(fields, kind);
+  }
+}

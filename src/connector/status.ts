@@ -1,0 +1,46 @@
+/** A connector's state, for `status`. */
+import type { Instant, WallTime } from '../base/time.js';
+import { elapsed, toSeconds } from '../base/time.js';
+import { linkStatus, relayStatus } from '../node/link-status.js';
+import type { PolicyKeeper } from '../policy/keeper.js';
+import type { ServiceBackend } from './backends.js';
+import type { ConnectorCore } from './core.js';
+import type { ConnectorThreadStatus } from './thread-protocol.js';
+
+export function connectorStatus(
+  core: ConnectorCore,
+  backends: ReadonlyMap<string, ServiceBackend>,
+  policy: PolicyKeeper,
+  now: Instant,
+  wall: WallTime,
+  transport: Record<string, number>,
+): ConnectorThreadStatus {
+  const sessions = [...core.links.sessions];
+  return {
+    relay: relayStatus(core.relay, core.observed, now),
+    policyVersion: policy.view?.version ?? 0,
+    policyState: policy.state(wall),
+    services: [...backends.values()].map((backend) => ({
+      id: backend.id,
+      backend: backend.url,
+      registration: core.registrations.get(backend.id) ?? 'pending',
+      resolved: backend.address?.toString(),
+    })),
+    sessions: sessions.map((session) => ({
+      agent: session.identity.name,
+      session: session.id,
+      link: linkStatus(session.link, now),
+      secondsOpen: Math.round(toSeconds(elapsed(session.since, now))),
+      flows: { tcp: session.flows.tcp.size, udp: session.flows.udp.size, echo: session.flows.echo.size },
+      denied: session.denied,
+      services: session.services,
+    })),
+    echoAnsweredHere: sessions.some((session) => session.flows.echo.answersHere),
+    counters: {
+      ...core.flowCounters.snapshot(),
+      ...core.stackCounters.stack.snapshot(),
+      ...transport,
+    } as Record<string, number>,
+    drops: { ...core.stackCounters.drops.snapshot(), ...core.drops.snapshot() } as Record<string, number>,
+  };
+}

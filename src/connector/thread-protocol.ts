@@ -1,0 +1,52 @@
+/** What a connector's main thread and its packet thread say to each other. */
+import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { NodeThreadData } from '../node/thread-setup.js';
+import type { ConnectorCoreEvent } from './core.js';
+
+export interface ConnectorThreadData extends NodeThreadData {
+  /** Service id → backend URL. */
+  readonly services: Readonly<Record<string, string>>;
+}
+
+export interface ConnectorSessionStatus {
+  readonly agent: string;
+  readonly session: string;
+  readonly link: LinkStatus | undefined;
+  readonly secondsOpen: number;
+  readonly flows: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  readonly denied: number;
+  readonly services: readonly string[];
+}
+
+export interface ConnectorThreadStatus {
+  readonly relay: RelayStatus;
+  readonly policyVersion: number;
+  readonly policyState: string;
+  readonly services: readonly {
+    readonly id: string;
+    readonly backend: string;
+    readonly registration: string;
+    readonly resolved: string | undefined;
+  }[];
+  readonly sessions: readonly ConnectorSessionStatus[];
+  /** True when the host permits no ICMP socket, so that echo is answered by the connector itself. */
+  readonly echoAnsweredHere: boolean;
+  readonly counters: Readonly<Record<string, number>>;
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+export type ConnectorProtocol = {
+  readonly requests: {
+    readonly status: { readonly input: undefined; readonly output: ConnectorThreadStatus };
+    /** The relay's addresses, ADDRESS:PORT. */
+    readonly relayAddresses: { readonly input: readonly string[]; readonly output: undefined };
+    /** Addresses of backends by service id, for host names. */
+    readonly backends: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
+    readonly identity: {
+      readonly input: { readonly certificatePem: string; readonly keyPem: string };
+      readonly output: undefined;
+    };
+    readonly shutdown: { readonly input: undefined; readonly output: undefined };
+  };
+  readonly events: { readonly event: ConnectorCoreEvent; readonly relayAttempt: undefined };
+};

@@ -1,0 +1,83 @@
+/**
+ * What the main threads of agent and connector do alike: the relay's name is looked up, new policies are kept, certificates
+ * renewed, and the packet thread's death ends the process.
+ */
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import type { Crypto } from '../base/crypto.js';
+import { describeError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { type Duration, Minutes, toMillis, type WallTime } from '../base/time.js';
+import { renewIfDue } from '../identity/enrol.js';
+import { type NodeState, savePolicy } from '../identity/node-state.js';
+import type { Envelope } from '../policy/envelope.js';
+
+/** After a renewal that failed the next is tried this much later. */
+const RENEWAL_RETRY: Duration = Minutes(10);
+/** Longest timer: due dates farther off are looked at again in between, as the wall clock may be set. */
+const RENEWAL_CHECK: Duration = Minutes(60);
+
+/** `HOST:PORT` or `[v6]:PORT` in its parts. */
+export function splitHostPort(text: string): { readonly host: string; readonly port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text)!;
+  return { host: match[1] ?? match[2]!, port: Number(match[3]) };
+}
+
+/**
+ * The addresses of a host, as ADDRESS:PORT texts; empty when the name cannot be resolved now.
+ * The system's resolver is asked, which the tunnel never changes: the relay must be found when the tunnel is broken.
+ */
+export async function resolveHost(hostPort: string): Promise<string[]> {
+  const { host, port } = splitHostPort(hostPort);
+  const form = (address: string): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+  if (isIP(host) !== 0) return [form(host)];
+  try {
+    const found = await lookup(host, { all: true, verbatim: true });
+    return found.map(({ address }) => form(address));
+  } catch {
+    return [];
+  }
+}
+
+/** Keeps a new policy in the state folder; a failure (full disk) is logged and the policy stays in force in memory. */
+export function keepPolicy(dir: string, envelope: unknown, log: Log): void {
+  try {
+    savePolicy(dir, envelope as Envelope);
+  } catch (error) {
+    log.error({ error: describeError(error) }, 'the new policy could not be kept on disk');
+  }
+}
+
+/** Renews the node's certificate when it is due, for as long as the node runs. Returns the function that ends it. */
+export function keepRenewed(
+  state: NodeState,
+  crypto: Crypto,
+  log: Log,
+  use: (certificatePem: string) => Promise<void>,
+): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  let over = false;
+  const schedule = (wait: number): void => {
+    if (over) return;
+    timer = setTimeout(() => void check(), Math.min(Math.max(wait, 1000), toMillis(RENEWAL_CHECK)));
+    timer.unref();
+  };
+  const check = async (): Promise<void> => {
+    try {
+      const renewal = await renewIfDue(state.dir, { crypto, wall: Date.now() as WallTime });
+      if (renewal.renewed) {
+        await use(renewal.certificatePem);
+        log.info({ dueAt: new Date(renewal.dueAt).toISOString() }, 'certificate renewed');
+      }
+      schedule(renewal.dueAt - Date.now());
+    } catch (error) {
+      log.warn({ error: describeError(error) }, 'the certificate could not be renewed');
+      schedule(toMillis(RENEWAL_RETRY));
+    }
+  };
+  void check();
+  return () => {
+    over = true;
+    clearTimeout(timer);
+  };
+}

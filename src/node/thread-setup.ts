@@ -1,0 +1,142 @@
+/**
+ * What the packet threads of agent and connector set up alike: sockets of both families on one port, and the two QUIC endpoints.
+ */
+import { IpAddress, SocketAddress } from '../base/address.js';
+import { SallyportError } from '../base/error.js';
+import { type Instant, later, Seconds } from '../base/time.js';
+import { READABLE, type Reactor, type Sockets, type UdpSocket } from '../os/io.js';
+import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
+import { QuicEndpoint } from '../quic/endpoint.js';
+import { ETHERNET_MTU } from '../quic/options.js';
+import { RELAYED_HEADER } from '../tunnel/frames.js';
+import { LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+
+/** Everything the main thread hands to a node's packet thread. */
+export interface NodeThreadData {
+  readonly network: string;
+  readonly name: string;
+  readonly policyKey: Uint8Array;
+  readonly policy: unknown;
+  readonly proof: unknown;
+  readonly caPem: string;
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  /** The relay's TLS server name. */
+  readonly relayName: string;
+  /** UDP port for both families; 0 = ephemeral. */
+  readonly port: number;
+}
+
+const BUFFER_BYTES = 8 * 1024 * 1024;
+/** Entries of one receive batch: each may hold a whole coalesced run. */
+const BATCH = 16;
+const BATCHES_PER_TURN = 4;
+/** The relay connection lives this long in silence (protocol §2), and is kept alive by us. */
+const RELAY_IDLE = Seconds(90);
+const RELAY_KEEP_ALIVE = Seconds(10);
+const LINK_IDLE = Seconds(90);
+/** Below the lifetime of any UDP mapping in use (protocol §4). */
+const LINK_KEEP_ALIVE = Seconds(15);
+
+/** One socket per address family; IPv6 is left out where the host has none. Both try for the same port. */
+export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
+  const v4 = sockets.udp(new SocketAddress(IpAddress.v4(0), port), { bufferBytes: BUFFER_BYTES, batch: BATCH });
+  try {
+    const any = new IpAddress(0, 0, 0, 0);
+    const options = { bufferBytes: BUFFER_BYTES, batch: BATCH, anyPortIfTaken: port === 0 };
+    return [v4, sockets.udp(new SocketAddress(any, v4.local.port), options)];
+  } catch (error) {
+    const isMissingFamily = error instanceof SallyportError && error.kind === 'environment' && port === 0;
+    if (!isMissingFamily) {
+      v4.close();
+      throw error;
+    }
+    return [v4];
+  }
+}
+
+export interface NodeEndpoints {
+  readonly relay: QuicEndpoint;
+  readonly links: QuicEndpoint;
+}
+
+/** @param accept for a connector: judges links that agents make. */
+export function makeNodeEndpoints(
+  data: NodeThreadData,
+  reactor: Reactor,
+  accept: ((connection: QuicConnection) => ConnectionHandler | undefined) | undefined,
+): NodeEndpoints {
+  const common = {
+    ca: data.caPem,
+    identity: { certificate: data.certificatePem, key: data.keyPem },
+    wallTime: reactor.wall(),
+  };
+  return {
+    relay: new QuicEndpoint({
+      ...common,
+      alpn: RELAY_ALPN,
+      client: true,
+      idleTimeout: RELAY_IDLE,
+      keepAlive: RELAY_KEEP_ALIVE,
+      mtuUpperBound: ETHERNET_MTU,
+    }),
+    links: new QuicEndpoint({
+      ...common,
+      alpn: LINK_ALPN,
+      client: accept === undefined,
+      idleTimeout: LINK_IDLE,
+      keepAlive: LINK_KEEP_ALIVE,
+      virtualPrefixBytes: RELAYED_HEADER,
+      mtuUpperBound: ETHERNET_MTU - RELAYED_HEADER,
+      answerUnknown: false,
+      ...(accept === undefined
+        ? {}
+        : {
+            server: {
+              accept: (_now: number, connection: QuicConnection) => accept(connection),
+              migration: false,
+              // Addresses of channels are the relay's word already: nothing to prove by Retry.
+              retryAbove: Number.POSITIVE_INFINITY,
+            },
+          }),
+    }),
+  };
+}
+
+/** Watches the sockets and keeps the endpoints' wall clock; `receive` takes one batch of socket `index`. */
+export function driveNode(
+  reactor: Reactor,
+  sockets: readonly UdpSocket[],
+  endpoints: NodeEndpoints,
+  core: { receive(now: Instant, index: number): number; turn(now: Instant): Instant | undefined },
+): void {
+  sockets.forEach((socket, index) => {
+    reactor.watch(socket.fd, READABLE, () => {
+      for (let batch = 0; batch < BATCHES_PER_TURN; batch++) if (core.receive(reactor.now(), index) <= 0) return;
+    });
+  });
+  let nextClock = reactor.now();
+  reactor.onTurn((now) => {
+    if (now >= nextClock) {
+      const wall = reactor.wall();
+      endpoints.relay.setWallTime(now, wall);
+      endpoints.links.setWallTime(now, wall);
+      nextClock = later(now, Seconds(1));
+    }
+    return core.turn(now);
+  });
+}
+
+/** Sums of the sockets' counters and the endpoints', for `status`. */
+export function transportCounters(sockets: readonly UdpSocket[], endpoints: NodeEndpoints): Record<string, number> {
+  const result: Record<string, number> = {};
+  const add = (prefix: string, values: object): void => {
+    for (const [name, value] of Object.entries(values) as [string, number][]) {
+      if (value !== 0) result[`${prefix}.${name}`] = (result[`${prefix}.${name}`] ?? 0) + value;
+    }
+  };
+  for (const socket of sockets) add('udp', socket.counters);
+  add('relay', endpoints.relay.counters());
+  add('links', endpoints.links.counters());
+  return result;
+}

@@ -1,0 +1,174 @@
+/** The packet thread of a relay: opens the sockets, makes the core, and runs it in the reactor. */
+import { SocketAddress } from '../base/address.js';
+import { SallyportError } from '../base/error.js';
+import { SOFTWARE } from '../base/software.js';
+import { elapsed, later, Seconds, toSeconds } from '../base/time.js';
+import { parsePeerIdentity } from '../identity/peer-identity.js';
+import { createCrypto } from '../os/crypto.js';
+import { SystemEntropy } from '../os/entropy.js';
+import { READABLE, type UdpSocket } from '../os/io.js';
+import { createLinuxSockets } from '../os/linux/linux.js';
+import { type PacketThreadContext, servePacketThread } from '../os/packet-thread.js';
+import { PolicyKeeper } from '../policy/keeper.js';
+import { QuicEndpoint } from '../quic/endpoint.js';
+import { RELAY_ALPN } from '../tunnel/messages.js';
+import { RelayCore } from './core.js';
+import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread-protocol.js';
+
+/** A relay socket takes bursts of every node: the kernel is asked for this much. */
+const BUFFER_BYTES = 8 * 1024 * 1024;
+/** Batches taken from one socket before the others get their turn. */
+const BATCHES_PER_TURN = 4;
+const IDLE = Seconds(90);
+/** quinn's unproved handshakes beyond which addresses must prove themselves by Retry. */
+const RETRY_ABOVE = 100;
+/** Bytes of the reset key that make connection ids recognisable after a restart; the rest makes the reset tokens. */
+const CONNECTION_ID_KEY = 8;
+
+await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
+  const { data, reactor } = context;
+  const crypto = createCrypto();
+  const policy = new PolicyKeeper(crypto, data.policyKey, data.network);
+  policy.offer(data.policy);
+  const sockets = openSockets(data.listen);
+  const endpoint = new QuicEndpoint({
+    alpn: RELAY_ALPN,
+    ca: data.caPem,
+    identity: { certificate: data.certificatePem, key: data.keyPem },
+    wallTime: reactor.wall(),
+    client: false,
+    idleTimeout: IDLE,
+    resetKey: data.resetKey.slice(CONNECTION_ID_KEY),
+    connectionIdKey: data.resetKey.slice(0, CONNECTION_ID_KEY),
+    server: {
+      accept: (_now, connection) => core.accept(reactor.now(), connection),
+      migration: true,
+      retryAbove: RETRY_ABOVE,
+    },
+  });
+  const core: RelayCore = new RelayCore({
+    sockets,
+    endpoint,
+    policy,
+    policyKey: data.policyKey,
+    network: data.network,
+    crypto,
+    entropy: new SystemEntropy(),
+    wall: () => reactor.wall(),
+    parseCertificate: parsePeerIdentity,
+    software: SOFTWARE,
+    onEvent: (event) => context.emit('event', event),
+  });
+  sockets.forEach((socket, index) => {
+    reactor.watch(socket.fd, READABLE, () => {
+      for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
+        const entries = socket.receive();
+        if (entries <= 0) return;
+        core.handleBatch(reactor.now(), index, entries);
+      }
+    });
+  });
+  let nextClock = reactor.now();
+  reactor.onTurn((now) => {
+    if (now >= nextClock) {
+      endpoint.setWallTime(now, reactor.wall());
+      nextClock = later(now, Seconds(1));
+    }
+    return core.turn(now);
+  });
+  return {
+    requests: {
+      status: () => statusOf(context, core, sockets, policy, endpoint),
+      policy: (envelope) => {
+        const changed = policy.offer(envelope);
+        if (changed) core.policyChanged(reactor.now());
+        return { version: policy.view!.version, changed };
+      },
+      identity: ({ certificatePem, keyPem }) => {
+        endpoint.setIdentity(certificatePem, keyPem);
+        return undefined;
+      },
+      shutdown: () => {
+        core.shutdown(reactor.now());
+        return undefined;
+      },
+    },
+    close: () => {
+      for (const socket of sockets) socket.close();
+    },
+  };
+});
+
+function openSockets(listen: readonly string[]): UdpSocket[] {
+  const sockets: UdpSocket[] = [];
+  const linux = createLinuxSockets();
+  for (const text of listen) {
+    const local = SocketAddress.parse(text);
+    if (local === undefined) throw new SallyportError('caller', 'ADDRESS', `${text} is not ADDRESS:PORT`);
+    if (sockets.some((one) => one.local.ip.family === local.ip.family)) {
+      throw new SallyportError('caller', 'LISTEN_TWICE', 'a relay listens on one address per address family');
+    }
+    sockets.push(linux.udp(local, { bufferBytes: BUFFER_BYTES }));
+  }
+  return sockets;
+}
+
+function statusOf(
+  context: PacketThreadContext<RelayProtocol, RelayThreadData>,
+  core: RelayCore,
+  sockets: readonly UdpSocket[],
+  policy: PolicyKeeper,
+  endpoint: QuicEndpoint,
+): RelayThreadStatus {
+  const now = context.reactor.now();
+  const nodes = [...core.registry.nodes];
+  const udp = {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    sendBlocked: 0,
+    sendFailed: 0,
+    receiveErrors: 0,
+  };
+  for (const { counters } of sockets) {
+    for (const key of Object.keys(udp) as (keyof typeof udp)[]) udp[key] += counters[key];
+  }
+  return {
+    listening: sockets.map((socket) => socket.local.toString()),
+    policyVersion: policy.view?.version ?? 0,
+    nodes: nodes.map((node) => ({
+      role: node.identity.role,
+      name: node.identity.name,
+      address: node.forwardingAddress.toString(),
+      services: [...node.services].sort(),
+      channels: node.channels.size,
+      secondsConnected: Math.round(toSeconds(elapsed(node.since, now))),
+    })),
+    channels: nodes
+      .filter((node) => node.identity.role === 'agent')
+      .flatMap((node) => [...node.channels])
+      .map((side) => ({
+        agent: side.node.identity.name,
+        connector: side.peer.node.identity.name,
+        service: side.service,
+        packets: { fromAgent: side.packets, fromConnector: side.peer.packets },
+        bytes: { fromAgent: side.bytes, fromConnector: side.peer.bytes },
+      })),
+    counters: {
+      ...core.counts,
+      ...core.forwarder.counters,
+      ...prefixed('quic', endpoint.counters()),
+      ...prefixed('udp', udp),
+    },
+    drops: core.drops.snapshot() as Record<string, number>,
+  };
+}
+
+function prefixed(prefix: string, values: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(values)
+      .filter(([, value]) => value !== 0)
+      .map(([name, value]) => [`${prefix}.${name}`, value]),
+  );
+}

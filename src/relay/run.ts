@@ -1,0 +1,85 @@
+/**
+ * A running relay as the main thread sees it: its folder, its packet thread, its state for `status`. What listens for
+ * enrolment is composed beside it.
+ */
+
+import type { SallyportError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { Millis } from '../base/time.js';
+import type { RelayFolder } from '../identity/relay-folder.js';
+import { ThreadHost } from '../os/thread.js';
+import type { RelayEvent } from './core.js';
+import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread-protocol.js';
+
+/** A packet thread ends within a turn; after this it is torn down. */
+const STOP_DEADLINE = Millis(1200);
+
+export interface RelayOptions {
+  readonly folder: RelayFolder;
+  readonly listen: readonly string[];
+  readonly log: Log;
+  /** The packet thread is gone; the process should end. */
+  readonly onDeath: (error: SallyportError) => void;
+}
+
+export interface RunningRelay {
+  status(): Promise<RelayThreadStatus>;
+  /** @throws SallyportError those of `PolicyKeeper.offer`. */
+  offerPolicy(envelope: unknown): Promise<{ readonly version: number; readonly changed: boolean }>;
+  setIdentity(certificatePem: string, keyPem: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** @throws SallyportError from opening the sockets, or when the policy does not verify. */
+export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
+  const { folder, log } = options;
+  const data: RelayThreadData = {
+    listen: options.listen,
+    network: folder.network,
+    name: folder.name,
+    policyKey: folder.policyKey,
+    policy: folder.policy,
+    caPem: folder.caPem,
+    certificatePem: folder.certificatePem,
+    keyPem: folder.keyPem,
+    resetKey: folder.resetKey,
+  };
+  const thread = await ThreadHost.start<RelayProtocol>({
+    url: new URL('./packet-thread.js', import.meta.url),
+    name: 'relay',
+    data,
+    onEvent: (_name, event) => logEvent(log, event),
+    onBug: (error, suppressed) =>
+      log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
+    onStall: (span) => log.error({ milliseconds: span / 1000 }, 'the packet thread does not answer'),
+    onDeath: options.onDeath,
+  });
+  return {
+    status: () => thread.request('status', undefined),
+    offerPolicy: (envelope) => thread.request('policy', envelope),
+    setIdentity: async (certificatePem, keyPem) => {
+      await thread.request('identity', { certificatePem, keyPem });
+    },
+    stop: async () => {
+      await thread.request('shutdown', undefined).catch(() => undefined);
+      const outcome = await thread.stop(STOP_DEADLINE);
+      if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
+    },
+  };
+}
+
+function logEvent(log: Log, event: RelayEvent): void {
+  const { kind, ...fields } = event;
+  switch (kind) {
+    case 'node-refused':
+    case 'open-refused':
+      log.warn(fields, kind);
+      break;
+    case 'channel-opened':
+    case 'channel-closed':
+      log.debug(fields, kind);
+      break;
+    default:
+      log.info(fields, kind);
+  }
+}

@@ -1,0 +1,58 @@
+/** What a relay's main thread and its packet thread say to each other. */
+import type { RelayEvent } from './core.js';
+
+/** What the packet thread is started with. */
+export interface RelayThreadData {
+  readonly listen: readonly string[];
+  readonly network: string;
+  readonly name: string;
+  readonly policyKey: Uint8Array;
+  readonly policy: unknown;
+  readonly caPem: string;
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  readonly resetKey: Uint8Array;
+}
+
+export interface RelayNodeStatus {
+  readonly role: string;
+  readonly name: string;
+  readonly address: string;
+  readonly services: readonly string[];
+  readonly channels: number;
+  readonly secondsConnected: number;
+}
+
+export interface RelayChannelStatus {
+  readonly agent: string;
+  readonly connector: string;
+  readonly service: string;
+  readonly packets: { readonly fromAgent: number; readonly fromConnector: number };
+  readonly bytes: { readonly fromAgent: number; readonly fromConnector: number };
+}
+
+export interface RelayThreadStatus {
+  readonly listening: readonly string[];
+  readonly policyVersion: number;
+  readonly nodes: readonly RelayNodeStatus[];
+  readonly channels: readonly RelayChannelStatus[];
+  readonly counters: Readonly<Record<string, number>>;
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+// A type, not an interface: protocols are matched against an index signature.
+export type RelayProtocol = {
+  readonly requests: {
+    readonly status: { readonly input: undefined; readonly output: RelayThreadStatus };
+    readonly policy: {
+      readonly input: unknown;
+      readonly output: { readonly version: number; readonly changed: boolean };
+    };
+    readonly identity: {
+      readonly input: { readonly certificatePem: string; readonly keyPem: string };
+      readonly output: undefined;
+    };
+    readonly shutdown: { readonly input: undefined; readonly output: undefined };
+  };
+  readonly events: { readonly event: RelayEvent };
+};
