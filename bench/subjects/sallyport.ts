@@ -6,7 +6,7 @@
  *
  * The operator invites before the relay starts, so that the policy the relay has been given knows the service already.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SallyportError } from '../../src/base/error.js';
 import { Seconds } from '../../src/base/time.js';
@@ -53,7 +53,10 @@ export class Sallyport implements Subject {
     const agentToken = tokenFile(context.folder, 'agent', forUser.stdout);
 
     const listen = ['--listen', `0.0.0.0:${QUIC_PORT}`, '--control', `0.0.0.0:${CONTROL_PORT}`];
-    const relayProcess = this.spawn(relay, join(network, 'relay'), 'relay', ...listen);
+    // A relay refuses to start where it can read the operator's key.
+    const relayFolder = join(context.folder, 'r');
+    renameSync(join(network, 'relay'), relayFolder);
+    const relayProcess = this.spawn(relay, relayFolder, 'relay', ...listen);
     await relayProcess.waitForPort('udp', QUIC_PORT);
     await relayProcess.waitForPort('tcp', CONTROL_PORT);
     const connector = this.spawn(service, join(context.folder, 'c'), 'connector', '--join-file', connectorToken);

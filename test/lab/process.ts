@@ -188,7 +188,8 @@ export class LabProcess {
 
   private ended(what: string): SallyportError {
     const how = this.status?.signal ?? `exit code ${this.status?.code}`;
-    return this.failure('LAB_PROCESS_ENDED', `ended (${how}) before ${what}`);
+    const last = this.err.trim().split('\n').at(-1) ?? '';
+    return this.failure('LAB_PROCESS_ENDED', `ended (${how}) before ${what}${last === '' ? '' : `: ${last}`}`);
   }
 
   private failure(code: string, message: string): SallyportError {
