@@ -30,18 +30,18 @@ const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
  * @throws SallyportError PEER_IDENTITY (peer) when it is not one of ours, names anything else or two things.
  */
 export function parsePeerIdentity(der: Uint8Array): PeerIdentity {
-  let certificate: InstanceType<typeof x509.X509Certificate>;
-  let names: readonly { readonly type: string; readonly value: string }[];
   try {
-    certificate = new x509.X509Certificate(der.slice().buffer);
-    const extensions = certificate.extensions.filter((e) => e.type === SUBJECT_ALTERNATIVE_NAME);
-    const only = extensions[0];
-    if (extensions.length !== 1 || !(only instanceof x509.SubjectAlternativeNameExtension)) throw refused('one SAN');
-    names = only.names.items;
+    return read(new x509.X509Certificate(der.slice().buffer));
   } catch (cause) {
     if (cause instanceof SallyportError) throw cause;
     throw new SallyportError('peer', 'PEER_IDENTITY', 'the peer’s certificate cannot be read', { cause });
   }
+}
+
+function read(certificate: InstanceType<typeof x509.X509Certificate>): PeerIdentity {
+  const [extension, ...more] = certificate.extensions.filter((e) => e.type === SUBJECT_ALTERNATIVE_NAME);
+  if (more.length > 0 || !(extension instanceof x509.SubjectAlternativeNameExtension)) throw refused('one SAN');
+  const names = extension.names.items;
   const of = (type: string): string[] => names.filter((n) => n.type === type).map((n) => n.value);
   const [uri, ...moreUris] = of('url');
   const [dns, ...moreDns] = of('dns');
@@ -53,13 +53,10 @@ export function parsePeerIdentity(der: Uint8Array): PeerIdentity {
   }
   if (names.length !== 2 + addresses.length) throw refused('no other names');
   if (addresses.length > 0 && identity.role !== 'agent') throw refused('addresses only for an agent');
-  return {
-    ...identity,
-    spki: new Uint8Array(certificate.publicKey.rawData),
-    notBefore: wallAt(certificate.notBefore.getTime()),
-    notAfter: wallAt(certificate.notAfter.getTime()),
-    addresses,
-  };
+  const notBefore = wallAt(certificate.notBefore.getTime());
+  const notAfter = wallAt(certificate.notAfter.getTime());
+  if (!(notBefore < notAfter)) throw refused('a time of validity');
+  return { ...identity, spki: new Uint8Array(certificate.publicKey.rawData), notBefore, notAfter, addresses };
 }
 
 function refused(what: string): SallyportError {

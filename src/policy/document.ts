@@ -133,14 +133,16 @@ const Test = v.strictObject({
 /** An assertion the operator keeps with the policy; `apply` refuses a document that breaks one. */
 export type PolicyTest = v.InferOutput<typeof Test>;
 
+/** Milliseconds since the epoch, as far as dates go (ECMA-262 §21.4.1.1). */
+export const EpochMillis = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(8.64e15));
+
 export const InvitationId = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/, 'must be 32 hex digits'));
 
 const Document = v.pipe(
   v.strictObject({
     network: Label,
     version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-    /** Milliseconds since the epoch. */
-    notAfter: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+    notAfter: EpochMillis,
     ula,
     /** Further members of groups, by agent name; an agent's own groups stand in its invitation. */
     groups: v.optional(v.record(Label, v.pipe(v.array(Label), v.maxLength(MAX_NAMES))), {}),

@@ -9,7 +9,7 @@ import * as v from 'valibot';
 import type { Crypto } from '../base/crypto.js';
 import { SallyportError } from '../base/error.js';
 import { decodeBase64 } from './base64.js';
-import { InvitationId, Ipv4Text, Ipv6Text } from './document.js';
+import { EpochMillis, InvitationId, Ipv4Text, Ipv6Text } from './document.js';
 import { type Envelope, ed25519Verifier, open, parsePayload, parseWith, type Signer, sealJson } from './envelope.js';
 import { Label, NODE_ROLES } from './names.js';
 
@@ -33,8 +33,8 @@ const Schema = v.pipe(
     /** Overlay addresses: agents have both, connectors none. */
     overlay4: v.optional(Ipv4Text),
     overlay6: v.optional(Ipv6Text),
-    /** Milliseconds since the epoch; the invitation may be used before that. */
-    expiry: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+    /** The invitation may be used before that. */
+    expiry: EpochMillis,
     /** Public half of the invite key, base64. */
     inviteKey: base64Bytes(ED25519_KEY_BYTES),
   }),
