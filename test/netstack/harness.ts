@@ -202,12 +202,22 @@ export class Network {
     return true;
   }
 
-  /** Runs for `span`, or until `done` says so. Returns whether `done` was reached. */
-  run(span: Duration, done?: () => boolean): boolean {
+  /**
+   * Runs for `span`, or until `done`, asked after every event, says so. `beat`: `done` is also asked this often when
+   * nothing happens (programs act by themselves); undefined from it = only at events. Returns whether `done` was reached.
+   */
+  run(span: Duration, done?: () => boolean, beat?: () => Duration | undefined): boolean {
     const until = later(this.now, span);
+    let still = 0;
+    let before = this.now;
     for (;;) {
+      still = this.now === before ? still + 1 : 0;
+      before = this.now;
+      if (still > 10_000) throw new Error(`time stands still at ${this.now}`);
       if (done?.()) return true;
-      if (!this.step(until)) {
+      const pause = beat?.();
+      const limit = pause === undefined ? until : instantAt(Math.min(until, this.now + pause));
+      if (!this.step(limit) && limit === until) {
         this.pump();
         return done?.() ?? false;
       }

@@ -64,7 +64,7 @@ export class ByteRing {
   /** How many of `length` bytes at `distance` lie before the wrap. */
   contiguous(distance: number, length: number): number {
     const left = this.bytes.length - this.index(distance);
-    return length < left ? length : left;
+    return Math.min(length, left);
   }
 
   /** Copies bytes to `distance` after the head, without counting them as used. There must be room. */

@@ -178,13 +178,9 @@ export class TcpConnection extends Flow {
     return taken;
   }
 
-  /** Ends our stream: FIN follows what is queued. The peer may go on sending. */
+  /** Ends our stream: FIN follows what is queued (after the handshake, if that is still going on). The peer may go on sending. */
   shutdownWrite(): void {
     if (this.sender.finQueued || this.state === State.closed) return;
-    if (this.state === State.synSent) {
-      this.close('aborted');
-      return;
-    }
     this.sender.finQueued = true;
     if (this.state === State.established) this.enter(State.finWait1);
     else if (this.state === State.closeWait) this.enter(State.lastAck);
@@ -230,7 +226,6 @@ export class TcpConnection extends Flow {
       return;
     }
     if (this.state !== State.closed && this.state !== State.timeWait) {
-      this.host.emitter.withTimestamp = false;
       this.host.emitter.reset(this.words, this.sender.nxt, this.receiver.nxt, true);
     }
     this.close(reason);

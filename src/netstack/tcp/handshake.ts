@@ -17,24 +17,24 @@ export const DEFAULT_MSS_V4 = 536;
 export const DEFAULT_MSS_V6 = 1220;
 /** A smaller offer is taken as this, so that headers do not dwarf the data. */
 const LEAST_MSS = 64;
-const MAX_SHIFT = 14;
 
 const chosen = new Int32Array(2);
 
 /** Takes what the peer's SYN offers and this end allows. */
 export function acceptOptions(c: TcpConnection, now: Instant, seg: Segment): void {
   const { options, mtu } = c.host;
-  c.timestamps = options.timestamps && seg.hasTimestamp;
+  const offer = seg.options;
+  c.timestamps = options.timestamps && offer.hasTimestamps;
   if (c.timestamps) {
     c.recent = seg.timestamp;
     c.recentAt = now;
   }
-  c.sender.sack = options.sack && seg.sackPermitted;
-  c.scaling = options.windowScaling && seg.scale >= 0;
-  c.sender.shift = c.scaling ? Math.min(seg.scale, MAX_SHIFT) : 0;
+  c.sender.sack = options.sack && offer.sackPermitted;
+  c.scaling = options.windowScaling && offer.windowScale >= 0;
+  c.sender.shift = c.scaling ? offer.windowScale : 0;
   c.receiver.start(seg.seq, c.scaling ? scaleFor(c.receiver.max) : 0);
   c.lastAck = c.receiver.nxt;
-  c.peerMss = Math.max(seg.mss > 0 ? seg.mss : c.isV4 ? DEFAULT_MSS_V4 : DEFAULT_MSS_V6, LEAST_MSS);
+  c.peerMss = Math.max(offer.mss > 0 ? offer.mss : c.isV4 ? DEFAULT_MSS_V4 : DEFAULT_MSS_V6, LEAST_MSS);
   const ours = mtu - (c.isV4 ? 40 : 60);
   c.sender.setMss(Math.max(Math.min(c.peerMss, ours) - dataOptionSpace(c.timestamps), 1));
 }

@@ -39,9 +39,10 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
   if ((seg.flags & ACK) === 0) return;
   c.heardAt = now;
   if (!acknowledge(c, now, seg)) return;
-  if (seg.hasTimestamp && c.timestamps) rememberTimestamp(c, now, seg);
+  if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
   if (c.receiving && seg.length > 0) text(c, now, seg);
-  if ((seg.flags & FIN) !== 0) fin(c, now, seg);
+  if ((seg.flags & FIN) !== 0) fin(c, now, (seg.seq + seg.length) | 0);
+  else if (c.receiver.finWaits && c.receiver.finAt === c.receiver.nxt) fin(c, now, c.receiver.finAt);
   if (c.scheduled || c.ackNow || c.unacked > 0 || isIn(c.state, SENDING)) c.host.schedule(c);
 }
 
@@ -67,7 +68,7 @@ function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
     c.host.schedule(c);
     return;
   }
-  s.acknowledge(now, seg, false, -1, events);
+  s.acknowledge(now, seg, false, echoedRtt(c, now, seg), events);
   establish(c, now, seg, true);
   c.ackNow = true;
   c.host.schedule(c);
@@ -103,7 +104,7 @@ function repeatedSyn(c: TcpConnection, seg: Segment): boolean {
 
 function pawsRejects(c: TcpConnection, now: Instant, seg: Segment): boolean {
   if (!c.timestamps || (seg.flags & RST) !== 0) return false;
-  if (!seg.hasTimestamp) {
+  if (!seg.options.hasTimestamps) {
     c.host.counts[Count.tcp_paws_drops]++;
     return true;
   }
@@ -171,12 +172,14 @@ function staleAcknowledgement(c: TcpConnection, now: Instant, seg: Segment): voi
 
 /** RFC 5961 §3.2: only the exact number resets; anything else in the window is asked again. */
 function reset(c: TcpConnection, now: Instant, seg: Segment): void {
+  // Both streams are complete: a reset can only be late (RFC 1337) and must not cost bytes that wait to be taken.
+  if (c.finished) return;
   if (seg.seq !== c.receiver.nxt) {
     challenge(c, now);
     return;
   }
   c.host.counts[Count.tcp_rst_in]++;
-  c.close(c.finished ? 'finished' : c.state === State.synReceived && !c.passive ? 'refused' : 'reset');
+  c.close(c.state === State.synReceived && !c.passive ? 'refused' : 'reset');
 }
 
 /** True when processing goes on. */
@@ -187,7 +190,7 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
       c.host.emitter.reset(c.words, seg.ack, 0, false);
       return false;
     }
-    s.acknowledge(now, seg, false, -1, events);
+    s.acknowledge(now, seg, false, echoedRtt(c, now, seg), events);
     establish(c, now, seg, c.synAckSeen);
     return c.isConnected;
   }
@@ -206,9 +209,11 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
     s.una !== s.nxt &&
     seg.window * 2 ** s.shift === s.window;
   if (bareDuplicate) c.host.counts[Count.tcp_dup_acks]++;
-  if (acked > 0 || seg.sackCount > 0 || bareDuplicate) {
+  if (acked > 0 || seg.options.sackCount > 0 || bareDuplicate) {
+    // After a timeout the echo may date from before acknowledgements were lost: it would measure the outage.
+    const timely = acked > 0 && s.recovery.phase !== Phase.timeout;
+    const echoed = timely ? echoedRtt(c, now, seg) : -1;
     if (acked > 0 && c.eifelArmed) spuriousTimeout(c, seg);
-    const echoed = acked > 0 && c.timestamps && seg.echo !== 0 ? echoedRtt(c, now, seg) : -1;
     s.acknowledge(now, seg, bareDuplicate, echoed, events);
   }
   if (acked >= 0) s.updateWindow(seg, false, false);
@@ -229,7 +234,9 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
   return c.state !== State.closed;
 }
 
+/** The round trip that the echoed timestamp tells, µs; −1 = none. */
 function echoedRtt(c: TcpConnection, now: Instant, seg: Segment): number {
+  if (!c.timestamps || seg.echo === 0) return -1;
   const millis = (c.timestampAt(now) - seg.echo) | 0;
   return millis >= 0 ? Micros(millis * 1000) : -1;
 }
@@ -273,10 +280,17 @@ function text(c: TcpConnection, now: Instant, seg: Segment): void {
   c.touch(now);
 }
 
-function fin(c: TcpConnection, now: Instant, seg: Segment): void {
+function fin(c: TcpConnection, now: Instant, at: number): void {
   const r = c.receiver;
-  // Before everything ahead of it has come a FIN cannot be taken; the peer resends it.
-  if (!c.receiving || ((seg.seq + seg.length) | 0) !== r.nxt) return;
+  if (!c.receiving) return;
+  if (at !== r.nxt) {
+    // It counts once everything ahead of it has come (and been kept).
+    r.finWaits = true;
+    r.finAt = at;
+    c.ackNow = true;
+    return;
+  }
+  r.finWaits = false;
   r.nxt = (r.nxt + 1) | 0;
   if (seqBefore(r.advertised, r.nxt)) r.advertised = r.nxt;
   r.finReceived = true;

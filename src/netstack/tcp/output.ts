@@ -17,8 +17,6 @@ import { isIn, SENDING, State, SYNCHRONIZED } from './state.js';
 const MAX_PAYLOAD = 65_535 - 120;
 /** SACK blocks that fit beside a timestamp (RFC 7323 appendix A, RFC 2018 §3). */
 const SACK_BLOCKS = 3;
-const sackEdges = new Int32Array(2 * SACK_BLOCKS);
-const synOptions = { mss: 0, scale: -1, sack: false };
 
 /** Full segments received that may wait for one acknowledgement (RFC 9293 §3.8.6.3). */
 const ACK_EVERY = 2;
@@ -42,7 +40,7 @@ export function transmit(c: TcpConnection, now: Instant): void {
     c.keepalivePending = false;
     c.host.counts[Count.tcp_keepalives]++;
     prepare(c, now);
-    c.host.emitter.control(c.words, ACK, (c.sender.una - 1) | 0, c.receiver.nxt, windowField(c), sackEdges, 0);
+    c.host.emitter.control(c.words, ACK, (c.sender.una - 1) | 0, c.receiver.nxt, windowField(c));
     acknowledged(c);
   }
   if (c.ackNow || c.unacked >= ACK_EVERY) sendAck(c, now);
@@ -66,19 +64,15 @@ function sendSyn(c: TcpConnection, now: Instant): void {
     c.host.counts[Count.tcp_retransmits]++;
   }
   const answer = c.state === State.synReceived;
-  synOptions.mss = mtu - (c.isV4 ? 40 : 60);
-  synOptions.sack = answer ? s.sack : options.sack;
-  synOptions.scale = answer
-    ? c.scaling
-      ? c.receiver.shift
-      : -1
-    : options.windowScaling
-      ? scaleFor(c.receiver.max)
-      : -1;
   prepare(c, now);
-  if (!answer) emitter.withTimestamp = options.timestamps;
+  const offer = emitter.options;
+  offer.mss = mtu - (c.isV4 ? 40 : 60);
+  offer.sackPermitted = answer ? s.sack : options.sack;
+  const scaling = answer ? c.scaling : options.windowScaling;
+  offer.windowScale = !scaling ? -1 : answer ? c.receiver.shift : scaleFor(c.receiver.max);
+  if (!answer) offer.hasTimestamps = options.timestamps;
   const flags = answer ? SYN | ACK : SYN;
-  emitter.syn(c.words, flags, s.iss, answer ? c.receiver.nxt : 0, c.receiver.synWindow, synOptions);
+  emitter.syn(c.words, flags, s.iss, answer ? c.receiver.nxt : 0, c.receiver.synWindow);
   if (answer) acknowledged(c);
   c.retransmitAt = now + s.rtt.timeout;
 }
@@ -167,7 +161,7 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
   const window = windowField(c);
   if (left <= 0) {
     s.finSent = true;
-    emitter.control(c.words, FIN | ACK, seq, c.receiver.nxt, window, sackEdges, 0);
+    emitter.control(c.words, FIN | ACK, seq, c.receiver.nxt, window);
     acknowledged(c);
     return 1;
   }
@@ -178,7 +172,8 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
   let numbers = n;
   if (n === left) {
     flags |= PSH;
-    if (s.finQueued) {
+    // A FIN not sent yet may only follow new data: `nxt` counts it.
+    if (s.finQueued && (s.finSent || seq === s.nxt)) {
       flags |= FIN;
       s.finSent = true;
       numbers++;
@@ -213,31 +208,33 @@ function armRetransmission(c: TcpConnection, now: Instant): void {
 /** A bare acknowledgement, with what is held beyond a gap: the most recent range first (RFC 2018 §4). */
 export function sendAck(c: TcpConnection, now: Instant): void {
   const r = c.receiver;
+  const edges = c.host.emitter.options.sackEdges;
   let blocks = 0;
   if (c.sender.sack && r.ranges.count > 0) {
     const recent = r.ranges.indexOf(r.latest);
     if (recent >= 0) {
-      sackEdges[0] = r.ranges.starts[recent];
-      sackEdges[1] = r.ranges.ends[recent];
+      edges[0] = r.ranges.starts[recent];
+      edges[1] = r.ranges.ends[recent];
       blocks = 1;
     }
     for (let i = 0; i < r.ranges.count && blocks < SACK_BLOCKS; i++) {
       if (i === recent) continue;
-      sackEdges[2 * blocks] = r.ranges.starts[i];
-      sackEdges[2 * blocks + 1] = r.ranges.ends[i];
+      edges[2 * blocks] = r.ranges.starts[i];
+      edges[2 * blocks + 1] = r.ranges.ends[i];
       blocks++;
     }
   }
   prepare(c, now);
-  c.host.emitter.control(c.words, ACK, c.sender.nxt, r.nxt, windowField(c), sackEdges, blocks);
+  c.host.emitter.options.sackCount = blocks;
+  c.host.emitter.control(c.words, ACK, c.sender.nxt, r.nxt, windowField(c));
   acknowledged(c);
 }
 
 function prepare(c: TcpConnection, now: Instant): void {
-  const e = c.host.emitter;
-  e.withTimestamp = c.timestamps;
-  e.timestamp = c.timestampAt(now);
-  e.echo = c.recent;
+  const { options } = c.host.emitter;
+  options.hasTimestamps = c.timestamps;
+  options.timestampValue = c.timestampAt(now);
+  options.timestampEcho = c.recent;
 }
 
 function windowField(c: TcpConnection): number {

@@ -13,7 +13,6 @@ import type { BufferPool } from '../buffer-pool.js';
 import type { TcpHandlers } from '../types.js';
 import { ByteRing } from './byte-ring.js';
 import { SequenceRanges } from './ranges.js';
-import { seqAtOrBefore } from './sequence.js';
 
 /** Out-of-order ranges kept; a segment that would make one more is not taken (nor acknowledged). */
 const OUT_OF_ORDER_RANGES = 128;
@@ -36,6 +35,9 @@ export class Receiver {
   /** The application took less than offered and has not asked again. */
   blocked = false;
   finReceived = false;
+  /** A FIN came ahead of bytes still missing: it stands at `finAt`. */
+  finWaits = false;
+  finAt = 0;
   #delivering = false;
   #released = false;
   /** Bytes taken by the application since `#since`. */
@@ -72,7 +74,7 @@ export class Receiver {
   /** Bytes the peer may still send beyond `nxt`, as last promised. */
   get window(): number {
     const w = (this.advertised - this.nxt) | 0;
-    return w > 0 ? w : 0;
+    return Math.max(w, 0);
   }
 
   /** How far the right edge could be moved beyond what was promised. */
@@ -90,7 +92,7 @@ export class Receiver {
   advertise(mss: number): number {
     if (this.canOpen(mss)) this.advertised = (this.advertised + this.gain) | 0;
     const field = this.window >> this.shift;
-    return field <= MAX_UNSCALED ? field : MAX_UNSCALED;
+    return Math.min(field, MAX_UNSCALED);
   }
 
   /** Takes in-order bytes (the segment starts at `nxt`, trimmed to the window). */
@@ -111,16 +113,7 @@ export class Receiver {
     this.#append(this.ring.length, bytes, offset, length);
     this.ring.commit(length);
     this.nxt = (this.nxt + length) | 0;
-    if (this.ranges.count > 0 && seqAtOrBefore(this.ranges.starts[0], this.nxt)) {
-      const end = this.ranges.ends[0];
-      const more = (end - this.nxt) | 0;
-      this.ranges.trimBelow(seqAtOrBefore(end, this.nxt) ? this.nxt : end);
-      if (more > 0) {
-        this.nxt = end;
-        this.total += more;
-        this.ring.commit(more);
-      }
-    }
+    if (this.ranges.count > 0) this.#join();
     if (!this.blocked) this.deliver(handlers);
   }
 
@@ -178,6 +171,18 @@ export class Receiver {
     this.ranges.clear();
   }
 
+  /** What was held beyond the gap and now follows without one becomes part of the stream. */
+  #join(): void {
+    this.ranges.trimBelow(this.nxt);
+    if (this.ranges.count === 0 || this.ranges.starts[0] !== this.nxt) return;
+    const end = this.ranges.ends[0];
+    const more = (end - this.nxt) | 0;
+    this.ranges.trimBelow(end);
+    this.nxt = end;
+    this.total += more;
+    this.ring.commit(more);
+  }
+
   #append(distance: number, bytes: Uint8Array, offset: number, length: number): void {
     const held = this.ranges.count > 0 ? this.ring.length + this.#reach() : this.ring.length;
     this.ring.ensure(distance + length, Math.min(held, this.ring.capacity));
@@ -187,6 +192,6 @@ export class Receiver {
   /** Bytes from `nxt` to the end of what is held out of order. */
   #reach(): number {
     const reach = (this.ranges.ends[this.ranges.count - 1] - this.nxt) | 0;
-    return reach > 0 ? reach : 0;
+    return Math.max(reach, 0);
   }
 }

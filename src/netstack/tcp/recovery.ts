@@ -53,7 +53,7 @@ export class Recovery {
     if (lost < 0) lost = 0;
     else if (lost > 0 && this.board.count > 0) lost -= this.board.bytesWithin(from, this.lostEdge);
     const pipe = ((nxt - una) | 0) - (sack ? this.board.bytes : this.#guessed) - lost;
-    return pipe > 0 ? pipe : 0;
+    return Math.max(pipe, 0);
   }
 
   /** Whether lost bytes wait to be resent. */

@@ -42,11 +42,12 @@ export class TcpRequest extends Flow {
     this.syn.seq = syn.seq;
     this.syn.flags = SYN;
     this.syn.window = syn.window;
-    this.syn.mss = syn.mss;
-    this.syn.scale = syn.scale;
-    this.syn.sackPermitted = syn.sackPermitted;
-    this.syn.hasTimestamp = syn.hasTimestamp;
-    this.syn.timestamp = syn.timestamp;
+    const { options } = this.syn;
+    options.mss = syn.options.mss;
+    options.windowScale = syn.options.windowScale;
+    options.sackPermitted = syn.options.sackPermitted;
+    options.hasTimestamps = syn.options.hasTimestamps;
+    options.timestampValue = syn.options.timestampValue;
   }
 
   /** Answers the SYN at the next flush. Undefined when the request is over already. */
@@ -66,7 +67,7 @@ export class TcpRequest extends Flow {
   override segment(_now: Instant, seg: Segment): void {
     if ((seg.flags & (SYN | ACK | RST)) === SYN && seg.seq === this.syn.seq) {
       this.host.counts[Count.tcp_syn_absorbed]++;
-      if (seg.hasTimestamp) this.syn.timestamp = seg.timestamp;
+      this.syn.options.timestampValue = seg.options.timestampValue;
       return;
     }
     // A RST of this SYN's sender, or a new SYN (it started over): the request is over.

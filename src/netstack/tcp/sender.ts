@@ -86,7 +86,7 @@ export class Sender {
   /** Bytes queued and never sent. */
   get unsent(): number {
     const n = (this.end - this.nxt) | 0;
-    return n > 0 ? n : 0;
+    return Math.max(n, 0);
   }
 
   get pipe(): number {
@@ -169,7 +169,7 @@ export class Sender {
         this.#timedAt = -1;
       } else if (echoed >= 0 && this.#timedAt < 0) this.rtt.sample(Micros(echoed));
     }
-    if (this.sack && seg.sackCount > 0) sacked = this.#takeSack(seg);
+    if (this.sack && seg.options.sackCount > 0) sacked = this.#takeSack(seg);
     const inRecovery = this.recovery.phase;
     const began = this.recovery.acknowledged(
       now,
@@ -218,9 +218,10 @@ export class Sender {
 
   #takeSack(seg: Segment): number {
     let gained = 0;
-    for (let i = 0; i < seg.sackCount; i++) {
-      const left = seg.sack[2 * i];
-      const right = seg.sack[2 * i + 1];
+    const { sackCount, sackEdges } = seg.options;
+    for (let i = 0; i < sackCount; i++) {
+      const left = sackEdges[2 * i] | 0;
+      const right = sackEdges[2 * i + 1] | 0;
       // A block at or below una is a duplicate report (RFC 2883); one beyond what was sent is nonsense.
       if (seqAtOrBefore(left, this.una) || seqBefore(right, left) || seqAfter(right, this.nxt)) continue;
       const n = this.recovery.board.add(left, right);

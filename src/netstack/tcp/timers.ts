@@ -26,8 +26,12 @@ export function expireTimers(c: TcpConnection, now: Instant): void {
     keepalive(c, now);
   }
   if (c.idleAt <= now && c.state !== State.closed) {
-    c.host.counts[Count.tcp_idle_timeouts]++;
-    c.reset('idle');
+    // Data on its way is not idleness: the user timeout judges that.
+    if (c.sender.ring.length > 0) c.touch(now);
+    else {
+      c.host.counts[Count.tcp_idle_timeouts]++;
+      c.reset('idle');
+    }
   }
   if (c.timeWaitAt <= now && c.state === State.timeWait) {
     // Bytes not yet taken keep the connection; the idle timer bounds that.
@@ -89,10 +93,10 @@ export function startKeepalive(c: TcpConnection, now: Instant): void {
 function keepalive(c: TcpConnection, now: Instant): void {
   const { keepaliveIdle, keepaliveInterval, keepaliveProbes } = c.host.options;
   if (c.state === State.timeWait) return;
-  const quiet = now - c.heardAt;
-  if (quiet < keepaliveIdle) {
+  const due = c.heardAt + keepaliveIdle;
+  if (due > now) {
     c.probes = 0;
-    c.keepaliveAt = c.heardAt + keepaliveIdle;
+    c.keepaliveAt = due;
     return;
   }
   if (c.probes >= keepaliveProbes) {
