@@ -176,6 +176,25 @@ describe('watches', () => {
     reactor.dispose();
   });
 
+  it('of a loop that has ended do not touch another loop that got its descriptor', async () => {
+    const socket = alwaysReady();
+    const old = strict();
+    const stale = old.watch(socket.fd, READABLE, () => undefined);
+    old.dispose();
+    const reactor = strict();
+    let called = false;
+    const watch = reactor.watch(socket.fd, READABLE, () => {
+      called = true;
+      reactor.stop();
+    });
+    stale.close();
+    reactor.at(later(reactor.readClock(), Millis(20)), () => reactor.stop());
+    await reactor.run();
+    watch.close();
+    socket.close();
+    expect(called).toBe(true);
+  });
+
   it('may be closed after the loop has ended', async () => {
     const reactor = strict();
     const socket = openUdp(LOOPBACK);
