@@ -21,7 +21,7 @@ const MORE_FRAGMENTS = 0x2000;
 const FRAGMENT_UNIT = 8;
 
 export class IpOutput {
-  /** The transport message is built here, from `messageOffset` on. */
+  /** `begin` writes the IP header here, the caller the transport message after it. */
   readonly scratch = new Arena(IPV6_HEADER + IP_LENGTH_MAX);
   readonly #piece: Arena;
   #identification: number;
@@ -36,25 +36,31 @@ export class IpOutput {
     this.#identification = entropy.uint32();
   }
 
-  /** Where the transport header goes for these addresses. */
-  messageOffset(words: Uint32Array): number {
-    return ipHeaderLength(words);
-  }
-
   /** Longest transport message for these addresses, bytes. */
   longest(words: Uint32Array): number {
     return ipHeaderLength(words) === IPV4_HEADER ? IP_LENGTH_MAX - IPV4_HEADER : IP_LENGTH_MAX;
   }
 
-  /** Sends the message of `length` bytes that was built in `scratch`, complete with its checksum. */
-  send(words: Uint32Array, protocol: number, length: number): void {
-    const ip = ipHeaderLength(words);
-    const total = ip + length;
+  /** Writes the IP header for a message of `length` bytes and returns where in `scratch` the message goes. */
+  begin(words: Uint32Array, protocol: number, length: number): number {
     this.#identification = (this.#identification + 1) >>> 0;
-    writeIpHeader(this.scratch.bytes, words, protocol, total, this.#identification & 0xffff);
+    const total = ipHeaderLength(words) + length;
+    return writeIpHeader(this.scratch.bytes, words, protocol, total, this.#identification & 0xffff);
+  }
+
+  /** Sends the message of `length` bytes that was built in `scratch` after `begin`, its checksum included. */
+  send(length: number): void {
+    const bytes = this.scratch.bytes;
+    const isV4 = bytes[0] >>> 4 === 4;
+    const total = (isV4 ? IPV4_HEADER : IPV6_HEADER) + length;
     if (total <= this.mtu) this.#emit(this.scratch, total);
-    else if (ip === IPV4_HEADER) this.#fragmentV4(length);
-    else this.#fragmentV6(protocol, length);
+    else if (isV4) this.#fragmentV4(length);
+    else this.#fragmentV6(bytes[6], length);
+  }
+
+  /** Sends a whole packet of `length` bytes that was written to `scratch`. */
+  sendWhole(length: number): void {
+    this.#emit(this.scratch, length);
   }
 
   #fragmentV4(length: number): void {

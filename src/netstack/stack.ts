@@ -14,17 +14,20 @@ import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
 import { Drop, type DropReason } from '../base/drop.js';
 import { SallyportError } from '../base/error.js';
-import { type Instant, instantAt, later } from '../base/time.js';
+import { earliest, type Instant, instantAt, later } from '../base/time.js';
 import { type Timer, TimerQueue } from '../base/timers.js';
 import type { Arena } from '../wire/arena.js';
-import { isIntact, pseudoSum, sumRange } from '../wire/checksum.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
-import { PROTO_TCP } from '../wire/ip.js';
+import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP } from '../wire/ip.js';
+import { verifyChecksums } from '../wire/verify.js';
 import { BufferPool } from './buffer-pool.js';
 import { Count, createStackCounters, type StackCounters } from './counters.js';
 import { FLOW_WORDS } from './flow.js';
 import { FlowTable } from './flow-table.js';
+import { Icmp } from './icmp.js';
+import { IpOutput } from './ip-output.js';
 import { DEFAULT_LIMITS, type StackLimits, type StackOptions } from './options.js';
+import { Reassembler } from './reassembly.js';
 import { TcpConnection } from './tcp/connection.js';
 import { TcpEmitter } from './tcp/emit.js';
 import { openActive, openPassive } from './tcp/handshake.js';
@@ -38,6 +41,7 @@ import { ACK, RST, Segment, SYN } from './tcp/segment.js';
 import { seqAfter } from './tcp/sequence.js';
 import { State } from './tcp/state.js';
 import type { Rejection, StackHandlers, TcpHandlers } from './types.js';
+import { Udp } from './udp.js';
 
 /** Ports `connect` chooses from (RFC 6335 §6: dynamic ports). */
 const FIRST_PORT = 49_152;
@@ -60,6 +64,10 @@ export class Stack implements TcpHost, RequestHost {
   readonly #packet = new ParsedPacket();
   readonly #segment = new Segment();
   readonly #key = new Uint32Array(FLOW_WORDS);
+  readonly #reassembler: Reassembler;
+  readonly #output: IpOutput;
+  readonly #udp: Udp;
+  readonly #icmp: Icmp;
   readonly #challenges: TokenBucket;
   readonly #errors: TokenBucket;
   /** Connections to serve at the next flush; the spare list takes what comes up during one. */
@@ -87,6 +95,12 @@ export class Stack implements TcpHost, RequestHost {
     this.#isn = new InitialSequence(options.crypto, options.entropy);
     this.#challenges = new TokenBucket(this.limits.challengeRate, this.limits.challengeRate);
     this.#errors = new TokenBucket(this.limits.errorRate, this.limits.errorBurst);
+    this.#reassembler = new Reassembler(this.limits);
+    this.#output = new IpOutput(options.sink, this.mtu, this.counts, options.entropy);
+    this.#icmp = new Icmp(this.#handlers, this.#flows, this.#output, this.counts, this.#errors);
+    this.#udp = new Udp(this.#handlers, this.#output, this.counts, (packet, arena, how) =>
+      this.#icmp.report(this.now, arena.bytes, packet, how),
+    );
   }
 
   /** TCP flows in the table: connections in any state and pending requests. */
@@ -134,17 +148,18 @@ export class Stack implements TcpHost, RequestHost {
 
   /** When `handleTimeout` wants to be called; undefined = not by itself. */
   pollTimeout(): Instant | undefined {
-    const next = this.#timers.next();
+    const next = earliest(this.#timers.next(), this.#reassembler.nextExpiry());
     const oldest = this.#requests[0];
     if (oldest === undefined) return next;
     const due = later(oldest.arrived, this.limits.pendingTime);
-    return next === undefined || due < next ? due : next;
+    return earliest(next, due);
   }
 
   /** Does what is due at `now`; packets leave at the `flush` that follows. */
   handleTimeout(now: Instant): void {
     this.now = now;
     this.#timers.expire(now);
+    this.#expireFragments(now);
     for (let r = this.#requests[0]; r !== undefined; r = this.#requests[0]) {
       if (r.isPending && r.arrived + this.limits.pendingTime > now) break;
       if (r.isPending) r.cancel();
@@ -179,6 +194,43 @@ export class Stack implements TcpHost, RequestHost {
     this.#admit(connection);
     openActive(connection, now, this.#isn);
     return connection;
+  }
+
+  /**
+   * Sends a datagram from the packed address at index `from` of `addresses` to that at `to`, fragmented when it exceeds the
+   * MTU. `too_big`: longer than UDP can say (65,507 bytes of payload in IPv4, 65,527 in IPv6); `bad_address`: families differ.
+   */
+  sendUdp(
+    now: Instant,
+    addresses: Uint32Array,
+    from: number,
+    to: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): DropReason {
+    this.now = now;
+    return this.#udp.send(addresses, from, to, bytes, offset, length);
+  }
+
+  /** Refuses a datagram of `length` bytes that came some time ago from index 0 to index 1 of `addresses`. */
+  rejectUdp(now: Instant, addresses: Uint32Array, length: number, how: Rejection): void {
+    this.now = now;
+    this.#icmp.reportUdp(now, addresses, length, how);
+  }
+
+  /** Answers an echo request; the arguments are those of `onEcho`, the data may differ. */
+  sendEchoReply(
+    now: Instant,
+    addresses: Uint32Array,
+    identifier: number,
+    sequence: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): DropReason {
+    this.now = now;
+    return this.#icmp.reply(addresses, identifier, sequence, bytes, offset, length);
   }
 
   // ---- for connections and requests
@@ -217,6 +269,7 @@ export class Stack implements TcpHost, RequestHost {
     this.cancelRequest(request);
     this.counts[Count.tcp_requests_rejected]++;
     if (how === 'reset') this.emitter.reset(request.words, 0, (request.syn.seq + 1) | 0, true);
+    else this.#icmp.reportSyn(this.now, request.words, request.syn.seq, how);
   }
 
   cancelRequest(request: TcpRequest): void {
@@ -229,13 +282,46 @@ export class Stack implements TcpHost, RequestHost {
   // ---- input
 
   #dispatch(now: Instant, arena: Arena, packet: ParsedPacket, segmentSize: number, checked: boolean): DropReason {
-    if (packet.isFragment) return Drop.fragment;
-    if (packet.protocol === PROTO_TCP) return this.#tcp(now, arena, packet, segmentSize, checked);
-    return Drop.protocol_not_allowed;
+    if (!isUnicast(packet)) return Drop.bad_address;
+    if (!checked) {
+      const drop = verifyChecksums(arena, packet);
+      if (drop !== Drop.none) return drop;
+    }
+    if (packet.isFragment) return this.#fragment(now, arena, packet);
+    switch (packet.protocol) {
+      case PROTO_TCP:
+        return this.#tcp(now, arena, packet, segmentSize);
+      case PROTO_UDP:
+        return this.#udp.receive(arena, packet, segmentSize);
+      case PROTO_ICMP:
+      case PROTO_ICMPV6:
+        if ((packet.family === 4) !== (packet.protocol === PROTO_ICMP)) return Drop.protocol_not_allowed;
+        return this.#icmp.receive(now, arena, packet);
+      default:
+        this.#icmp.reportProtocol(now, arena.bytes, packet);
+        return Drop.protocol_not_allowed;
+    }
   }
 
-  #tcp(now: Instant, arena: Arena, packet: ParsedPacket, segmentSize: number, checked: boolean): DropReason {
-    if (!checked && !transportIntact(arena, packet)) return Drop.bad_checksum;
+  #fragment(now: Instant, arena: Arena, packet: ParsedPacket): DropReason {
+    const r = this.#reassembler;
+    this.counts[Count.fragments_in]++;
+    this.#expireFragments(now);
+    const drop = r.add(now, arena.bytes, packet);
+    const whole = r.packet;
+    if (drop !== Drop.none || whole === undefined) return drop;
+    r.packet = undefined;
+    this.counts[Count.reassembled]++;
+    const broken = parsePacket(whole.bytes, 0, r.length, packet);
+    return broken !== Drop.none ? broken : this.#dispatch(now, whole, packet, 0, false);
+  }
+
+  #expireFragments(now: Instant): void {
+    const expired = this.#reassembler.expire(now);
+    if (expired > 0) this.counters.drops.values[Drop.reassembly_timeout] += expired;
+  }
+
+  #tcp(now: Instant, arena: Arena, packet: ParsedPacket, segmentSize: number): DropReason {
     const parts = segmentSize > 0 ? Math.max(Math.ceil(packet.payloadLength / segmentSize), 1) : 1;
     this.counts[Count.tcp_segments_in] += parts;
     const seg = this.#segment;
@@ -312,14 +398,33 @@ function keyOf(packet: ParsedPacket, key: Uint32Array): void {
   key[ADDRESS_WORDS + 4] = packet.sourcePort;
 }
 
-function transportIntact(arena: Arena, packet: ParsedPacket): boolean {
-  const pseudo = pseudoSum(arena.bytes, packet.offset, packet.protocol, packet.transportLength);
-  return isIntact(sumRange(arena, packet.transportOffset, packet.transportLength, pseudo));
+/**
+ * Both addresses are single hosts'. An IPv4-mapped address in an IPv6 packet is refused too: it would be taken for the
+ * IPv4 flow of the same number (RFC 4942 §2.2).
+ */
+function isUnicast(p: ParsedPacket): boolean {
+  if (p.family === 4) return isHostV4(p.source3) && isHostV4(p.destination3);
+  return (
+    isHostV6(p.source0, p.source1, p.source2, p.source3) &&
+    isHostV6(p.destination0, p.destination1, p.destination2, p.destination3)
+  );
+}
+
+/** Not 0/8, loopback, multicast, reserved or broadcast. */
+function isHostV4(address: number): boolean {
+  const first = address >>> 24;
+  return first !== 0 && first !== 127 && first < 224;
+}
+
+/** Not multicast, unspecified, loopback or IPv4-mapped. */
+function isHostV6(w0: number, w1: number, w2: number, w3: number): boolean {
+  if (w0 >>> 24 === 0xff) return false;
+  return w0 !== 0 || w1 !== 0 || (w2 === 0 ? w3 > 1 : w2 !== 0xffff);
 }
 
 /** RFC 9293 §3.10.7.4 and RFC 6191: a SYN newer than what TIME-WAIT remembers begins a new connection. */
 function mayReplace(connection: TcpConnection, seg: Segment): boolean {
   if (connection.state !== State.timeWait || connection.receiver.ring.length > 0) return false;
-  if (connection.timestamps && seg.hasTimestamp && seqAfter(seg.timestamp, connection.recent)) return true;
+  if (connection.timestamps && seg.options.hasTimestamps && seqAfter(seg.timestamp, connection.recent)) return true;
   return seqAfter(seg.seq, connection.receiver.nxt);
 }
