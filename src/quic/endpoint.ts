@@ -57,6 +57,7 @@ const SCRATCH_BYTES = 64 * 1024;
 /** Memory of one datagram that is not the packet path's. */
 const SINGLE_BYTES = 64 * 1024;
 const FIGURES = 32;
+const NEVER = Number.POSITIVE_INFINITY as WallTime;
 /** Connection number of runs that belong to none. */
 const NO_CONNECTION = 0xffff_ffff;
 
@@ -150,7 +151,7 @@ export class QuicEndpoint implements ConnectionHost {
     this.#wall = options.wallTime;
     this.#wallTold = options.wallTime;
     this.#native = makeNative(toNative(options), this.#shared);
-    this.#ownExpiry = certificateExpiry(options.identity.certificate);
+    this.#ownExpiry = options.identity === undefined ? NEVER : certificateExpiry(options.identity.certificate);
     this.attach(this.outbound.arena.bytes);
     this.#singleId = this.attach(this.#single);
   }

@@ -31,7 +31,8 @@ export interface QuicEndpointOptions {
   readonly alpn: string;
   /** The network's CA, PEM. */
   readonly ca: string;
-  readonly identity: Identity;
+  /** Undefined: a client that shows no certificate; every server of this network refuses it. */
+  readonly identity: Identity | undefined;
   readonly wallTime: WallTime;
   /** Present: peers may connect. */
   readonly server?: ServerOptions;
@@ -112,8 +113,6 @@ export function toNative(options: QuicEndpointOptions): NativeOptions {
     client: options.client,
     alpn: options.alpn,
     ca: options.ca,
-    certificate: options.identity.certificate,
-    key: options.identity.key,
     wallTime: options.wallTime,
     migration: server?.migration ?? false,
     idleTimeout: millis(options.idleTimeout ?? DEFAULTS.idleTimeout),
@@ -132,6 +131,10 @@ export function toNative(options: QuicEndpointOptions): NativeOptions {
     maxHandshakesPerSource: server?.maxHandshakesPerSource ?? DEFAULTS.maxHandshakesPerSource,
     answerUnknown: options.answerUnknown ?? server !== undefined,
   };
+  if (options.identity !== undefined) {
+    native.certificate = options.identity.certificate;
+    native.key = options.identity.key;
+  }
   if (upperBound !== undefined) native.mtuUpperBound = Math.min(upperBound, MAX_MTU_BOUND);
   if (options.keepAlive !== undefined) native.keepAlive = millis(options.keepAlive);
   if (options.suite !== undefined) native.suite = options.suite;

@@ -180,7 +180,7 @@ impl Core {
     }
 
     fn at(&self, micros: f64) -> Instant {
-        self.base + Duration::from_nanos((micros * 1000.0) as u64)
+        self.base + Duration::from_nanos((micros * 1000.0).round() as u64)
     }
 
     /// The connection with this id, while it exists.
@@ -376,9 +376,10 @@ impl Core {
         self.settle(micros);
     }
 
-    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late.
+    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late. Rounded up:
+    /// at a time below the deadline by rounding, nothing would be due and the caller would spin.
     pub fn next_deadline(&self) -> f64 {
-        self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos() as f64 / 1000.0)
+        self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos().div_ceil(1000) as f64)
     }
 
     pub fn silent_for(&mut self, now: f64, id: u32) -> f64 {
