@@ -23,11 +23,15 @@ export const PROTOCOL_BIT = { tcp: 1, udp: 2, icmp: 4 } as const;
 const RULE_HEAD = 3;
 const V4_MAPPED = 0xffff;
 
-/** One rule before it is packed. */
+/** One destination with the rules of the services on it; no rules = it exists but nothing on it is allowed. */
+export interface Destination {
+  readonly prefix: Prefix;
+  readonly rules: readonly AccessRule[];
+}
+
 export interface AccessRule {
   readonly service: number;
-  readonly prefix: Prefix;
-  /** Sum of `PROTOCOL_BIT`s; 0 = the prefix exists but nothing on it is allowed. */
+  /** Sum of `PROTOCOL_BIT`s. */
   readonly protocols: number;
   /** Sorted ranges as in `ranges.ts`. */
   readonly ports: readonly number[];
@@ -37,16 +41,13 @@ export interface AccessRule {
 export class AccessTable {
   readonly #trie = new PrefixTrie<Int32Array>();
 
-  constructor(rules: readonly AccessRule[]) {
-    const packed = new Map<string, { prefix: Prefix; words: number[] }>();
-    for (const rule of rules) {
-      const key = rule.prefix.toString();
-      const entry = packed.get(key) ?? { prefix: rule.prefix, words: [] };
-      packed.set(key, entry);
-      if (rule.protocols === 0) continue;
-      entry.words.push(rule.service, rule.protocols, rule.ports.length / 2, ...rule.ports);
+  /** @param destinations each prefix once. */
+  constructor(destinations: readonly Destination[]) {
+    for (const { prefix, rules } of destinations) {
+      const words: number[] = [];
+      for (const { service, protocols, ports } of rules) words.push(service, protocols, ports.length / 2, ...ports);
+      this.#trie.set(prefix, Int32Array.from(words));
     }
-    for (const { prefix, words } of packed.values()) this.#trie.set(prefix, Int32Array.from(words));
   }
 
   /**

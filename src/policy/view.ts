@@ -3,7 +3,7 @@
  * asked per packet. Immutable; a new version makes a new view, and whoever holds an answer asks again.
  */
 import { Prefix } from '../base/address.js';
-import { type AccessRule, AccessTable, PROTOCOL_BIT } from './access.js';
+import { AccessTable, PROTOCOL_BIT } from './access.js';
 import type { Grant, PolicyDocument, ServiceEntry } from './document.js';
 import type { Identity } from './proof.js';
 import { intersect, portRanges, unite } from './ranges.js';
@@ -35,6 +35,10 @@ export class PolicyView {
   /** Invitation ids; for `verifyProof`. */
   readonly revocations: ReadonlySet<string>;
   readonly #byId: ReadonlyMap<string, CompiledService>;
+  /** The grants that name each service (or all), in the document's order. */
+  readonly #grantsOf: ReadonlyMap<string, readonly Grant[]>;
+  /** Every destination once, with the services on it in the document's order. */
+  readonly #destinations: readonly { readonly prefix: Prefix; readonly services: readonly CompiledService[] }[];
   /** Groups that the document itself gives to an agent. */
   readonly #groups = new Map<string, string[]>();
 
@@ -44,6 +48,8 @@ export class PolicyView {
     this.services = document.services.map(compileService);
     this.revocations = new Set(document.revocations);
     this.#byId = new Map(this.services.map((service) => [service.id, service]));
+    this.#grantsOf = indexGrants(document);
+    this.#destinations = indexDestinations(this.services);
     for (const [group, members] of Object.entries(document.groups)) {
       for (const member of members) this.#groups.set(member, [...(this.#groups.get(member) ?? []), group]);
     }
@@ -90,14 +96,17 @@ export class PolicyView {
    * prefixes.
    */
   accessFor(subject: Subject, connector?: string): AccessTable {
-    const rules: AccessRule[] = [];
-    for (const service of this.services) {
+    const rules = this.services.map((service) => {
       const served = connector === undefined || service.entry.connectors.includes(connector);
       const ports = served ? this.allowedPorts(subject, service) : [];
-      const protocols = ports.length > 0 ? service.protocols : 0;
-      for (const prefix of service.prefixes) rules.push({ service: service.index, prefix, protocols, ports });
-    }
-    return new AccessTable(rules);
+      return { service: service.index, protocols: service.protocols, ports };
+    });
+    return new AccessTable(
+      this.#destinations.map(({ prefix, services }) => ({
+        prefix,
+        rules: services.map((service) => rules[service.index]!).filter((rule) => rule.ports.length > 0),
+      })),
+    );
   }
 
   /** The ports of this service that the grants give to the subject; empty = denied. */
@@ -114,10 +123,9 @@ export class PolicyView {
   /** The grants that give this service to the subject. */
   grantsFor(subject: Subject, serviceId: string): readonly Grant[] {
     if (subject.role !== 'agent' || this.isRevoked(subject.invitationId)) return [];
+    const grants = this.#grantsOf.get(serviceId) ?? [];
     const names = this.subjectNames(subject);
-    return this.document.grants.filter(
-      (grant) => (grant.to.includes(serviceId) || grant.to.includes('*')) && grant.from.some((from) => names.has(from)),
-    );
+    return grants.filter((grant) => grant.from.some((from) => names.has(from)));
   }
 
   /** Every name a grant may call this agent by. */
@@ -137,4 +145,26 @@ function compileService(entry: ServiceEntry, index: number): CompiledService {
     protocols: entry.protocols.reduce((bits, protocol) => bits | PROTOCOL_BIT[protocol], 0),
     ports: portRanges(entry.ports),
   };
+}
+
+function indexGrants({ services, grants }: PolicyDocument): Map<string, Grant[]> {
+  const index = new Map<string, Grant[]>(services.map((service) => [service.id, []]));
+  for (const grant of grants) {
+    const ids = grant.to.includes('*') ? index.keys() : new Set(grant.to);
+    for (const id of ids) index.get(id)?.push(grant);
+  }
+  return index;
+}
+
+function indexDestinations(services: readonly CompiledService[]): { prefix: Prefix; services: CompiledService[] }[] {
+  const index = new Map<string, { prefix: Prefix; services: CompiledService[] }>();
+  for (const service of services) {
+    for (const prefix of service.prefixes) {
+      const key = prefix.toString();
+      const destination = index.get(key) ?? { prefix, services: [] };
+      index.set(key, destination);
+      destination.services.push(service);
+    }
+  }
+  return [...index.values()];
 }

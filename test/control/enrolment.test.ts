@@ -112,6 +112,9 @@ describe('enrol', () => {
     await enrolAs(free, 'c');
     expect(readFileSync(file, 'utf8').startsWith(whole)).toBe(true);
     await network.server.stop();
+    await network.serve();
+    await expect(enrolAs(free, 'd')).rejects.toEqual(failure('TOKEN_USED'));
+    await network.server.stop();
     writeFileSync(file, `nonsense\n${whole}`);
     await expect(network.serve()).rejects.toEqual(failure('USED_UNREADABLE'));
   });
