@@ -31,7 +31,7 @@ await servePacketThread(async ({ reactor, data, counters, emit }) => {
       double: (n) => n * 2,
       fail: (how) => { throw how === 'plain' ? new Error('boom') : new SallyportError('environment', 'E1', 'wrong', { hint: 'do' }); },
       emit: (count) => { for (let i = 0; i < count; i++) emit('tick', i); return undefined; },
-      busy: (ms) => { reactor.at(reactor.readClock(), () => { const end = performance.now() + ms; while (performance.now() < end); }); },
+      busy: (ms) => { reactor.at(reactor.readClock(), () => { emit('tick', ms); const end = performance.now() + ms; while (performance.now() < end); }); },
       throwLater: (where) => {
         if (where === 'uncaught') setImmediate(() => { throw new Error('uncaught'); });
         else reactor.at(reactor.readClock(), () => { throw new Error('in a timer'); });
@@ -171,8 +171,9 @@ describe('a packet thread', () => {
   });
 
   it('that hangs can be ended by force', async () => {
-    const { host } = await start('x');
+    const { host, log } = await start('x');
     await host.request('busy', 3_600_000);
+    await until(() => log.events.length === 1);
     expect(await host.stop(Millis(20))).toBe('terminated');
   });
 
