@@ -40,6 +40,7 @@ describe('IndexedHeap', () => {
         });
         for (const want of sorted()) expect(heap.pop()?.id).toBe(want.id);
       }),
+      { numRuns: 40 },
     );
   });
 

@@ -192,6 +192,14 @@ describe('Coalescer', () => {
     }
   });
 
+  it('a later fragment, which has no ports, does not overtake what came before it', () => {
+    const fragment = packet({ family: 4, udp: true, payload: pattern(16), dontFragment: false });
+    fragment[7] = 100;
+    const emitted = coalesce([...run(2, 600, { udp: true }), fragment]);
+    expect(counts(emitted)).toEqual([2, 1]);
+    expect(emitted[1]!.bytes).toEqual(fragment);
+  });
+
   it('UDP: no checksum, surplus bytes or an empty payload do not join; nothing does when switched off', () => {
     const zero = run(2, 300, { udp: true });
     for (const bytes of zero) bytes[26] = bytes[27] = 0;
