@@ -496,6 +496,10 @@ export class QuicEndpoint implements ConnectionHost {
     this.#native.finishStream(id, stream);
   }
 
+  resetStream(id: number, stream: number, code: number): void {
+    this.#native.resetStream(id, stream, code);
+  }
+
   stopStream(id: number, stream: number, code: number): void {
     this.#native.stopStream(id, stream, code);
   }
