@@ -16,7 +16,6 @@ const scratch = new Uint8Array(MAX_ECHO);
 interface EchoFlow {
   readonly words: Uint32Array;
   readonly identifier: number;
-  readonly client: SocketAddress;
   readonly destination: SocketAddress;
   readonly target: SocketAddress;
   readonly service: string;
@@ -101,7 +100,6 @@ export class EchoFlows {
     const flow: EchoFlow = {
       words: addresses.slice(0, 10),
       identifier,
-      client: SocketAddress.read(addresses, 0),
       destination,
       target: target.address,
       service: target.service,
@@ -123,16 +121,7 @@ export class EchoFlows {
       if (!flow.socket.lastSource.ip.equals(flow.target.ip)) continue;
       flow.lastUsed = now;
       this.#host.counters.add('echo_replies');
-      this.#stack.sendEchoReply(
-        now,
-        flow.destination,
-        flow.client,
-        flow.identifier,
-        flow.socket.lastSequence,
-        scratch,
-        0,
-        n,
-      );
+      this.#stack.sendEchoReply(now, flow.words, flow.identifier, flow.socket.lastSequence, scratch, 0, n);
     }
     this.#host.onActivity();
   }

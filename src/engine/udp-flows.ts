@@ -2,7 +2,7 @@
  * The UDP flows of one session: one host socket per 5-tuple, so that answers can never reach another flow or agent; they
  * leave with the virtual address the client asked for as their source.
  */
-import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
+import { ADDRESS_WORDS, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
@@ -19,8 +19,6 @@ const scratch = new Uint8Array(MAX_DATAGRAM + 1);
 
 interface UdpFlow {
   readonly words: Uint32Array;
-  readonly client: SocketAddress;
-  readonly destination: SocketAddress;
   readonly target: FlowTarget;
   readonly socket: UdpFlowSocket;
   readonly watch: Watch;
@@ -97,8 +95,6 @@ export class UdpFlows {
     const words = addresses.slice(0, 2 * ADDRESS_WORDS);
     const flow: UdpFlow = {
       words,
-      client: SocketAddress.read(words, 0),
-      destination: SocketAddress.read(words, 1),
       target,
       socket,
       watch: reactor.watch(socket.fd, READABLE, () => this.#read(flow)),
@@ -125,7 +121,7 @@ export class UdpFlows {
       }
       flow.lastUsed = now;
       flow.answered = true;
-      this.#stack.sendUdp(now, flow.destination, flow.client, scratch, 0, n);
+      this.#stack.sendUdp(now, flow.words, 1, 0, scratch, 0, n);
     }
     this.#host.onActivity();
   }
