@@ -61,7 +61,7 @@ function debianPackages() {
 }
 
 function isInstalled(name) {
-  const status = spawnSync('dpkg-query', ['-W', '-f=${db:Status-Status}', name], { encoding: 'utf8' });
+  const status = spawnSync('dpkg-query', ['-W', `-f=$\{db:Status-Status}`, name], { encoding: 'utf8' });
   return status.status === 0 && status.stdout === 'installed';
 }
 

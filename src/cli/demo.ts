@@ -6,13 +6,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { describeError, SallyportError } from '../base/error.js';
 import type { AgentThreadStatus } from '../agent/thread-protocol.js';
+import { describeError, SallyportError } from '../base/error.js';
 import { askLocal } from '../os/local-control.js';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -75,9 +75,29 @@ async function build(dir: string, web: Server, roles: Role[]): Promise<Ports> {
   const ports = { relay, control, socks, web: (web.address() as AddressInfo).port };
   say(`1  a small web service listens on 127.0.0.1:${ports.web}; only the connector is told about it`);
   const net = join(dir, 'net');
-  await sallyport('init', '--name', 'demo', '--relay', `127.0.0.1:${relay}`, '--control', `127.0.0.1:${control}`, '--dir', net);
+  await sallyport(
+    'init',
+    '--name',
+    'demo',
+    '--relay',
+    `127.0.0.1:${relay}`,
+    '--control',
+    `127.0.0.1:${control}`,
+    '--dir',
+    net,
+  );
   const service = `web=tcp://127.0.0.1:${ports.web}`;
-  const office = await sallyport('invite', 'connector', 'office', '--service', service, '--allow', 'staff', '--dir', net);
+  const office = await sallyport(
+    'invite',
+    'connector',
+    'office',
+    '--service',
+    service,
+    '--allow',
+    'staff',
+    '--dir',
+    net,
+  );
   const alice = await sallyport('invite', 'agent', 'alice', '--group', 'staff', '--dir', net);
   say('2  network "demo" made: policy key, certificates, an invitation for a connector and one for an agent');
   const listen = ['--listen', `127.0.0.1:${relay}`, '--control', `127.0.0.1:${control}`];
@@ -99,8 +119,11 @@ async function fetchAndExplain(dir: string, ports: Ports): Promise<void> {
   const begun = process.hrtime.bigint();
   const page = await fetchThroughSocks(ports.socks, host, ports.web);
   const took = Number(process.hrtime.bigint() - begun) / 1e6;
-  if (!page.endsWith(PAGE)) throw new SallyportError('bug', 'DEMO_PAGE', 'the page that came back is not the one served');
-  say(`5  GET http://${host}:${ports.web}/ through the tunnel: ${page.length} bytes in ${took.toFixed(0)} ms, session set-up included`);
+  if (!page.endsWith(PAGE))
+    throw new SallyportError('bug', 'DEMO_PAGE', 'the page that came back is not the one served');
+  say(
+    `5  GET http://${host}:${ports.web}/ through the tunnel: ${page.length} bytes in ${took.toFixed(0)} ms, session set-up included`,
+  );
   say('');
   for (const line of PAGE.trim().split('\n')) say(`   ${line}`);
   say('');

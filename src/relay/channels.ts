@@ -14,8 +14,10 @@ import type { RelayNode } from './node.js';
 
 /** A channel on which nothing has passed for this long is closed; links send keep-alives every 15 s or less. */
 export const CHANNEL_IDLE: Duration = Minutes(3);
-/** Channels one node may hold, so that an enrolled node cannot exhaust the table. */
+/** Channels one agent may hold, so that an enrolled node cannot exhaust the table. */
 export const MAX_CHANNELS_PER_NODE = 1024;
+/** Channels one connector may hold: one for each of its agents. */
+export const MAX_CHANNELS_PER_CONNECTOR = 16_384;
 /** Packets per second accepted on a channel from a source that has not been validated yet. */
 export const UNKNOWN_SOURCE_RATE = 50;
 

@@ -13,14 +13,14 @@ import { earliest, elapsed, type Instant, later, Seconds, type WallTime } from '
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
-import { verifyProof } from '../policy/proof.js';
+import { type Identity, verifyProof } from '../policy/proof.js';
 import type { CloseReason, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import type { Word64 } from '../tunnel/frames.js';
 import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
 import { Forwarder } from './forwarder.js';
-import type { RelayNode } from './node.js';
+import { nodeKey, type RelayNode } from './node.js';
 import { CloseCode, type ConnectionOwner, NodeConnection } from './node-connection.js';
 import { Opener } from './opener.js';
 import { Registry } from './registry.js';
@@ -139,44 +139,52 @@ export class RelayCore implements ConnectionOwner {
   }
 
   onHello(now: Instant, connection: NodeConnection, hello: Extract<ToRelay, { type: 'hello' }>): void {
-    const { policy, policyKey, network, crypto, wall } = this.#parts;
-    const { certificate } = connection;
-    const refuse = (code: string, message: string): never => {
-      this.counts.refused++;
-      this.#parts.onEvent({ kind: 'node-refused', node: `${certificate.role}/${certificate.name}`, code });
-      throw new SallyportError('peer', code, message);
-    };
-    if (hello.version !== PROTOCOL_VERSION) refuse('VERSION', `this relay speaks version ${PROTOCOL_VERSION}`);
-    if (hello.role !== certificate.role || certificate.role === 'relay') {
-      refuse('ROLE_MISMATCH', 'the role differs from the certificate');
-    }
-    const view = policy.view;
-    if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED', 'the policy admits nobody now');
-    let identity: ReturnType<typeof verifyProof>;
-    try {
-      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, {
-        revocations: view.revocations,
-      });
-    } catch (error) {
-      return refuse(
-        error instanceof SallyportError ? error.code : 'PROOF_MALFORMED',
-        'the enrolment proof does not hold',
-      );
-    }
-    if (identity.role !== certificate.role || identity.name !== certificate.name || certificate.network !== network) {
-      return refuse('IDENTITY_MISMATCH', 'certificate and proof name different nodes');
-    }
-    const admission = this.registry.admit(now, identity, connection);
+    const admission = this.registry.admit(now, this.#identify(connection.certificate, hello), connection);
     switch (admission.outcome) {
       case 'name-taken':
-        return refuse('NAME_TAKEN', 'another node uses this name');
+        throw this.#refusal(connection.certificate, 'NAME_TAKEN', 'another node uses this name');
       case 'superseded':
-        return refuse('KEY_SUPERSEDED', 'a newer key of this node is in use');
+        throw this.#refusal(connection.certificate, 'KEY_SUPERSEDED', 'a newer key of this node is in use');
       case 'admitted':
-        return this.#admit(now, connection, admission.node, undefined);
+        this.#admit(now, connection, admission.node, undefined);
+        break;
       case 'replaced':
-        return this.#admit(now, connection, admission.node, admission.older);
+        this.#admit(now, connection, admission.node, admission.older);
+        break;
     }
+  }
+
+  /** Who says hello, by certificate and proof. @throws SallyportError when it is nobody to be let in. */
+  #identify(certificate: PeerIdentity, hello: Extract<ToRelay, { type: 'hello' }>): Identity {
+    const { policy, policyKey, network, crypto, wall } = this.#parts;
+    if (hello.version !== PROTOCOL_VERSION) {
+      throw this.#refusal(certificate, 'VERSION', `this relay speaks version ${PROTOCOL_VERSION}`);
+    }
+    if (hello.role !== certificate.role || certificate.role === 'relay') {
+      throw this.#refusal(certificate, 'ROLE_MISMATCH', 'the role differs from the certificate');
+    }
+    const { view } = policy;
+    if (view === undefined || !policy.admits(wall())) {
+      throw this.#refusal(certificate, 'POLICY_EXPIRED', 'the policy admits nobody now');
+    }
+    let identity: Identity;
+    try {
+      const { revocations } = view;
+      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, { revocations });
+    } catch (error) {
+      const code = error instanceof SallyportError ? error.code : 'PROOF_MALFORMED';
+      throw this.#refusal(certificate, code, 'the enrolment proof does not hold');
+    }
+    if (identity.role !== certificate.role || identity.name !== certificate.name || certificate.network !== network) {
+      throw this.#refusal(certificate, 'IDENTITY_MISMATCH', 'certificate and proof name different nodes');
+    }
+    return identity;
+  }
+
+  #refusal(certificate: PeerIdentity, code: string, message: string): SallyportError {
+    this.counts.refused++;
+    this.#parts.onEvent({ kind: 'node-refused', node: nodeKey(certificate.role, certificate.name), code });
+    return new SallyportError('peer', code, message);
   }
 
   #admit(now: Instant, connection: NodeConnection, node: RelayNode, older: RelayNode | undefined): void {

@@ -8,7 +8,7 @@
 import { elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { ToRelay } from '../tunnel/messages.js';
-import { type ChannelSide, type ChannelTable, MAX_CHANNELS_PER_NODE } from './channels.js';
+import { type ChannelSide, type ChannelTable, MAX_CHANNELS_PER_CONNECTOR, MAX_CHANNELS_PER_NODE } from './channels.js';
 import type { RelayCounts, RelayEvent } from './core.js';
 import type { RelayNode } from './node.js';
 import type { Registry } from './registry.js';
@@ -49,22 +49,33 @@ export class Opener {
   }
 
   open(now: Instant, agent: RelayNode, request: Open): void {
-    const { registry, channels, policy, wall } = this.#parts;
-    const refuse = (code: string, message: string): void => this.#refuse(agent, request, code, message);
-    const view = policy.view;
-    if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED', 'the policy admits nothing new');
-    if (!view.mayUse(agent.identity, request.service))
-      return refuse('DENIED', 'the policy does not grant this service');
-    if (agent.channels.size >= MAX_CHANNELS_PER_NODE) return refuse('TOO_MANY_CHANNELS', 'close some channels first');
-    const candidates = registry
+    const problem = this.#problem(agent, request);
+    if (problem !== undefined) {
+      this.#refuse(agent, request, ...problem);
+      return;
+    }
+    const candidates = this.#parts.registry
       .serving(request.service)
       .filter((node) => request.connector === undefined || node.identity.name === request.connector)
-      .filter((node) => elapsed(node.heard, now) < SILENT_CONNECTOR && node.channels.size < MAX_CHANNELS_PER_NODE * 16);
-    if (candidates.length === 0) return refuse('NO_CONNECTOR', 'no connector serves this now');
+      .filter((node) => elapsed(node.heard, now) < SILENT_CONNECTOR && node.channels.size < MAX_CHANNELS_PER_CONNECTOR);
+    if (candidates.length === 0) {
+      this.#refuse(agent, request, 'NO_CONNECTOR', 'no connector serves this now');
+      return;
+    }
     const connector = candidates.reduce((best, node) => (node.channels.size < best.channels.size ? node : best));
-    const side = channels.open(now, agent, connector, request.service);
+    const side = this.#parts.channels.open(now, agent, connector, request.service);
     this.#pending.set(side.peer, { request, side, deadline: later(now, READY_TIMEOUT) });
     connector.connection.send({ type: 'channel', channel: side.peer.id, agent: agent.identity.name });
+  }
+
+  /** Code and message of what speaks against an open request, whoever serves it. */
+  #problem(agent: RelayNode, request: Open): readonly [string, string] | undefined {
+    const { policy, wall } = this.#parts;
+    const { view } = policy;
+    if (view === undefined || !policy.admits(wall())) return ['POLICY_EXPIRED', 'the policy admits nothing new'];
+    if (!view.mayUse(agent.identity, request.service)) return ['DENIED', 'the policy does not grant this service'];
+    if (agent.channels.size >= MAX_CHANNELS_PER_NODE) return ['TOO_MANY_CHANNELS', 'close some channels first'];
+    return undefined;
   }
 
   ready(now: Instant, connector: RelayNode, channel: { high: number; low: number }): void {
