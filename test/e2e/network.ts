@@ -1,0 +1,221 @@
+/**
+ * A Sallyport network in the laboratory's standard topology, made with the real command line: init, invitations, a relay, a
+ * connector beside the backend, and agents.
+ *
+ *   init ─► invite connector ─► relay ─► invite agents ─► connector "registered" ─► agents "relay-ready"
+ */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'vitest';
+import type { AgentThreadStatus } from '../../src/agent/thread-protocol.js';
+import { Seconds } from '../../src/base/time.js';
+import type { Host } from '../lab/host.js';
+import { Lab } from '../lab/lab.js';
+import { ADDRESSES, type StandardOptions, type StandardTopology, standardTopology } from '../lab/topology.js';
+import { Role, sallyport } from './role.js';
+
+export type { AgentThreadStatus } from '../../src/agent/thread-protocol.js';
+export type { ConnectorThreadStatus } from '../../src/connector/thread-protocol.js';
+export type { RelayThreadStatus } from '../../src/relay/thread-protocol.js';
+
+/** A process that starts under load needs some seconds for itself. */
+const START_LIMIT = Seconds(30);
+
+export interface NetworkOptions {
+  readonly topology?: StandardOptions;
+  /** The relay's address family; default v4. */
+  readonly family?: 'v4' | 'v6';
+  /** Service id → backend URL, all served by the connector `office` and granted to the group `staff`. */
+  readonly services: Readonly<Record<string, string>>;
+  /** Services that nobody is granted. */
+  readonly closedServices?: Readonly<Record<string, string>>;
+  /** Arguments of the agent `alice`; default `--mode tun`. False: no agent yet. */
+  readonly agent?: readonly string[] | false;
+}
+
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface VirtualAddresses {
+  readonly v4: string;
+  readonly v6: string;
+}
+
+export class Network {
+  readonly lab: Lab;
+  readonly topology: StandardTopology;
+  /** A short path: Unix sockets lie in folders below it. */
+  readonly folder: string;
+  readonly relay: Role;
+  readonly connector: Role;
+  readonly roles: Role[] = [];
+
+  private constructor(lab: Lab, topology: StandardTopology, folder: string, listen: string) {
+    this.lab = lab;
+    this.topology = topology;
+    this.folder = folder;
+    const control = listen.replace(/:\d+$/, ':8443');
+    this.relay = this.role('relay', topology.relay, ['relay', '--listen', listen, '--control', control]);
+    this.connector = this.role('office', topology.service, ['connector', '--join-file', this.tokenFile('office')]);
+  }
+
+  static async make(options: NetworkOptions): Promise<Network> {
+    const lab = new Lab();
+    const folder = mkdtempSync(join(tmpdir(), 'spl-e2e-'));
+    try {
+      const isV6 = options.family === 'v6';
+      const topology = standardTopology(lab, options.topology ?? {});
+      const network = new Network(lab, topology, folder, isV6 ? '[::]:4433' : '0.0.0.0:4433');
+      await network.#init(isV6 ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4, options);
+      await network.#startAll(options);
+      return network;
+    } catch (error) {
+      await lab.destroy();
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** The agent `alice`. */
+  get agent(): Role {
+    return this.roles.find((one) => one.name === 'alice')!;
+  }
+
+  get operatorFolder(): string {
+    return join(this.folder, 'net');
+  }
+
+  tokenFile(name: string): string {
+    return join(this.folder, `${name}.token`);
+  }
+
+  /** Runs a command of the command line on the operator's machine. */
+  command(...argv: readonly string[]): Promise<CommandResult> {
+    return runCommand(sallyport(...argv));
+  }
+
+  /** Like `command`; rejects unless it succeeds. */
+  async must(...argv: readonly string[]): Promise<string> {
+    const result = await this.command(...argv);
+    if (result.code !== 0) throw new Error(`sallyport ${argv.join(' ')}: exit ${result.code}\n${result.stderr}`);
+    return result.stdout;
+  }
+
+  /** Writes a join token of an agent in the group `staff` to its token file, which everybody may read, and returns its path. */
+  async inviteAgent(name: string, ...more: readonly string[]): Promise<string> {
+    const file = this.tokenFile(name);
+    writeFileSync(
+      file,
+      await this.must('invite', 'agent', name, '--group', 'staff', '--dir', this.operatorFolder, ...more),
+    );
+    return file;
+  }
+
+  /** A role that is not started yet; its folder is below the network's. */
+  role(name: string, host: Host, argv: readonly string[], wrapper: readonly string[] = []): Role {
+    const dir = join(this.folder, name);
+    const role = new Role(name, host, dir, [...argv, '--dir', dir], wrapper);
+    this.roles.push(role);
+    return role;
+  }
+
+  /** Invites an agent and gives its role, not started. */
+  async newAgent(
+    name: string,
+    host: Host,
+    argv: readonly string[] = ['--mode', 'tun'],
+    wrapper: readonly string[] = [],
+  ): Promise<Role> {
+    const file = await this.inviteAgent(name);
+    return this.role(name, host, ['agent', '--join-file', file, ...argv], wrapper);
+  }
+
+  /** The virtual addresses of a service, as the agent tells them. */
+  async virtual(id: string): Promise<VirtualAddresses> {
+    const { services } = await this.agent.status<AgentThreadStatus>();
+    const service = services.find((one) => one.id === id)!;
+    return { v4: service.virtualIp4!, v6: service.virtualIp6! };
+  }
+
+  async startRelay(): Promise<void> {
+    this.relay.start();
+    await this.relay.waitForLog('relay ready', undefined, { timeout: START_LIMIT });
+  }
+
+  async startConnector(): Promise<void> {
+    this.connector.start();
+    await this.connector.waitForLog('registered', undefined, { timeout: START_LIMIT });
+  }
+
+  /** Starts an agent and waits until the relay has told it which services there are. */
+  async startAgent(agent: Role = this.agent): Promise<void> {
+    agent.start();
+    await agent.waitForLog('relay-ready', undefined, { timeout: START_LIMIT });
+    await agent.waitForLog('agent started', undefined, { timeout: START_LIMIT });
+    await pollAvailable(agent);
+  }
+
+  /** To be called in `beforeEach`: when the test fails, every role's log is printed. */
+  reportFailure(context: TestContext): void {
+    context.onTestFailed(() => {
+      console.error(this.roles.map((one) => one.describe()).join('\n'));
+    });
+  }
+
+  async destroy(): Promise<void> {
+    await this.lab.destroy();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async #init(relayAddress: string, options: NetworkOptions): Promise<void> {
+    const { operatorFolder } = this;
+    await this.must('init', '--name', 'lab', '--relay', relayAddress, '--dir', operatorFolder);
+    const services = (given: Readonly<Record<string, string>>): string[] =>
+      Object.entries(given).flatMap(([id, url]) => ['--service', `${id}=${url}`]);
+    const invite = ['invite', 'connector', 'office', '--dir', operatorFolder];
+    if (options.closedServices !== undefined) await this.must(...invite, ...services(options.closedServices));
+    writeFileSync(
+      this.tokenFile('office'),
+      await this.must(...invite, ...services({ ...options.services }), '--allow', 'staff'),
+    );
+    // The relay's own machine: it must not be able to read the operator's key.
+    mkdirSync(this.relay.dir);
+    cpSync(join(operatorFolder, 'relay'), this.relay.dir, { recursive: true });
+    rmSync(join(operatorFolder, 'relay'), { recursive: true });
+  }
+
+  async #startAll(options: NetworkOptions): Promise<void> {
+    const argv = options.agent ?? ['--mode', 'tun'];
+    const agent = argv === false ? undefined : this.newAgent('alice', this.topology.user, argv);
+    await this.startRelay();
+    await this.startConnector();
+    if (agent !== undefined) await this.startAgent(await agent);
+  }
+}
+
+/** Until the relay's catalogue has arrived: from then on a packet for any service finds its connector. */
+async function pollAvailable(agent: Role): Promise<void> {
+  await agent.waitForStatus<AgentThreadStatus>(
+    'services to be available',
+    ({ relay, services }) => relay.state === 'ready' && services.some((one) => one.available),
+    START_LIMIT,
+  );
+}
+
+/** Runs a program of this machine, outside the laboratory's networks, to its end. */
+export function runCommand(
+  argv: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string } = {},
+): Promise<CommandResult> {
+  return new Promise((resolve) => {
+    const child = execFile(argv[0]!, argv.slice(1), { ...options, encoding: 'utf8' }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : (child.exitCode ?? -1);
+      resolve({ code, stdout, stderr });
+    });
+  });
+}

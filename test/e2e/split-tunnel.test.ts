@@ -1,0 +1,93 @@
+/**
+ * Split tunnel: the agent's TUN device gets the virtual prefixes and nothing else, with the agent up, and after it was killed.
+ * Packets are counted at three places: at the receiver, on the TUN device by the kernel, and in the agent.
+ */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Lab } from '../lab/lab.js';
+import { program, startHttp, startUdpEcho } from '../lab/services.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { type AgentThreadStatus, Network } from './network.js';
+
+const DATAGRAMS = 200;
+const DEVICE = 'sallyport0';
+
+describe.skipIf(Lab.unavailable() !== undefined)('the split tunnel', () => {
+  let network: Network;
+
+  beforeAll(async () => {
+    network = await Network.make({ services: { web: `tcp://${ADDRESSES.backend.v4}:8080` } });
+    await startHttp(network.topology.backend);
+    // An ordinary server somewhere else on the Internet.
+    await startUdpEcho(network.topology.relay);
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+
+  /** Packets that the kernel has given to and taken from the TUN device. */
+  const onDevice = (): { readonly sent: number; readonly received: number } => {
+    const [device] = JSON.parse(network.topology.user.ip('-s', '-j', 'link', 'show', DEVICE)) as [
+      { stats64: { tx: { packets: number }; rx: { packets: number } } },
+    ];
+    return { sent: device.stats64.tx.packets, received: device.stats64.rx.packets };
+  };
+  const echoed = async (address: string): Promise<unknown> => {
+    const argv = program('udp-client', address, '7', '--count', String(DATAGRAMS), '--gap', '0');
+    return JSON.parse((await network.topology.user.exec(argv)).stdout);
+  };
+  const routes = (): string[] =>
+    ['-4', '-6'].flatMap((family) =>
+      network.topology.user
+        .ip(family, 'route', 'show', 'dev', DEVICE)
+        .split('\n')
+        .map((line) => line.split(' ')[0]!)
+        .filter((prefix) => prefix !== '' && !prefix.startsWith('fe80') && !prefix.startsWith('ff00')),
+    );
+  const ula = (): string => {
+    const policy = readFileSync(`${network.operatorFolder}/operator/policy.json`, 'utf8');
+    const { payload } = JSON.parse(policy) as { payload?: string };
+    return (JSON.parse(Buffer.from(payload ?? '', 'base64').toString('utf8')) as { ula: string }).ula;
+  };
+
+  it('routes the virtual prefixes and nothing else into the device', async () => {
+    const { overlay } = await network.agent.status<AgentThreadStatus>();
+    const ipv6 = overlay.filter((ip) => ip.includes(':'));
+    expect(routes().sort()).toEqual(['10.100.0.0/16', ula(), ...ipv6].sort());
+  });
+
+  it('lets other traffic by: none of it enters the device, all of it arrives', async () => {
+    const before = onDevice();
+    const all = { sent: DATAGRAMS, received: DATAGRAMS, duplicates: 0, corrupted: 0 };
+    expect(await echoed(ADDRESSES.relay.v4)).toMatchObject(all);
+    expect(await echoed(ADDRESSES.relay.v6)).toMatchObject(all);
+    expect(onDevice()).toEqual(before);
+    const { counters } = await network.agent.status<AgentThreadStatus>();
+    expect(counters['tun.in']).toBe(before.sent);
+  });
+
+  it('takes the traffic of a service, on the same counters', async () => {
+    const before = onDevice();
+    const { v4 } = await network.virtual('web');
+    await network.topology.user.exec(['curl', '-sSf', '-o', '/dev/null', `http://${v4}:8080/bytes/1000`]);
+    expect(onDevice().sent).toBeGreaterThan(before.sent);
+    expect(onDevice().received).toBeGreaterThan(before.received);
+  });
+
+  it('leaves no device and no route behind when the agent is killed, and other traffic still flows', async () => {
+    const { v4, v6 } = await network.virtual('web');
+    await network.agent.kill();
+    const { user } = network.topology;
+    expect(user.ip('-o', 'link', 'show')).not.toContain(DEVICE);
+    for (const ip of [v4, v6]) expect(user.ip('route', 'get', ip)).not.toContain(DEVICE);
+    expect(await echoed(ADDRESSES.relay.v4)).toMatchObject({ received: DATAGRAMS });
+    expect(await echoed(ADDRESSES.relay.v6)).toMatchObject({ received: DATAGRAMS });
+  });
+
+  it('starts again on what the killed one left', async () => {
+    await network.startAgent();
+    const { v4 } = await network.virtual('web');
+    await network.topology.user.exec(['curl', '-sSf', '-o', '/dev/null', `http://${v4}:8080/bytes/1000`]);
+  });
+});
