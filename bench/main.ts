@@ -21,7 +21,7 @@ const USAGE = `npm run bench -- [--quick] [--json] [--subject NAME]... [--rounds
   --quick     short runs: at most four minutes in all
   --json      print the JSON document instead of the table
   --subject   only these: none, wireguard-go, sallyport
-  --rounds    how often each subject runs (default 5, quick 2)
+  --rounds    how often each subject runs (default 5, quick 3)
   --out       where the JSON document goes (default bench/results/DATE-COMMIT[-quick].json)`;
 
 const OURS = 'sallyport';

@@ -20,9 +20,9 @@ export interface Plan {
 
 /** Three subjects in at most four minutes. */
 export const QUICK: Plan = {
-  rounds: 2,
+  rounds: 3,
   tcpFlows: [1, 8],
-  tcpSeconds: 3,
+  tcpSeconds: 2,
   udpRates: [100, 500, 1000],
   udpSeconds: 2,
   pings: 200,

@@ -96,7 +96,7 @@ function notes(report: Report): string[] {
   );
   return [
     'up = user to service. CPU over the TCP rows; its processes: user and system time.',
-    'better/worse: the ranges of the runs do not touch; same: they do.',
+    `better/worse: the ranges of the runs do not touch; same: they do (from ${RUNS_FOR_VERDICT} runs on).`,
     ...errors.map((error) => `! ${error.split('\n')[0]}`),
   ].flatMap((line) => wrap(line, '  '));
 }
@@ -114,8 +114,8 @@ function cell(summary: Summary | undefined): string {
 }
 
 function ratioText(row: ReportRow): string {
-  if (row.verdict === 'unknown') return '';
-  return row.ratio === undefined ? row.verdict : `${row.ratio.toFixed(2)} ${row.verdict}`;
+  const verdict = row.verdict === 'unknown' ? '' : row.verdict;
+  return row.ratio === undefined ? verdict : `${row.ratio.toFixed(2)} ${verdict}`.trim();
 }
 
 /** Three significant digits, never in exponent form. */

@@ -31,12 +31,16 @@ export function spreadPercent(summary: Summary): number {
 
 export type Verdict = 'better' | 'worse' | 'same' | 'unknown';
 
+/** Fewest runs of each side that a verdict needs: with three, ranges that do not touch happen by chance once in ten times. */
+export const RUNS_FOR_VERDICT = 3;
+
 /**
  * Whether `ours` beats `theirs`. The ranges of the runs must not touch; where they do the verdict is `same`: a few runs can
- * show no more.
+ * show no more. `unknown` with fewer than RUNS_FOR_VERDICT runs of either.
  */
 export function compare(ours: Summary | undefined, theirs: Summary | undefined, better: 'higher' | 'lower'): Verdict {
   if (ours === undefined || theirs === undefined) return 'unknown';
+  if (Math.min(ours.runs, theirs.runs) < RUNS_FOR_VERDICT) return 'unknown';
   if (ours.max < theirs.min) return better === 'lower' ? 'better' : 'worse';
   if (ours.min > theirs.max) return better === 'higher' ? 'better' : 'worse';
   return 'same';

@@ -80,7 +80,7 @@ export function udpResult(text: string, size: number): UdpResult {
 
 async function iperf(target: IperfTarget, seconds: number, flags: readonly string[]): Promise<string> {
   const argv = ['iperf3', '-c', target.address, '-p', String(target.port), '-t', String(seconds), '-J', ...flags];
-  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + 15), check: false });
+  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + 8), check: false });
   return stdout;
 }
 

@@ -29,7 +29,7 @@ describe('quantile', () => {
 });
 
 describe('compare', () => {
-  const range = (min: number, max: number) => ({ runs: 2, median: (min + max) / 2, min, max });
+  const range = (min: number, max: number) => ({ runs: 3, median: (min + max) / 2, min, max });
 
   it('calls a winner only when the ranges do not touch', () => {
     expect(compare(range(5, 6), range(1, 4), 'higher')).toBe('better');
@@ -37,6 +37,7 @@ describe('compare', () => {
     expect(compare(range(1, 4), range(5, 6), 'higher')).toBe('worse');
     expect(compare(range(1, 4), range(5, 6), 'lower')).toBe('better');
     expect(compare(range(1, 5), range(5, 6), 'higher')).toBe('same');
+    expect(compare({ ...range(5, 6), runs: 2 }, range(1, 4), 'higher')).toBe('unknown');
     expect(compare(undefined, range(5, 6), 'higher')).toBe('unknown');
     expect(compare(range(5, 6), undefined, 'higher')).toBe('unknown');
   });
@@ -47,7 +48,7 @@ describe('summarize', () => {
     const summary = summarize([90, 110, 100])!;
     expect(summary).toEqual({ runs: 3, median: 100, min: 90, max: 110 });
     expect(spreadPercent(summary)).toBe(10);
-    expect(spreadPercent({ runs: 2, median: 0, min: 0, max: 0 })).toBe(0);
+    expect(spreadPercent({ runs: 3, median: 0, min: 0, max: 0 })).toBe(0);
     expect(summarize([])).toBeUndefined();
   });
 });
