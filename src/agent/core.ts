@@ -139,7 +139,11 @@ export class AgentCore {
       },
       onReleased: (now, session, packets) => this.#release(now, session, packets),
     });
-    this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
+    this.#inbound = new Inbound(
+      this.drops,
+      { emit: (packet) => this.#packet(packet) },
+      { udp: parts.tun === undefined || parts.tun.udpOffload },
+    );
     this.#outbound = new Outbound(linkEndpoint, this.drops, {
       onTooBig: (now, arena, offset, length, mtu) => this.tun?.tooBig(now, arena, offset, length, mtu),
     });

@@ -10,15 +10,15 @@ import type { Instant } from '../base/time.js';
 import type { DatagramBatch } from '../quic/connection.js';
 import { Reassembler } from '../tunnel/fragments.js';
 import { Arena } from '../wire/arena.js';
-import { Coalescer, type CoalescerSink } from '../wire/gro.js';
+import { Coalescer, type CoalescerOptions, type CoalescerSink } from '../wire/gro.js';
 
 export class Inbound {
   readonly #coalescer: Coalescer;
   readonly #drops: Counters<DropName>;
 
-  constructor(drops: Counters<DropName>, sink: CoalescerSink) {
+  constructor(drops: Counters<DropName>, sink: CoalescerSink, options: CoalescerOptions = {}) {
     this.#drops = drops;
-    this.#coalescer = new Coalescer(sink);
+    this.#coalescer = new Coalescer(sink, options);
   }
 
   /** Handles one batch of a session; everything has been given to the sink when it returns. */

@@ -132,13 +132,15 @@ export interface UdpCounters {
 export const MAX_SEGMENTS = 64;
 
 /** Bytes of `struct virtio_net_hdr` before each packet of a TUN device with offload. */
-export const VNET_HEADER_SIZE = 10;
+export { VNET_HEADER as VNET_HEADER_SIZE } from '../wire/vnet.js';
 
 /** A TUN device. Packets are preceded by a virtio-net header when `offload` is true. */
 export interface TunDevice {
   readonly fd: number;
   readonly name: string;
   readonly offload: boolean;
+  /** Whether runs of UDP datagrams may be written (and are read) as one super-packet. */
+  readonly udpOffload: boolean;
   /** Reads one packet (with its header) into `target` at `offset`; returns its length, 0 when none waits, or −errno. */
   read(target: DeviceMemory, offset: number, length: number): IoResult;
   /** Writes one packet (with its header); returns the length or −errno. */

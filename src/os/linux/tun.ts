@@ -45,18 +45,12 @@ const IFREQ_SIZE = 40;
 const BASE_OFFLOAD = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
 const UDP_OFFLOAD = TUN_F_USO4 | TUN_F_USO6;
 
-/** A TUN device as made by `openTun`. */
-export interface LinuxTunDevice extends TunDevice {
-  /** Whether the kernel may hand over UDP super-packets too (VIRTIO_NET_HDR_GSO_UDP_L4). */
-  readonly udpOffload: boolean;
-}
-
 /** @throws SallyportError TUN_NOT_PERMITTED, TUN_BUSY, TUN_NOT_AVAILABLE (environment), TUN_NAME (caller) */
-export function openTun(options: TunOptions): LinuxTunDevice {
+export function openTun(options: TunOptions): TunDevice {
   return new TunFile(options);
 }
 
-class TunFile implements LinuxTunDevice {
+class TunFile implements TunDevice {
   readonly fd: number;
   readonly name: string;
   readonly offload: boolean;
