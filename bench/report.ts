@@ -2,7 +2,7 @@
 import type { Machine } from './machine.js';
 import type { Row } from './plan.js';
 import type { RunRecord } from './run.js';
-import { compare, type Summary, spreadPercent, summarize, type Verdict } from './statistics.js';
+import { compare, RUNS_FOR_VERDICT, type Summary, spreadPercent, summarize, type Verdict } from './statistics.js';
 
 export const TABLE_WIDTH = 80;
 const LABEL_WIDTH = 28;
