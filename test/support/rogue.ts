@@ -1,0 +1,230 @@
+/**
+ * A node that speaks the protocol word by word as a test wants it: real QUIC and real certificates, no rules of its own.
+ */
+import type { SocketAddress } from '../../src/base/address.js';
+import { Counters } from '../../src/base/counters.js';
+import { DROP_REASONS } from '../../src/base/drop.js';
+import { makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
+import { type Channel, Underlay } from '../../src/node/underlay.js';
+import { READABLE } from '../../src/os/io.js';
+import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../../src/quic/connection.js';
+import type { ControlStream } from '../../src/quic/control-stream.js';
+import { Frame, putRelayed, RELAYED_HEADER, type Word64 } from '../../src/tunnel/frames.js';
+import { parseChannel } from '../../src/tunnel/messages.js';
+import type { Credentials } from './identities.js';
+import type { SimUdpSocket } from './sim-network.js';
+import { SimHost, type Site } from './sim-nodes.js';
+
+/** A decoded control message, as JSON says it. */
+export type Message = { readonly type: string } & Readonly<Record<string, unknown>>;
+
+/** One QUIC connection of a rogue, and all it was told on it. */
+export class RogueConnection implements ConnectionHandler {
+  connection!: QuicConnection;
+  control: ControlStream | undefined;
+  connected = false;
+  closed: CloseReason | undefined;
+  readonly messages: Message[] = [];
+  readonly datagrams: Uint8Array[] = [];
+  /** Called with each message; for answers at once. */
+  onMessage: ((message: Message) => void) | undefined;
+
+  onConnected(_now: number, connection: QuicConnection): void {
+    this.connection = connection;
+    this.connected = true;
+    if (!connection.isServer) this.control = connection.openControl();
+  }
+
+  onControl(_now: number, stream: ControlStream): void {
+    this.control = stream;
+  }
+
+  onControlMessage(_now: number, bytes: Uint8Array): void {
+    const message = JSON.parse(new TextDecoder().decode(bytes)) as Message;
+    this.messages.push(message);
+    this.onMessage?.(message);
+  }
+
+  onPush(now: number, bytes: Uint8Array): void {
+    this.onControlMessage(now, bytes);
+  }
+
+  onDatagrams(_now: number, batch: DatagramBatch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const offset = batch.table[i * 2]!;
+      this.datagrams.push(batch.bytes.slice(offset, offset + batch.table[i * 2 + 1]!));
+    }
+  }
+
+  onClosed(_now: number, reason: CloseReason): void {
+    this.closed = reason;
+  }
+
+  say(message: object | string): boolean {
+    const text = typeof message === 'string' ? message : JSON.stringify(message);
+    return this.control?.send(new TextEncoder().encode(text)) ?? false;
+  }
+
+  of(type: string): Message[] {
+    return this.messages.filter((message) => message.type === type);
+  }
+}
+
+export class RogueNode {
+  readonly host: SimHost;
+  readonly credentials: Credentials & { readonly proof: unknown };
+  readonly udp: readonly SimUdpSocket[];
+  readonly endpoints: NodeEndpoints;
+  readonly drops = new Counters(DROP_REASONS);
+  readonly underlay: Underlay;
+  readonly relayAddress: SocketAddress;
+  /** The present relay connection. */
+  relay!: RogueConnection;
+  /** Links that agents made to it. */
+  readonly accepted: RogueConnection[] = [];
+  /** Nonces of REVALIDATE frames that came. */
+  readonly nonces: Word64[] = [];
+  /** Inner packets of RELAYED frames that came, by the channel id's text. */
+  readonly relayed: { readonly channel: string; readonly inner: Uint8Array }[] = [];
+  /** True: every REVALIDATE is answered. */
+  revalidates = false;
+  readonly #site: Site;
+  readonly #name: string;
+
+  constructor(
+    site: Site,
+    credentials: Credentials & { readonly proof: unknown },
+    relays: readonly SocketAddress[],
+    v4: string,
+    options: { readonly v6?: string; readonly acceptsLinks?: boolean; readonly caPem?: string },
+  ) {
+    this.#site = site;
+    this.credentials = credentials;
+    this.host = new SimHost(site.clock, site.network, v4, options.v6);
+    const { reactor } = this.host;
+    this.udp = openNodeSockets(this.host.sockets, 0) as SimUdpSocket[];
+    const family = options.v6 === undefined ? 4 : 6;
+    this.relayAddress = relays.find((address) => address.ip.family === family)!;
+    const { certificatePem, keyPem } = credentials;
+    this.#name = site.operator.serverName('relay', 'r1');
+    const data = {
+      network: site.operator.network,
+      name: credentials.name,
+      policyKey: site.operator.policyKey.publicKey,
+      policy: undefined,
+      proof: credentials.proof,
+      caPem: options.caPem ?? site.operator.caPem,
+      certificatePem,
+      keyPem,
+      relayName: this.#name,
+      port: 0,
+    };
+    const accept = (): RogueConnection => {
+      const link = new RogueConnection();
+      this.accepted.push(link);
+      return link;
+    };
+    this.endpoints = makeNodeEndpoints(data, reactor, options.acceptsLinks ? accept : undefined);
+    this.underlay = new Underlay(this.udp, this.endpoints.relay, this.endpoints.links, this.drops, {
+      onRevalidate: (_now, nonce) => {
+        this.nonces.push(nonce);
+        if (this.revalidates) this.echo(nonce);
+      },
+      onRelayed: () => {},
+    });
+    this.underlay.setRelay(this.relayAddress);
+    for (const socket of this.udp) {
+      socket.arrivals.push((_from, bytes) => {
+        if (bytes[0] !== Frame.relayed) return;
+        const channel = Buffer.from(bytes.subarray(1, RELAYED_HEADER)).toString('hex');
+        this.relayed.push({ channel, inner: bytes.slice(RELAYED_HEADER) });
+      });
+    }
+    this.udp.forEach((socket, index) => {
+      reactor.watch(socket.fd, READABLE, () => {
+        this.underlay.receive(reactor.now(), index);
+      });
+    });
+    reactor.onTurn((now) => {
+      this.endpoints.relay.process(now);
+      this.endpoints.links.process(now);
+      this.underlay.flush(now);
+      const a = this.endpoints.relay.nextTimeout();
+      const b = this.endpoints.links.nextTimeout();
+      return a === undefined ? b : b === undefined ? a : a < b ? a : b;
+    });
+  }
+
+  /** The socket that reaches the relay. */
+  get socket(): SimUdpSocket {
+    return this.udp.find((socket) => socket.local.ip.family === this.relayAddress.ip.family)!;
+  }
+
+  /** Begins a relay connection; says nothing on it. */
+  dial(): RogueConnection {
+    this.relay = new RogueConnection();
+    const now = this.#site.clock.now;
+    this.relay.connection = this.endpoints.relay.connect(now, this.relayAddress, this.#name, this.relay);
+    this.host.reactor.wake();
+    return this.relay;
+  }
+
+  hello(more: object = {}): void {
+    this.relay.say({
+      type: 'hello',
+      version: 1,
+      role: this.credentials.role,
+      software: 'rogue',
+      capabilities: [],
+      proof: this.credentials.proof,
+      ...more,
+    });
+    this.host.reactor.wake();
+  }
+
+  say(message: object | string): boolean {
+    this.host.reactor.wake();
+    return this.relay.say(message);
+  }
+
+  /** Answers a REVALIDATE on the relay connection. */
+  echo(nonce: Word64): void {
+    const bytes = new Uint8Array(9);
+    const view = new DataView(bytes.buffer);
+    bytes[0] = 3;
+    view.setUint32(1, nonce.high);
+    view.setUint32(5, nonce.low);
+    this.relay.connection.sendDatagram(bytes);
+    this.host.reactor.wake();
+  }
+
+  /** Sends one RELAYED frame whose inner packet looks like QUIC's short header. */
+  relay1(channel: string, inner: Uint8Array, from?: SocketAddress): void {
+    const { high, low } = parseChannel(channel);
+    const bytes = new Uint8Array(RELAYED_HEADER + inner.length);
+    putRelayed(bytes, 0, high, low);
+    bytes.set(inner, RELAYED_HEADER);
+    this.socket.sendRaw(this.relayAddress, bytes, from);
+  }
+
+  /** Registers a channel so that links on it work. */
+  openChannel(channel: string): Channel {
+    const { high, low } = parseChannel(channel);
+    return this.underlay.openChannel(high, low);
+  }
+
+  /** Makes a link through a channel. */
+  link(channel: Channel, serverName: string): RogueConnection {
+    const link = new RogueConnection();
+    link.connection = this.endpoints.links.connect(this.#site.clock.now, channel.address, serverName, link);
+    this.host.reactor.wake();
+    return link;
+  }
+}
+
+/** A stand-in for a sealed QUIC packet: short header and `length` bytes that say who sent it. */
+export function innerPacket(length: number, mark = 0): Uint8Array {
+  const bytes = new Uint8Array(length).fill(mark);
+  bytes[0] = 0x40;
+  return bytes;
+}

@@ -1,0 +1,268 @@
+/** Relay, connector and agent in a simulated world: the real cores, wired as their packet threads wire them. */
+import type { AgentCoreEvent } from '../../src/agent/core.js';
+import { AgentCore } from '../../src/agent/core.js';
+import { IpAddress, SocketAddress } from '../../src/base/address.js';
+import { SeededEntropy } from '../../src/base/entropy.js';
+import { Millis, Seconds } from '../../src/base/time.js';
+import { type ServiceBackend, serviceBackend } from '../../src/connector/backends.js';
+import { ConnectorCore, type ConnectorCoreEvent } from '../../src/connector/core.js';
+import type { FlowLimits } from '../../src/engine/flow-options.js';
+import { parsePeerIdentity } from '../../src/identity/peer-identity.js';
+import { driveNode, makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
+import { READABLE } from '../../src/os/io.js';
+import { PolicyKeeper } from '../../src/policy/keeper.js';
+import { QuicEndpoint } from '../../src/quic/endpoint.js';
+import { RelayCore, type RelayEvent } from '../../src/relay/core.js';
+import { RELAY_ALPN } from '../../src/tunnel/messages.js';
+import { type Credentials, crypto, type NodeCredentials, type Operator } from './identities.js';
+import type { Path, SimNetwork, SimUdpSocket } from './sim-network.js';
+import { type SimClock, SimReactor } from './sim-reactor.js';
+import { SimSockets } from './sim-sockets.js';
+import { SimTun } from './sim-tun.js';
+
+/** What the driver of a role does per socket and turn. */
+const BATCHES_PER_TURN = 4;
+
+export const at = (text: string): SocketAddress => SocketAddress.parse(text)!;
+
+/** A machine: its loop, its sockets, and its way to the internet. */
+export class SimHost {
+  readonly reactor: SimReactor;
+  readonly sockets: SimSockets;
+  readonly path: Path = { delay: Millis(5), loss: 0, maxPayload: 1472, isDown: false };
+  isRunning = true;
+
+  constructor(clock: SimClock, network: SimNetwork, v4: string, v6: string | undefined) {
+    this.reactor = new SimReactor(clock);
+    const six = v6 === undefined ? undefined : IpAddress.parse(v6)!;
+    this.sockets = new SimSockets(network, this.reactor, IpAddress.parse(v4)!, six, this.path);
+  }
+
+  /** Power cut: nothing is said to anybody. */
+  kill(): void {
+    this.isRunning = false;
+    for (const socket of this.sockets.udpSockets) socket.close();
+  }
+}
+
+export interface Site {
+  readonly clock: SimClock;
+  readonly network: SimNetwork;
+  readonly operator: Operator;
+  readonly seed: number;
+}
+
+export const RELAY_PORT = 4433;
+
+export class SimRelay {
+  readonly host: SimHost;
+  readonly core: RelayCore;
+  readonly endpoint: QuicEndpoint;
+  readonly policy: PolicyKeeper;
+  readonly events: RelayEvent[] = [];
+  readonly addresses: readonly SocketAddress[];
+  readonly credentials: Credentials;
+
+  constructor(site: Site, credentials: Credentials, v4: string, v6: string | undefined) {
+    const { operator } = site;
+    this.credentials = credentials;
+    this.host = new SimHost(site.clock, site.network, v4, v6);
+    const { reactor, sockets } = this.host;
+    const listen = [`0.0.0.0:${RELAY_PORT}`, ...(v6 === undefined ? [] : [`[::]:${RELAY_PORT}`])];
+    const udp = listen.map((text) => sockets.udp(at(text)));
+    this.addresses = udp.map((socket) => socket.local);
+    this.policy = new PolicyKeeper(crypto, operator.policyKey.publicKey, operator.network);
+    this.endpoint = new QuicEndpoint({
+      alpn: RELAY_ALPN,
+      ca: operator.caPem,
+      identity: { certificate: credentials.certificatePem, key: credentials.keyPem },
+      wallTime: reactor.wall(),
+      client: false,
+      idleTimeout: Seconds(90),
+      resetKey: new Uint8Array(56).fill(7),
+      connectionIdKey: new Uint8Array(8).fill(9),
+      server: {
+        accept: (_now, connection) => this.core.accept(reactor.now(), connection),
+        migration: true,
+        retryAbove: 100,
+      },
+    });
+    this.core = new RelayCore({
+      sockets: udp,
+      endpoint: this.endpoint,
+      policy: this.policy,
+      policyKey: operator.policyKey.publicKey,
+      network: operator.network,
+      crypto,
+      entropy: new SeededEntropy(site.seed),
+      wall: () => reactor.wall(),
+      parseCertificate: parsePeerIdentity,
+      software: 'sallyport/test',
+      onEvent: (event) => this.events.push(event),
+    });
+    udp.forEach((socket, index) => {
+      reactor.watch(socket.fd, READABLE, () => {
+        for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
+          const entries = socket.receive();
+          if (entries <= 0) return;
+          this.core.handleBatch(reactor.now(), index, entries);
+        }
+      });
+    });
+    reactor.onTurn((now) => {
+      this.endpoint.setWallTime(now, reactor.wall());
+      return this.core.turn(now);
+    });
+  }
+
+  /** Events of one kind, oldest first. */
+  eventsOf<K extends RelayEvent['kind']>(kind: K): Extract<RelayEvent, { kind: K }>[] {
+    return this.events.filter((event): event is Extract<RelayEvent, { kind: K }> => event.kind === kind);
+  }
+
+  get channels(): number {
+    return this.core.channels.size;
+  }
+}
+
+/** What agent and connector have in common here. */
+export abstract class SimNode {
+  readonly host: SimHost;
+  readonly credentials: NodeCredentials;
+  readonly policy: PolicyKeeper;
+  readonly udp: readonly SimUdpSocket[];
+
+  constructor(site: Site, credentials: NodeCredentials, v4: string, v6: string | undefined) {
+    this.credentials = credentials;
+    this.host = new SimHost(site.clock, site.network, v4, v6);
+    this.policy = new PolicyKeeper(crypto, site.operator.policyKey.publicKey, site.operator.network);
+    this.udp = openNodeSockets(this.host.sockets, 0) as SimUdpSocket[];
+  }
+
+  get name(): string {
+    return this.credentials.name;
+  }
+
+  protected threadData(site: Site, relayName: string) {
+    const { operator } = site;
+    const { certificatePem, keyPem, proof } = this.credentials;
+    return {
+      network: operator.network,
+      name: this.name,
+      policyKey: operator.policyKey.publicKey,
+      policy: undefined,
+      proof,
+      caPem: operator.caPem,
+      certificatePem,
+      keyPem,
+      relayName,
+      port: 0,
+    };
+  }
+}
+
+export interface ConnectorSetup {
+  /** Service id → backend URL. */
+  readonly services: Readonly<Record<string, string>>;
+  readonly limits?: FlowLimits;
+  readonly v6?: string;
+}
+
+export class SimConnector extends SimNode {
+  readonly core: ConnectorCore;
+  readonly endpoints: NodeEndpoints;
+  readonly backends: Map<string, ServiceBackend>;
+  readonly events: ConnectorCoreEvent[] = [];
+
+  constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: ConnectorSetup) {
+    super(site, credentials, v4, setup.v6);
+    const { reactor, sockets } = this.host;
+    const data = this.threadData(site, relayName);
+    this.backends = new Map(Object.entries(setup.services).map(([id, url]) => [id, serviceBackend(id, url)]));
+    this.endpoints = makeNodeEndpoints(data, reactor, (quic) => this.core.acceptLink(reactor.now(), quic));
+    this.core = new ConnectorCore({
+      ...data,
+      policy: this.policy,
+      software: 'sallyport/test',
+      backends: this.backends,
+      reactor,
+      sockets,
+      udp: this.udp,
+      relayEndpoint: this.endpoints.relay,
+      linkEndpoint: this.endpoints.links,
+      crypto,
+      entropy: new SeededEntropy(site.seed),
+      wall: () => reactor.wall(),
+      parseCertificate: parsePeerIdentity,
+      onEvent: (event) => this.events.push(event),
+      onRelayAttempt: () => {},
+      ...(setup.limits === undefined ? {} : { limits: setup.limits }),
+    });
+    driveNode(reactor, this.udp, this.endpoints, this.core);
+  }
+
+  eventsOf<K extends ConnectorCoreEvent['kind']>(kind: K): Extract<ConnectorCoreEvent, { kind: K }>[] {
+    return this.events.filter((event): event is Extract<ConnectorCoreEvent, { kind: K }> => event.kind === kind);
+  }
+
+  get sessions() {
+    return [...this.core.links.sessions];
+  }
+}
+
+export interface AgentSetup {
+  readonly groups?: readonly string[];
+  /** A TUN device instead of the agent's own stack. */
+  readonly tun?: boolean;
+  readonly v6?: string;
+}
+
+export class SimAgent extends SimNode {
+  readonly core: AgentCore;
+  readonly endpoints: NodeEndpoints;
+  readonly tun: SimTun | undefined;
+  readonly events: AgentCoreEvent[] = [];
+
+  constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: AgentSetup) {
+    super(site, credentials, v4, setup.v6);
+    const { reactor } = this.host;
+    const data = this.threadData(site, relayName);
+    this.endpoints = makeNodeEndpoints(data, reactor, undefined);
+    this.tun = setup.tun ? new SimTun(reactor) : undefined;
+    this.core = new AgentCore({
+      ...data,
+      identity: credentials.identity,
+      policy: this.policy,
+      software: 'sallyport/test',
+      udp: this.udp,
+      tun: this.tun,
+      relayEndpoint: this.endpoints.relay,
+      linkEndpoint: this.endpoints.links,
+      crypto,
+      entropy: new SeededEntropy(site.seed + 1),
+      clock: reactor,
+      wall: () => reactor.wall(),
+      parseCertificate: parsePeerIdentity,
+      onEvent: (event) => this.events.push(event),
+      onRelayAttempt: () => {},
+    });
+    if (this.tun !== undefined) {
+      reactor.watch(this.tun.fd, READABLE, () => {
+        this.core.tun!.read(reactor.now());
+      });
+    }
+    driveNode(reactor, this.udp, this.endpoints, this.core);
+  }
+
+  eventsOf<K extends AgentCoreEvent['kind']>(kind: K): Extract<AgentCoreEvent, { kind: K }>[] {
+    return this.events.filter((event): event is Extract<AgentCoreEvent, { kind: K }> => event.kind === kind);
+  }
+
+  get sessions() {
+    return [...this.core.sessions.all];
+  }
+
+  session(connector: string) {
+    return this.sessions.find((session) => session.connector === connector);
+  }
+}

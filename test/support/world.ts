@@ -1,0 +1,151 @@
+/**
+ * A whole network in virtual time: operator, relay, connectors and agents that run until something holds or a deadline passes.
+ */
+import { type Duration, earliest, type Instant, later, Seconds } from '../../src/base/time.js';
+import type { PolicyDocument, SignedPolicy } from '../../src/policy/document.js';
+import { type NodeCredentials, Operator, policyDocument } from './identities.js';
+import { RogueNode } from './rogue.js';
+import { SimNetwork } from './sim-network.js';
+import { type AgentSetup, type ConnectorSetup, SimAgent, SimConnector, type SimHost, SimRelay, type Site } from './sim-nodes.js';
+import { SimClock } from './sim-reactor.js';
+
+/** Turns at one instant after which a loop is taken for one that never rests. */
+const RESTLESS = 20_000;
+
+export interface WorldOptions {
+  readonly policy?: Partial<PolicyDocument>;
+  readonly seed?: number;
+  /** The relay has an IPv6 address too. */
+  readonly dualStack?: boolean;
+}
+
+export class World implements Site {
+  readonly clock = new SimClock();
+  readonly network: SimNetwork;
+  readonly operator: Operator;
+  readonly seed: number;
+  readonly hosts: SimHost[] = [];
+  document: PolicyDocument;
+  signed: SignedPolicy;
+  relay!: SimRelay;
+  /** Turns made so far, over all hosts. */
+  turns = 0;
+  #nextHost = 10;
+  readonly #dualStack: boolean;
+
+  private constructor(operator: Operator, options: WorldOptions) {
+    this.operator = operator;
+    this.seed = options.seed ?? 1;
+    this.network = new SimNetwork(this.clock, this.seed);
+    this.#dualStack = options.dualStack ?? false;
+    this.document = policyDocument(options.policy);
+    this.signed = operator.sign(this.document);
+  }
+
+  /** A world with a running relay at 192.0.2.1 (and 2001:db8::1). */
+  static async create(options: WorldOptions = {}): Promise<World> {
+    const world = new World(await Operator.create(), options);
+    await world.startRelay();
+    return world;
+  }
+
+  get now(): Instant {
+    return this.clock.now;
+  }
+
+  get relayName(): string {
+    return this.operator.serverName('relay', 'r1');
+  }
+
+  /** Starts the relay; again after `relay.host.kill()` as the same relay restarted. */
+  async startRelay(): Promise<void> {
+    const credentials = this.relay?.credentials ?? (await this.operator.credentials('relay', 'r1'));
+    this.relay = new SimRelay(this, credentials, '192.0.2.1', this.#dualStack ? '2001:db8::1' : undefined);
+    this.relay.policy.offer(this.signed.envelope);
+    this.hosts.push(this.relay.host);
+  }
+
+  #address(): string {
+    return `198.51.100.${this.#nextHost++}`;
+  }
+
+  async connector(name: string, setup: ConnectorSetup, credentials?: NodeCredentials): Promise<SimConnector> {
+    const enrolled = credentials ?? (await this.operator.enrol('connector', name));
+    const node = new SimConnector(this, enrolled, this.relayName, this.#address(), setup);
+    this.hosts.push(node.host);
+    node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
+    return node;
+  }
+
+  async agent(name: string, setup: AgentSetup = {}, credentials?: NodeCredentials): Promise<SimAgent> {
+    const enrolled = credentials ?? (await this.operator.enrol('agent', name, setup.groups ?? ['staff']));
+    const node = new SimAgent(this, enrolled, this.relayName, this.#address(), setup);
+    this.hosts.push(node.host);
+    node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
+    return node;
+  }
+
+  /** A node whose every word the test says. */
+  async rogue(
+    credentials: Omit<NodeCredentials, 'identity'> | NodeCredentials,
+    options: { readonly v6?: string; readonly acceptsLinks?: boolean; readonly caPem?: string } = {},
+  ): Promise<RogueNode> {
+    const node = new RogueNode(this, credentials, this.relay.addresses, this.#address(), options);
+    this.hosts.push(node.host);
+    return node;
+  }
+
+  /** The operator applies a changed policy at the relay, which passes it on. */
+  apply(change: Partial<PolicyDocument>): void {
+    this.document = { ...this.document, ...change, version: this.document.version + 1 };
+    this.signed = this.operator.sign(this.document);
+    this.relay.policy.offer(this.signed.envelope);
+    this.relay.core.policyChanged(this.now);
+    this.relay.host.reactor.wake();
+  }
+
+  /** Runs everything that is due now. */
+  settle(): void {
+    for (let turns = 0; ; turns++) {
+      let busy = false;
+      for (const host of this.hosts) {
+        if (host.isRunning && host.reactor.turn()) {
+          busy = true;
+          this.turns++;
+        }
+      }
+      this.network.deliver();
+      if (!busy) return;
+      if (turns > RESTLESS) throw new Error(`the loop does not come to rest at ${this.now}`);
+    }
+  }
+
+  /** Runs until `holds`, or until `limit` has passed. Returns whether it holds. */
+  until(holds: () => boolean, limit: Duration = Seconds(10)): boolean {
+    const deadline = later(this.now, limit);
+    for (const host of this.hosts) host.reactor.wake();
+    for (;;) {
+      this.settle();
+      if (holds()) return true;
+      const next = this.#nextDue();
+      if (next === undefined || next > deadline) {
+        this.clock.now = deadline;
+        return holds();
+      }
+      if (next > this.now) this.clock.now = next;
+      this.network.deliver();
+    }
+  }
+
+  /** Lets `span` pass. */
+  run(span: Duration): void {
+    this.until(() => false, span);
+    this.settle();
+  }
+
+  #nextDue(): Instant | undefined {
+    let next = this.network.nextArrival();
+    for (const host of this.hosts) if (host.isRunning) next = earliest(next, host.reactor.nextDue());
+    return next;
+  }
+}
