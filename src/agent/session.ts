@@ -50,6 +50,8 @@ export class AgentSession {
   /** When the next attempt or the present one's end is due. */
   deadline: Instant | undefined;
   lastUsed: Instant;
+  /** Since when no link is live; undefined while one is. */
+  downSince: Instant | undefined;
   lastProblem = '';
   reconnects = 0;
   transition: SessionTransition;
@@ -68,6 +70,7 @@ export class AgentSession {
     this.fragmenter = new Fragmenter(entropy.uint32());
     this.backoff = new Backoff(entropy);
     this.lastUsed = now;
+    this.downSince = now;
     this.transition = { from: 'closed', to: 'waiting', at: now, reason: 'first packet' };
     this.#onTransition = onTransition;
   }
@@ -83,6 +86,7 @@ export class AgentSession {
   enter(now: Instant, to: SessionState, reason: string): void {
     const transition = { from: this.state, to, at: now, reason };
     this.transition = transition;
+    this.downSince = to === 'live' ? undefined : (this.downSince ?? now);
     this.#onTransition(this, transition);
   }
 

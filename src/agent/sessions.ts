@@ -6,7 +6,7 @@ import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Link } from '../node/link.js';
 import type { RelayClient } from '../node/relay-client.js';
@@ -81,23 +81,19 @@ export class Sessions {
     return this.#choose(now, service, current);
   }
 
+  /** Stays with the present session for a while; then any live one of the service's connectors, then the least tried. */
   #choose(now: Instant, service: CompiledService, current: AgentSession | undefined): AgentSession | undefined {
-    const names = service.entry.connectors;
     let best = current;
-    if (best === undefined || now - best.transition.at > LOOK_ELSEWHERE || best.state === 'closed') {
-      for (const name of names) {
-        const session = this.#byConnector.get(name);
-        if (session?.isLive && session.services.has(service.id)) best = session;
-      }
-      best ??= this.#leastTried(now, service);
+    const isStuck = best?.downSince !== undefined && elapsed(best.downSince, now) > LOOK_ELSEWHERE;
+    if (best === undefined || isStuck || best.state === 'closed') {
+      const live = service.entry.connectors
+        .map((name) => this.#byConnector.get(name))
+        .find((session) => session?.isLive && session.services.has(service.id));
+      best = live ?? this.#leastTried(now, service);
     }
     if (best === undefined) return undefined;
     this.#byService.set(service.id, best);
     best.lastUsed = now;
-    if (best.state === 'waiting' && best.waiting.length === 0) {
-      best.service = service.id;
-      best.deadline = earliest(best.deadline, best.backoff.attempts === 0 ? now : undefined);
-    }
     return best;
   }
 

@@ -108,7 +108,8 @@ export class RelayClient implements ConnectionHandler {
 
   /** The relay's addresses, best first; used from the next attempt on. */
   setAddresses(addresses: readonly SocketAddress[]): void {
-    const isFirst = this.#addresses.length === 0 && addresses.length > 0;
+    if (addresses.map(String).join() === this.#addresses.map(String).join()) return;
+    const isFirst = this.#addresses.length === 0;
     this.#addresses = addresses;
     this.#nextAddress = 0;
     if (isFirst && this.#state === 'waiting') this.#deadline = 0 as Instant;

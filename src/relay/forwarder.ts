@@ -23,6 +23,7 @@ import {
   SHORTEST_QUIC_PACKET,
   wordAt,
 } from '../tunnel/frames.js';
+import { AskedAddresses } from './asked-addresses.js';
 import { type Candidate, type ChannelSide, type ChannelTable, newCandidate } from './channels.js';
 import type { RelayNode } from './node.js';
 import { SourceLimiter } from './source-limiter.js';
@@ -35,6 +36,8 @@ const PROBE_INTERVAL = Millis(50);
 const CANDIDATE_PATIENCE = Millis(1000);
 /** Room for the small frames a turn may send: one answer for each of the datagrams of one receive, roughly. */
 const ANSWER_MEMORY = 64 * 1024;
+/** No source address of our choosing: the routing table's. */
+const UNSPECIFIED = new Uint32Array(ADDRESS_WORDS);
 /** Bytes one run of the endpoint may take in its transmit memory. */
 const RUN_BYTES = 65_536;
 
@@ -69,6 +72,7 @@ export class Forwarder {
   readonly #channels: ChannelTable;
   readonly #drops: Counters<DropName>;
   readonly #entropy: Entropy;
+  readonly #asked = new AskedAddresses();
   readonly #revalidateLimit = new SourceLimiter(REVALIDATE_INTERVAL);
   readonly #probeLimit = new SourceLimiter(PROBE_INTERVAL);
 
@@ -117,6 +121,7 @@ export class Forwarder {
       const size = Math.min(segment, end - at);
       const first = memory[at]!;
       if ((first & 0x40) !== 0) {
+        if ((first & 0x80) !== 0) this.#asked.note(from.socket.rx.sources, from.socket.rx.locals, entry);
         let stop = at + size;
         while (stop < end && (memory[stop]! & 0x40) !== 0) stop += Math.min(segment, end - stop);
         this.#endpoint.queueRun(from.memoryId, at, stop - at, segment, 0, from.socket.rx.sources, entry);
@@ -268,7 +273,7 @@ export class Forwarder {
   /** A node's relay connection was made from `address`: that is its forwarding address until it proves another. */
   placeNode(node: RelayNode, address: SocketAddress): void {
     address.write(node.forwarding, 0);
-    node.local.fill(0);
+    node.local.set(this.#asked.find(node.forwarding, 0) ?? UNSPECIFIED);
     node.socket = Math.max(
       0,
       this.#sockets.findIndex((one) => one.socket.local.ip.family === address.ip.family),
@@ -282,7 +287,8 @@ export class Forwarder {
     while (endpoint.transmit(now, offset, MAX_SEGMENTS)) {
       const { length, segment } = endpoint.out;
       const to = this.#sockets.find((one) => one.socket.local.ip.isV4 === isV4(endpoint.outAddress));
-      to?.socket.send(to.endpointTransmit, offset, length, segment, endpoint.outAddress, 0);
+      const source = this.#asked.find(endpoint.outAddress, 0) ?? UNSPECIFIED;
+      to?.socket.send(to.endpointTransmit, offset, length, segment, endpoint.outAddress, 0, source, 0);
       offset += (length + 63) & ~63;
       if (offset + RUN_BYTES > endpoint.tx.length) {
         this.#flushSockets();

@@ -116,7 +116,7 @@ function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
     one.name,
     one.address,
     String(one.channels),
-    formatDuration(Seconds(one.secondsConnected)),
+    since(one.secondsConnected),
     one.services.join(' '),
   ]);
   const channels = status.channels.map((one) => [
@@ -133,11 +133,10 @@ function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
 }
 
 function relayLine(relay: RelayStatus): string {
-  const since = formatDuration(Seconds(relay.secondsInState));
   const where = relay.address === undefined ? '' : ` ${relay.address}`;
   const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
   const problem = relay.state === 'ready' || relay.problem === '' ? '' : `: ${relay.problem}`;
-  return `relay${where}: ${relay.state} for ${since}${relay.state === 'ready' ? seen : problem}`;
+  return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : problem}`;
 }
 
 function policyLine(status: { readonly policyVersion: number; readonly policyState: string }): string {
@@ -156,6 +155,10 @@ function linkCells(link: LinkStatus | undefined): string[] {
     link.via,
     `${link.rttMilliseconds.toFixed(2)} ms`,
     `${link.packets.out} ↑ ${link.packets.in} ↓`,
-    formatDuration(Seconds(link.secondsLive)),
+    since(link.secondsLive),
   ];
+}
+
+function since(seconds: number): string {
+  return seconds === 0 ? '0 s' : formatDuration(Seconds(seconds));
 }
