@@ -15,6 +15,8 @@ import { verifyProof } from '../policy/proof.js';
 import type { CompiledService, PolicyView } from '../policy/view.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
+import { RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
+import { CloseCode } from '../tunnel/close-codes.js';
 import {
   decodeMessage,
   encodeMessage,
@@ -94,6 +96,8 @@ export class Sessions {
     if (best === undefined) return undefined;
     this.#byService.set(service.id, best);
     best.lastUsed = now;
+    // Somebody waits now: the back-off of quieter times no longer holds.
+    if (best.state === 'waiting') best.deadline = earliest(best.deadline, later(now, RECONNECT_WANTED_CAP));
     return best;
   }
 
@@ -289,9 +293,6 @@ export class Sessions {
       case 'denied':
         this.#parts.onDenied(session, message.service, message.reason);
         break;
-      case 'close':
-        this.#unlink(now, session, message.reason, true);
-        break;
       case 'error':
         session.lastProblem = `${message.code}: ${message.message}`;
         break;
@@ -338,13 +339,19 @@ export class Sessions {
   }
 
   /** Ends the session's link; the session stays and tries again. */
-  #unlink(now: Instant, session: AgentSession, reason: string, tellRelay: boolean): void {
+  #unlink(
+    now: Instant,
+    session: AgentSession,
+    reason: string,
+    tellRelay: boolean,
+    code: number = CloseCode.done,
+  ): void {
     const { channel, link } = session;
     session.channel = undefined;
     session.link = undefined;
     session.control = undefined;
     link?.enter(now, 'closed');
-    link?.connection.close(now, 0, reason);
+    link?.connection.close(now, code, reason);
     if (channel !== undefined) {
       if (tellRelay)
         this.#parts.relay.send({
@@ -366,8 +373,7 @@ export class Sessions {
   }
 
   #close(now: Instant, session: AgentSession, reason: string): void {
-    session.control?.send(encodeMessage({ type: 'close', reason }));
-    if (session.link !== undefined) this.#unlink(now, session, reason, true);
+    if (session.link !== undefined) this.#unlink(now, session, reason, true, CloseCode.sessionOver);
     this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
     session.deadline = undefined;
     session.enter(now, 'closed', reason);

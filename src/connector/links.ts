@@ -18,6 +18,7 @@ import type { Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
+import { CloseCode } from '../tunnel/close-codes.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
@@ -100,7 +101,7 @@ export class ConnectorLinks {
       onControlMessage: (at, bytes) => {
         const decoded = decodeMessage(ToConnector, bytes);
         if (!decoded.ok || (decoded.message.type === 'hello') === (session !== undefined)) {
-          connection.close(at, 1, 'protocol');
+          connection.close(at, CloseCode.protocol, 'protocol');
           return;
         }
         const { message } = decoded;
@@ -110,7 +111,7 @@ export class ConnectorLinks {
           if (session === undefined) return;
           link = new Link(at, connection, channel, message.link, session.fragmenter, this.#parts.onSentRelayed);
           this.#join(at, session, link);
-        } else if (message.type === 'close' && session !== undefined) this.close(at, session, message.reason);
+        }
       },
       onDatagrams: (at, batch) => {
         if (session === undefined || !link!.isLive) this.#parts.drops.values[Drop.not_admitted]! += batch.count;
@@ -121,10 +122,15 @@ export class ConnectorLinks {
       },
       onClosed: (at, reason) => {
         this.#greeting.delete(greeting);
-        if (session !== undefined) this.#leave(at, session, link!, reason.text);
+        if (session === undefined) return;
+        this.#leave(at, session, link!, reason.text);
+        const isOver = reason.kind === 'peer-application' && reason.code === CloseCode.sessionOver;
+        if (isOver) this.close(at, session, reason.text);
       },
       recheck: (_at, wall) =>
-        session === undefined || this.#isAllowed(session, wall) ? undefined : { code: 4, reason: 'policy' },
+        session === undefined || this.#isAllowed(session, wall)
+          ? undefined
+          : { code: CloseCode.policy, reason: 'policy' },
     };
   }
 
@@ -143,8 +149,7 @@ export class ConnectorLinks {
     const { crypto, policyKey, network, policy, wall } = this.#parts;
     const refuse = (code: string): undefined => {
       this.#parts.onEvent({ kind: 'link-refused', agent: certificate.name, code });
-      connection.control?.send(encodeMessage({ type: 'error', code, message: 'the connector refuses this link' }));
-      connection.close(now, 2, code);
+      connection.close(now, CloseCode.refused, `${code}: the connector refuses this link`);
       return undefined;
     };
     if (hello.version !== PROTOCOL_VERSION) return refuse('VERSION');
@@ -209,7 +214,7 @@ export class ConnectorLinks {
   channelClosed(now: Instant, high: number, low: number, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of session.links) {
-        if (link.channel.high === high && link.channel.low === low) link.connection.close(now, 0, reason);
+        if (link.channel.high === high && link.channel.low === low) link.connection.close(now, CloseCode.done, reason);
       }
     }
   }
@@ -218,7 +223,7 @@ export class ConnectorLinks {
   relayLost(now: Instant, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of [...session.links]) {
-        link.connection.close(now, 0, reason);
+        link.connection.close(now, CloseCode.done, reason);
         this.#leave(now, session, link, reason);
       }
     }
@@ -230,8 +235,7 @@ export class ConnectorLinks {
       this.#sessions.delete(session.identity.invitationId);
     session.flows.close();
     for (const link of [...session.links]) {
-      link.connection.control?.send(encodeMessage({ type: 'close', reason: reason.slice(0, 200) }));
-      link.connection.close(now, 0, reason);
+      link.connection.close(now, CloseCode.sessionOver, reason);
       this.#leave(now, session, link, reason);
     }
     this.#parts.onEvent({ kind: 'session-closed', agent: session.identity.name, reason });
@@ -254,7 +258,7 @@ export class ConnectorLinks {
     }
     for (const greeting of this.#greeting) {
       if (greeting.deadline > now) break;
-      greeting.connection.close(now, 1, 'no hello');
+      greeting.connection.close(now, CloseCode.timeout, 'no hello');
       this.#greeting.delete(greeting);
     }
   }

@@ -16,12 +16,13 @@ import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import type { CloseReason, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
+import { CloseCode } from '../tunnel/close-codes.js';
 import type { Word64 } from '../tunnel/frames.js';
 import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
 import { Forwarder } from './forwarder.js';
 import { nodeKey, type RelayNode } from './node.js';
-import { CloseCode, type ConnectionOwner, NodeConnection } from './node-connection.js';
+import { type ConnectionOwner, NodeConnection } from './node-connection.js';
 import { Opener } from './opener.js';
 import { Registry } from './registry.js';
 
@@ -297,7 +298,7 @@ export class RelayCore implements ConnectionOwner {
     const view = this.#parts.policy.view;
     if (view === undefined) return;
     for (const node of [...this.registry.nodes]) {
-      if (view.isRevoked(node.identity.invitationId)) node.connection.close(now, CloseCode.revoked, 'revoked');
+      if (view.isRevoked(node.identity.invitationId)) node.connection.close(now, CloseCode.policy, 'revoked');
       for (const id of node.services) if (!view.connectorMay(node.identity.name, id)) node.services.delete(id);
       for (const side of [...node.channels]) {
         if (node.identity.role === 'agent' && !this.#opener.allowed(side))

@@ -13,23 +13,13 @@ import { type Instant, later, Seconds } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
+import { CloseCode } from '../tunnel/close-codes.js';
 import { decodeNonce, encodeObserved, RelayDatagram, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, type FromRelay, ToRelay } from '../tunnel/messages.js';
 import type { RelayNode } from './node.js';
 
 /** A connection that has not said a valid hello by then is closed. */
 export const GREETING_TIMEOUT = Seconds(5);
-
-/** Application close codes of a relay connection. */
-export const CloseCode = {
-  done: 0,
-  protocol: 1,
-  refused: 2,
-  replaced: 3,
-  revoked: 4,
-  timeout: 5,
-  shutdown: 6,
-} as const;
 
 type Hello = Extract<ToRelay, { type: 'hello' }>;
 
@@ -123,8 +113,8 @@ export class NodeConnection implements ConnectionHandler {
       this.#owner.onHello(now, this, hello);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'REFUSED';
-      this.#control?.send(encodeMessage({ type: 'error', code, message: describeError(error) }));
-      this.close(now, CloseCode.refused, code);
+      // In the close itself: what a closing connection still had on its streams is not delivered.
+      this.close(now, CloseCode.refused, `${code}: ${describeError(error)}`);
     }
   }
 

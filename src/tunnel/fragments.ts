@@ -8,7 +8,7 @@
  * the same rule and reason).
  */
 import { Drop, type DropReason } from '../base/drop.js';
-import { type Duration, type Instant, Seconds, later } from '../base/time.js';
+import { type Duration, type Instant, later, Seconds } from '../base/time.js';
 
 export const FRAGMENT_HEADER = 5;
 /** Parts one packet may have. */

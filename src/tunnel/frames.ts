@@ -50,9 +50,7 @@ export function classify(firstByte: number): Payload {
 
 /** The unsigned big-endian word at `offset`. */
 export function wordAt(bytes: Uint8Array, offset: number): number {
-  return (
-    ((bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!) >>> 0
-  );
+  return ((bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!) >>> 0;
 }
 
 export function putWord(bytes: Uint8Array, offset: number, value: number): void {

@@ -108,14 +108,13 @@ const Welcome = v.object({
   innerMtu: v.pipe(v.number(), v.integer(), v.minValue(1280), v.maxValue(65535)),
 });
 const Denied = v.object({ type: v.literal('denied'), service: text(100), reason });
-const SessionClose = v.object({ type: v.literal('close'), reason });
 const Services = v.object({ type: v.literal('services'), services: v.pipe(v.array(label), v.maxLength(4096)) });
 
 /** What an agent may send on stream 0 of a link. */
-export const ToConnector = v.variant('type', [LinkHello, SessionClose, Failure]);
+export const ToConnector = v.variant('type', [LinkHello, Failure]);
 export type ToConnector = v.InferOutput<typeof ToConnector>;
 /** What a connector may send on stream 0 of a link. */
-export const ToAgent = v.variant('type', [Welcome, Denied, Services, SessionClose, Failure]);
+export const ToAgent = v.variant('type', [Welcome, Denied, Services, Failure]);
 export type ToAgent = v.InferOutput<typeof ToAgent>;
 
 /** Either a checked message, or why it is not one (with the request's id when it had one). */
