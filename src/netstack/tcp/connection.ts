@@ -54,6 +54,10 @@ export class TcpConnection extends Flow {
   ackNow = false;
   /** Segments received since the last acknowledgement went out. */
   unacked = 0;
+  /** Segments that came beyond a gap since the last flush: each is owed an acknowledgement. */
+  duplicatesOwed = 0;
+  /** The out-of-order range that was named last. */
+  nextNamed = 0;
   synPending = false;
   probePending = false;
   keepalivePending = false;

@@ -275,6 +275,7 @@ function text(c: TcpConnection, now: Instant, seg: Segment): void {
   } else {
     c.host.counts[Count.tcp_ooo] += seg.parts;
     r.outOfOrder(seg.seq, seg.bytes, seg.offset, seg.length);
+    c.duplicatesOwed += seg.parts;
     c.ackNow = true;
   }
   c.touch(now);

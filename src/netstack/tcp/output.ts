@@ -18,6 +18,9 @@ const MAX_PAYLOAD = 65_535 - 120;
 /** SACK blocks that fit beside a timestamp (RFC 7323 appendix A, RFC 2018 §3). */
 const SACK_BLOCKS = 3;
 
+/** Acknowledgements of one flush at most; a sender has learnt enough by then. */
+const MAX_DUPLICATES = 64;
+
 /** Full segments received that may wait for one acknowledgement (RFC 9293 §3.8.6.3). */
 const ACK_EVERY = 2;
 
@@ -29,7 +32,7 @@ export function transmit(c: TcpConnection, now: Instant): void {
     return;
   }
   if (!isIn(c.state, SYNCHRONIZED)) return;
-  if (c.receiver.ranges.count > 0 && (c.ackNow || c.unacked > 0)) sendAck(c, now);
+  if (c.receiver.ranges.count > 0 && (c.ackNow || c.unacked > 0)) sendDuplicates(c, now);
   if (isIn(c.state, SENDING)) {
     sendLost(c, now);
     sendNew(c, now);
@@ -205,29 +208,49 @@ function armRetransmission(c: TcpConnection, now: Instant): void {
   if (s.una !== s.nxt || s.unsent > 0 || (s.finQueued && !s.finSent)) c.retransmitAt = now + s.rtt.timeout;
 }
 
-/** A bare acknowledgement, with what is held beyond a gap: the most recent range first (RFC 2018 §4). */
-export function sendAck(c: TcpConnection, now: Instant): void {
-  const r = c.receiver;
-  const edges = c.host.emitter.options.sackEdges;
-  let blocks = 0;
-  if (c.sender.sack && r.ranges.count > 0) {
-    const recent = r.ranges.indexOf(r.latest);
-    if (recent >= 0) {
-      edges[0] = r.ranges.starts[recent];
-      edges[1] = r.ranges.ends[recent];
-      blocks = 1;
-    }
-    for (let i = 0; i < r.ranges.count && blocks < SACK_BLOCKS; i++) {
-      if (i === recent) continue;
-      edges[2 * blocks] = r.ranges.starts[i];
-      edges[2 * blocks + 1] = r.ranges.ends[i];
-      blocks++;
-    }
-  }
+/** A bare acknowledgement. */
+function sendAck(c: TcpConnection, now: Instant): void {
   prepare(c, now);
-  c.host.emitter.options.sackCount = blocks;
-  c.host.emitter.control(c.words, ACK, c.sender.nxt, r.nxt, windowField(c));
+  c.host.emitter.control(c.words, ACK, c.sender.nxt, c.receiver.nxt, windowField(c));
   acknowledged(c);
+}
+
+/**
+ * Acknowledgements while bytes are missing. A batch may have brought many segments beyond gaps and RFC 5681 §4.2 owes one
+ * for each: without SACK the sender counts them; with SACK it needs as many as it takes to name every range, since one
+ * names three (what goes unnamed would look lost).
+ */
+function sendDuplicates(c: TcpConnection, now: Instant): void {
+  const r = c.receiver;
+  const needed = c.sender.sack ? Math.ceil(r.ranges.count / SACK_BLOCKS) : c.duplicatesOwed;
+  const n = Math.max(Math.min(c.duplicatesOwed, needed, MAX_DUPLICATES), 1);
+  c.duplicatesOwed = 0;
+  for (let i = 0; i < n; i++) {
+    if (c.sender.sack) c.host.emitter.options.sackCount = nameRanges(c, i === 0);
+    sendAck(c, now);
+  }
+}
+
+/** Writes SACK blocks: in the first acknowledgement the latest range (RFC 2018 §4), then the others in turn. */
+function nameRanges(c: TcpConnection, first: boolean): number {
+  const { ranges, latest } = c.receiver;
+  const edges = c.host.emitter.options.sackEdges;
+  const recent = first ? ranges.indexOf(latest) : -1;
+  let blocks = 0;
+  if (recent >= 0) {
+    edges[0] = ranges.starts[recent];
+    edges[1] = ranges.ends[recent];
+    blocks = 1;
+  }
+  for (let tried = 0; tried < ranges.count && blocks < SACK_BLOCKS; tried++) {
+    // Round and round from the top: each range is named as often as the others.
+    c.nextNamed = c.nextNamed > 0 && c.nextNamed <= ranges.count ? c.nextNamed - 1 : ranges.count - 1;
+    if (c.nextNamed === recent) continue;
+    edges[2 * blocks] = ranges.starts[c.nextNamed];
+    edges[2 * blocks + 1] = ranges.ends[c.nextNamed];
+    blocks++;
+  }
+  return blocks;
 }
 
 function prepare(c: TcpConnection, now: Instant): void {

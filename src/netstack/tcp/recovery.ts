@@ -107,7 +107,10 @@ export class Recovery {
       this.#proportion(una, nxt, mss, sack, delivered, false, true);
       return true;
     }
-    if (sack && this.#retransmissionLost(una, nxt, mss)) this.#enter(now, una, nxt);
+    if (sack && this.#retransmissionLost(una, nxt, mss)) {
+      this.highRxt = una;
+      this.#enter(now, una, nxt);
+    }
     const safe = acked > 0 && this.lostEdge === before;
     this.#proportion(una, nxt, mss, sack, delivered, safe, false);
     return false;
@@ -172,7 +175,6 @@ export class Recovery {
     this.congestion.lost(now, flight);
     this.phase = Phase.fast;
     this.point = nxt;
-    this.highRxt = una;
     this.#lastRxtNxt = nxt;
     this.#startFlight = Math.max(flight, 1);
     this.#delivered = 0;
@@ -183,8 +185,8 @@ export class Recovery {
     if (this.phase === Phase.fast) this.congestion.window = this.congestion.threshold;
     this.phase = Phase.open;
     this.#guessed = 0;
+    // `highRxt` stays: holes beyond the point may have been resent already.
     this.lostEdge = una;
-    this.highRxt = una;
   }
 
   /** Moves `lostEdge` forward; true when there is a loss. */
