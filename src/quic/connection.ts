@@ -16,7 +16,7 @@ import type { Arena } from '../wire/arena.js';
 import type { CloseReason } from './close.js';
 import { CloseCode } from './close.js';
 import { ControlStream } from './control-stream.js';
-import { Pusher, PushReader } from './push.js';
+import { MAX_PUSH, Pusher, PushReader } from './push.js';
 import type { StreamHost } from './stream.js';
 
 export type { CloseReason } from './close.js';
@@ -44,7 +44,7 @@ export interface ConnectionHandler {
   onControlMessage(now: Instant, bytes: Uint8Array, connection: QuicConnection): void;
   /** Server side: the client has opened stream 0. */
   onControl?(now: Instant, stream: ControlStream, connection: QuicConnection): void;
-  /** A message pushed on a unidirectional stream, whole. */
+  /** A message pushed on a unidirectional stream, whole. A handler without this gets none: such streams are stopped. */
   onPush?(now: Instant, bytes: Uint8Array, connection: QuicConnection): void;
   /** The peer moved; `connection.remote` is its new address. */
   onAddressChanged?(now: Instant, connection: QuicConnection): void;
@@ -115,6 +115,8 @@ export class QuicConnection {
   #control: ControlStream | undefined;
   readonly #pusher: Pusher;
   readonly #readers = new Map<number, PushReader>();
+  /** Bytes of pushes in the making that this connection may still hold. */
+  readonly #pushBudget = { left: MAX_PUSH };
   readonly #host: ConnectionHost;
 
   constructor(
@@ -198,7 +200,11 @@ export class QuicConnection {
   /** For the endpoint. */
   streamOpened(now: Instant, stream: number): void {
     if (isUnidirectional(stream)) {
-      this.#readers.set(stream, new PushReader(this.id, stream, this.#host));
+      if (this.handler?.onPush === undefined) {
+        this.#host.stopStream(this.id, stream, CloseCode.streamProtocol);
+        return;
+      }
+      this.#readers.set(stream, new PushReader(this.id, stream, this.#host, this.#pushBudget));
       this.streamReadable(now, stream);
     } else if (stream === CONTROL_STREAM && this.#control === undefined) {
       this.#control = this.#makeControl();

@@ -9,24 +9,16 @@
  *   4. sleep until `nextTimeout()`.
  * `setWallTime` at least every minute: certificates are judged by it.
  */
-import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
+import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import { SallyportError } from '../base/error.js';
-import {
-  type Duration,
-  earliest,
-  elapsed,
-  type Instant,
-  later,
-  Millis,
-  type WallTime,
-  wallLater,
-} from '../base/time.js';
+import { earliest, elapsed, type Instant, later, Millis, type WallTime, wallLater } from '../base/time.js';
 import { Arena } from '../wire/arena.js';
 import { certificateExpiry, isFor } from './certificate.js';
 import { CloseCode, closeReason } from './close.js';
-import type { ConnectionHandler, ConnectionHost, ConnectionStats, DatagramBatch } from './connection.js';
+import type { ConnectionHandler, DatagramBatch } from './connection.js';
 import { QuicConnection } from './connection.js';
+import { NativeHost, REFUSED } from './host.js';
 import type { NativeEndpoint, SharedMemory } from './native.js';
 import {
   EVENT_WORDS,
@@ -54,8 +46,6 @@ const MAX_EVENTS = 256;
 const MAX_DATAGRAMS = 1024;
 const ARENA_BYTES = 1024 * 1024;
 const SCRATCH_BYTES = 64 * 1024;
-/** Memory of one datagram that is not the packet path's. */
-const SINGLE_BYTES = 64 * 1024;
 const FIGURES = 32;
 const NEVER = Number.POSITIVE_INFINITY as WallTime;
 /** Connection number of runs that belong to none. */
@@ -63,21 +53,10 @@ const NO_CONNECTION = 0xffff_ffff;
 
 export type QuicCounterName =
   | (typeof NATIVE_COUNTERS)[number]
-  | 'datagramsTooLarge'
-  | 'datagramsBlocked'
-  | 'datagramsUnsendable'
-  | 'runsOutside'
-  | 'expired'
-  | 'wrongKeyUsage';
+  | (typeof REFUSED)[number]
+  | (typeof OWN_COUNTERS)[number];
 
-const OWN_COUNTERS = [
-  'datagramsTooLarge',
-  'datagramsBlocked',
-  'datagramsUnsendable',
-  'runsOutside',
-  'expired',
-  'wrongKeyUsage',
-] as const;
+const OWN_COUNTERS = ['runsOutside', 'expired', 'wrongKeyUsage'] as const;
 
 /** What the endpoint sends without a connection. */
 export const ResponseKind = { none: 0, reset: 1, versionNegotiation: 2, retry: 3, refusal: 4 } as const;
@@ -96,7 +75,7 @@ export interface TransmitRun {
   response: number;
 }
 
-export class QuicEndpoint implements ConnectionHost {
+export class QuicEndpoint {
   /** Register it once with the sockets. */
   readonly tx: Uint8Array;
   readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
@@ -104,17 +83,16 @@ export class QuicEndpoint implements ConnectionHost {
   readonly outAddress: Uint32Array;
   /** Where datagrams for `writeDatagrams` are put. */
   readonly outbound: { readonly arena: Arena; readonly table: Uint32Array };
-  readonly scratch: Uint8Array;
-  readonly messagesPerSecond: number;
+  /** The raw calls below connections and streams; for tests. */
+  readonly host: NativeHost;
   readonly #native: NativeEndpoint;
   readonly #shared: SharedMemory;
   readonly #options: QuicEndpointOptions;
   readonly #connections = new Map<number, QuicConnection>();
   readonly #batch: { arena: Arena; bytes: Uint8Array; table: Uint32Array; count: number };
   readonly #own = new Counters(OWN_COUNTERS);
-  readonly #single = new Uint8Array(SINGLE_BYTES);
-  readonly #singleId: number;
   #queued = 0;
+  #processing = false;
   #closed = false;
   #ownExpiry: WallTime;
   #wall: WallTime;
@@ -131,10 +109,8 @@ export class QuicEndpoint implements ConnectionHost {
     const out = new Uint32Array(OUT_ADDRESS + ADDRESS_WORDS);
     const inbound = new Arena(ARENA_BYTES);
     this.outbound = { arena: new Arena(ARENA_BYTES), table: new Uint32Array(MAX_DATAGRAMS * 2) };
-    this.scratch = new Uint8Array(SCRATCH_BYTES);
     this.tx = new Uint8Array(options.transmitBytes ?? DEFAULT_TRANSMIT_BYTES);
     this.outAddress = out.subarray(OUT_ADDRESS);
-    this.messagesPerSecond = options.messagesPerSecond ?? DEFAULT_MESSAGES_PER_SECOND;
     this.#shared = {
       runs: new Uint32Array(MAX_RUNS * RUN_WORDS),
       out,
@@ -145,7 +121,7 @@ export class QuicEndpoint implements ConnectionHost {
       outboundTable: this.outbound.table,
       results: new Uint32Array(4),
       figures: new Float64Array(FIGURES),
-      scratch: this.scratch,
+      scratch: new Uint8Array(SCRATCH_BYTES),
     };
     this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
     this.#wall = options.wallTime;
@@ -153,7 +129,8 @@ export class QuicEndpoint implements ConnectionHost {
     this.#native = makeNative(toNative(options), this.#shared);
     this.#ownExpiry = options.identity === undefined ? NEVER : certificateExpiry(options.identity.certificate);
     this.attach(this.outbound.arena.bytes);
-    this.#singleId = this.attach(this.#single);
+    const rate = options.messagesPerSecond ?? DEFAULT_MESSAGES_PER_SECOND;
+    this.host = new NativeHost(this.#native, this.#shared, rate);
   }
 
   /** Memory that received runs or outbound datagrams lie in; it must never be transferred or resized. Returns its number. */
@@ -204,8 +181,18 @@ export class QuicEndpoint implements ConnectionHost {
     if (outside > 0) this.#own.add('runsOutside', outside);
   }
 
-  /** Runs timers, then calls handlers for everything that has happened. Not to be called by a handler. */
+  /** Runs timers, then calls handlers for everything that has happened. Does nothing when a handler calls it. */
   process(now: Instant): void {
+    if (this.#processing) return;
+    this.#processing = true;
+    try {
+      this.#process(now);
+    } finally {
+      this.#processing = false;
+    }
+  }
+
+  #process(now: Instant): void {
     this.receive(now);
     this.#last = now;
     const deadline = this.#native.nextDeadline();
@@ -255,7 +242,7 @@ export class QuicEndpoint implements ConnectionHost {
     } catch (cause) {
       throw new SallyportError('caller', 'QUIC_CONNECT', `QUIC connect: ${(cause as Error).message}`, { cause });
     }
-    const connection = new QuicConnection(id, false, to, handler, this);
+    const connection = new QuicConnection(id, false, to, handler, this.host);
     this.#connections.set(id, connection);
     return connection;
   }
@@ -299,6 +286,7 @@ export class QuicEndpoint implements ConnectionHost {
     this.#native.counters();
     const result = {} as Record<QuicCounterName, number>;
     for (const [i, name] of NATIVE_COUNTERS.entries()) result[name] = this.#shared.figures[i]!;
+    for (const name of REFUSED) result[name] = this.host.counters.get(name);
     for (const name of OWN_COUNTERS) result[name] = this.#own.get(name);
     return result;
   }
@@ -345,7 +333,7 @@ export class QuicEndpoint implements ConnectionHost {
         connection.handler?.onUnblocked?.(now, connection);
         break;
       case EventKind.addressChanged:
-        connection.remote = this.remoteOf(id);
+        connection.remote = this.host.remoteOf(id);
         connection.handler?.onAddressChanged?.(now, connection);
         break;
       case EventKind.datagramSize:
@@ -365,7 +353,7 @@ export class QuicEndpoint implements ConnectionHost {
   }
 
   #onConnected(now: Instant, known: QuicConnection | undefined, id: number, isServer: boolean): void {
-    const connection = known ?? new QuicConnection(id, isServer, this.remoteOf(id), undefined, this);
+    const connection = known ?? new QuicConnection(id, isServer, this.host.remoteOf(id), undefined, this.host);
     if (connection.state !== 'connecting') return;
     connection.state = 'open';
     connection.peerCertificates = this.#native.peerCertificates(id);
@@ -442,109 +430,5 @@ export class QuicEndpoint implements ConnectionHost {
 
   #wallNow(now: Instant): WallTime {
     return this.#wallSetAt === undefined ? this.#wall : wallLater(this.#wall, elapsed(this.#wallSetAt, now));
-  }
-
-  // ConnectionHost and StreamHost: for connections and their streams.
-
-  closeConnection(now: Instant, id: number, code: number, reason: string): void {
-    this.#native.close(now, id, code, reason);
-  }
-
-  writeDatagrams(id: number, memory: number, count: number): number {
-    const queued = this.#native.writeDatagrams(id, memory, count);
-    if (queued < count) {
-      const results = this.#shared.results;
-      this.#own.add('datagramsTooLarge', results[1]!);
-      this.#own.add('datagramsBlocked', results[2]!);
-      this.#own.add('datagramsUnsendable', results[3]!);
-    }
-    return queued;
-  }
-
-  sendDatagram(id: number, bytes: Uint8Array): boolean {
-    if (bytes.length > SINGLE_BYTES) return false;
-    const table = this.outbound.table;
-    // A packet path may be in the middle of filling the table: its first row is put back.
-    const [offset, length] = [table[0]!, table[1]!];
-    this.#single.set(bytes);
-    table[0] = 0;
-    table[1] = bytes.length;
-    const queued = this.writeDatagrams(id, this.#singleId, 1);
-    table[0] = offset;
-    table[1] = length;
-    return queued === 1;
-  }
-
-  openStream(id: number, unidirectional: boolean): number | undefined {
-    const stream = this.#native.openStream(id, unidirectional);
-    return stream < 0 ? undefined : stream;
-  }
-
-  readStream(id: number, stream: number, max: number): number {
-    return this.#native.readStream(id, stream, max);
-  }
-
-  get readState(): number {
-    return this.#shared.figures[0]!;
-  }
-
-  writeStream(id: number, stream: number, length: number): number {
-    return this.#native.writeStream(id, stream, length);
-  }
-
-  finishStream(id: number, stream: number): void {
-    this.#native.finishStream(id, stream);
-  }
-
-  resetStream(id: number, stream: number, code: number): void {
-    this.#native.resetStream(id, stream, code);
-  }
-
-  stopStream(id: number, stream: number, code: number): void {
-    this.#native.stopStream(id, stream, code);
-  }
-
-  remoteOf(id: number): SocketAddress {
-    this.#native.remote(id);
-    return SocketAddress.read(this.outAddress, 0);
-  }
-
-  silentFor(now: Instant, id: number): Duration {
-    return this.#native.silentFor(now, id) as Duration;
-  }
-
-  ping(id: number): void {
-    this.#native.ping(id);
-  }
-
-  forceKeyUpdate(id: number): void {
-    this.#native.forceKeyUpdate(id);
-  }
-
-  localAddressChanged(id: number): void {
-    this.#native.localAddressChanged(id);
-  }
-
-  statsOf(id: number): ConnectionStats | undefined {
-    if (!this.#native.stats(id)) return undefined;
-    const f = this.#shared.figures;
-    return {
-      rtt: f[0]! as Duration,
-      minRtt: f[1]! as Duration,
-      window: f[2]!,
-      mtu: f[3]!,
-      maxDatagramSize: f[4]!,
-      packetsSent: f[5]!,
-      packetsLost: f[6]!,
-      bytesLost: f[7]!,
-      datagramsIn: f[8]!,
-      datagramsOut: f[9]!,
-      udpPacketsIn: f[10]!,
-      udpPacketsOut: f[11]!,
-      udpBytesIn: f[12]!,
-      udpBytesOut: f[13]!,
-      blackHoles: f[14]!,
-      sendSpace: f[15]!,
-    };
   }
 }

@@ -1,7 +1,7 @@
 /**
  * What a QUIC endpoint is made of, and the defaults: those of protocol.md §2 and §4.
  */
-import { type Duration, Millis, Seconds, toMillis, type WallTime } from '../base/time.js';
+import { type Duration, type Instant, Millis, Seconds, toMillis, type WallTime } from '../base/time.js';
 import type { ConnectionHandler, QuicConnection } from './connection.js';
 import type { NativeOptions } from './native.js';
 
@@ -16,7 +16,7 @@ export interface ServerOptions {
    * Called when a peer's handshake is complete, its certificate verified: nobody else ever gets here. Undefined refuses it
    * (close code 0 unless the function has closed it itself).
    */
-  accept(now: number, connection: QuicConnection): ConnectionHandler | undefined;
+  accept(now: Instant, connection: QuicConnection): ConnectionHandler | undefined;
   /** Whether a peer may move to another address. Default false. */
   readonly migration?: boolean;
   /** Unproved addresses get a Retry when more handshakes than this are in flight; 0 = always, Infinity = never. */

@@ -73,9 +73,12 @@ export class PushReader {
   readonly #stream: number;
   readonly #host: StreamHost;
   readonly #chunks: Uint8Array[] = [];
+  /** Shared by all pushes of the connection: together they hold no more than one may. */
+  readonly #budget: { left: number };
   #length = 0;
 
-  constructor(connection: number, stream: number, host: StreamHost) {
+  constructor(connection: number, stream: number, host: StreamHost, budget: { left: number }) {
+    this.#budget = budget;
     this.#connection = connection;
     this.#stream = stream;
     this.#host = host;
@@ -83,14 +86,21 @@ export class PushReader {
 
   /** Reads what there is: the whole message at its end, `abandoned` when the peer gave it up, undefined until then. */
   readable(): Uint8Array | 'abandoned' | StreamProblem | undefined {
+    const result = this.#read();
+    if (result !== undefined) this.#budget.left += this.#length;
+    return result;
+  }
+
+  #read(): Uint8Array | 'abandoned' | StreamProblem | undefined {
     for (;;) {
       const read = this.#host.readStream(this.#connection, this.#stream, this.#host.scratch.length);
       if (read < 0) return 'abandoned';
       const state = this.#host.readState;
       this.#length += read;
-      if (this.#length > MAX_PUSH) {
+      this.#budget.left -= read;
+      if (this.#budget.left < 0) {
         this.#host.stopStream(this.#connection, this.#stream, CloseCode.pushTooLong);
-        return { code: CloseCode.pushTooLong, reason: 'a pushed message of more than 8 MiB' };
+        return { code: CloseCode.pushTooLong, reason: 'pushed messages of more than 8 MiB' };
       }
       if (read > 0) this.#chunks.push(this.#host.scratch.slice(0, read));
       if (state === StreamState.finished) return this.#join();

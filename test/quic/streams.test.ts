@@ -21,9 +21,9 @@ function open(net: Net) {
 function raw(net: Net, connection: number, bytes: Uint8Array): void {
   const endpoint = net.client.endpoint;
   for (let at = 0; at < bytes.length; ) {
-    const part = bytes.subarray(at, at + endpoint.scratch.length);
-    endpoint.scratch.set(part);
-    const taken = endpoint.writeStream(connection, 0, part.length);
+    const part = bytes.subarray(at, at + endpoint.host.scratch.length);
+    endpoint.host.scratch.set(part);
+    const taken = endpoint.host.writeStream(connection, 0, part.length);
     if (taken < 0) return;
     at += taken;
     net.run(Millis(10));
@@ -130,7 +130,7 @@ describe('control messages', () => {
     const net = makeNet(certs);
     const { client, control, clientSide } = open(net);
     control.send(utf8('hello'));
-    net.client.endpoint.finishStream(client.id, 0);
+    net.client.endpoint.host.finishStream(client.id, 0);
     net.run(Seconds(1));
     expect(clientSide.closed).toMatchObject([{ code: CloseCode.streamProtocol }]);
   });
@@ -139,9 +139,10 @@ describe('control messages', () => {
     const net = makeNet(certs);
     const { client } = open(net);
     // The server is not run: nothing is read there.
-    const scratch = net.client.endpoint.scratch;
+    const scratch = net.client.endpoint.host.scratch;
     let accepted = 0;
-    for (let i = 0; i < 10; i++) accepted += Math.max(0, net.client.endpoint.writeStream(client.id, 0, scratch.length));
+    for (let i = 0; i < 10; i++)
+      accepted += Math.max(0, net.client.endpoint.host.writeStream(client.id, 0, scratch.length));
     expect(accepted).toBe(65_536);
   });
 });
@@ -174,10 +175,10 @@ describe('pushes', () => {
     const { server, serverSide, clientSide } = open(net);
     net.path = () => Millis(0.1);
     const endpoint = net.server.endpoint;
-    const stream = endpoint.openStream(server.id, true)!;
+    const stream = endpoint.host.openStream(server.id, true)!;
     let sent = 0;
     for (let i = 0; i < 20_000 && serverSide.closed.length === 0; i++) {
-      sent += Math.max(0, endpoint.writeStream(server.id, stream, endpoint.scratch.length));
+      sent += Math.max(0, endpoint.host.writeStream(server.id, stream, endpoint.host.scratch.length));
       net.run(Millis(1));
     }
     expect(clientSide.closed).toMatchObject([{ kind: 'local', code: CloseCode.pushTooLong }]);
@@ -189,10 +190,10 @@ describe('pushes', () => {
     const net = makeNet(certs);
     const { client, serverSide } = open(net);
     const endpoint = net.client.endpoint;
-    const stream = endpoint.openStream(client.id, true)!;
-    endpoint.writeStream(client.id, stream, 100);
+    const stream = endpoint.host.openStream(client.id, true)!;
+    endpoint.host.writeStream(client.id, stream, 100);
     net.run(Millis(50));
-    endpoint.resetStream(client.id, stream, 1);
+    endpoint.host.resetStream(client.id, stream, 1);
     net.run(Millis(50));
     client.push(utf8('next'));
     net.run(Millis(100));
@@ -202,9 +203,39 @@ describe('pushes', () => {
   it('a second bidirectional stream ends the connection', () => {
     const net = makeNet(certs);
     const { client, clientSide } = open(net);
-    const stream = net.client.endpoint.openStream(client.id, false)!;
-    net.client.endpoint.writeStream(client.id, stream, 1);
+    const stream = net.client.endpoint.host.openStream(client.id, false)!;
+    net.client.endpoint.host.writeStream(client.id, stream, 1);
     net.run(Seconds(1));
     expect(clientSide.closed).toMatchObject([{ kind: 'peer-application', code: CloseCode.streamProtocol }]);
+  });
+});
+
+describe('pushes to somebody who wants none', () => {
+  it('are stopped, nothing of them is kept, and the connection goes on', () => {
+    const net = makeNet(certs);
+    const { client, control, serverSide, clientSide } = open(net);
+    Object.assign(serverSide, { onPush: undefined });
+    expect(client.push(new Uint8Array(1_000_000))).toBe(true);
+    net.run(Seconds(2));
+    expect(client.stats()!.udpBytesOut).toBeLessThan(300_000);
+    control.send(utf8('still here'));
+    net.run(Seconds(1));
+    expect(serverSide.messages.map(text)).toEqual(['still here']);
+    expect(clientSide.closed).toHaveLength(0);
+  });
+
+  it('may not hold more together than one may', () => {
+    const net = makeNet(certs);
+    const { client, serverSide } = open(net);
+    net.path = () => Millis(0.1);
+    const { host } = net.client.endpoint;
+    const streams = [0, 1, 2].map(() => host.openStream(client.id, true)!);
+    let sent = 0;
+    for (let i = 0; i < 20_000 && serverSide.closed.length === 0; i++) {
+      for (const stream of streams) sent += Math.max(0, host.writeStream(client.id, stream, host.scratch.length));
+      net.run(Millis(1));
+    }
+    expect(serverSide.closed).toMatchObject([{ kind: 'local', code: CloseCode.pushTooLong }]);
+    expect(sent).toBeLessThan(MAX_PUSH + 400_000);
   });
 });

@@ -5,6 +5,8 @@
 //! own writes, then `transmit` until nothing is left. Ids are never used again.
 
 use crate::address;
+use crate::admission::{Admission, Verdict};
+use crate::codes::{counter, kind, reason, response};
 use crate::config::{Configs, Options};
 use crate::timers::Timers;
 use bytes::{Bytes, BytesMut};
@@ -15,66 +17,8 @@ use std::time::{Duration, Instant};
 
 pub const NO_CONNECTION: u32 = u32::MAX;
 
-/// Event kinds, as numbers in the event table: kind, connection, a, b.
-pub mod kind {
-    pub const CONNECTED: u32 = 1; // a: 1 on the server side
-    pub const CLOSED: u32 = 2; // a: reason kind, b: code
-    pub const DATAGRAMS: u32 = 3;
-    pub const STREAM_OPENED: u32 = 4; // a: stream
-    pub const STREAM_READABLE: u32 = 5; // a: stream
-    pub const STREAM_WRITABLE: u32 = 6; // a: stream
-    pub const STREAM_FINISHED: u32 = 7; // a: stream
-    pub const STREAM_STOPPED: u32 = 8; // a: stream, b: code
-    pub const STREAMS_AVAILABLE: u32 = 9; // a: 0 bidirectional, 1 unidirectional
-    pub const DATAGRAMS_UNBLOCKED: u32 = 10;
-    pub const ADDRESS_CHANGED: u32 = 11;
-    pub const DATAGRAM_SIZE: u32 = 12; // a: largest datagram in bytes
-}
-
-/// Why a connection ended.
-pub mod reason {
-    pub const LOCAL: u32 = 1;
-    pub const PEER_APPLICATION: u32 = 2;
-    pub const PEER_TRANSPORT: u32 = 3;
-    pub const TRANSPORT: u32 = 4;
-    pub const RESET: u32 = 5;
-    pub const TIMED_OUT: u32 = 6;
-    pub const VERSION: u32 = 7;
-    pub const NO_IDS: u32 = 8;
-}
-
-/// What the endpoint itself wants to send, without a connection.
-pub mod response {
-    pub const NONE: u32 = 0;
-    pub const RESET: u32 = 1;
-    pub const VERSION_NEGOTIATION: u32 = 2;
-    pub const RETRY: u32 = 3;
-    pub const REFUSAL: u32 = 4;
-}
-
-/// Indices into the counters.
-pub mod counter {
-    pub const PACKETS: usize = 0;
-    pub const IGNORED: usize = 1;
-    pub const ACCEPTED: usize = 2;
-    pub const RETRIED: usize = 3;
-    pub const REFUSED_TOTAL: usize = 4;
-    pub const REFUSED_SOURCE: usize = 5;
-    pub const INVALID_INITIAL: usize = 6;
-    pub const HANDSHAKE_FAILED: usize = 7;
-    pub const SUPPRESSED: usize = 8;
-    pub const RESETS: usize = 9;
-    pub const CONNECTED: usize = 10;
-    pub const CLOSED: usize = 11;
-    pub const COUNT: usize = 12;
-}
-
-pub struct Event {
-    pub kind: u32,
-    pub connection: u32,
-    pub a: f64,
-    pub b: f64,
-}
+/// One row of the event table: kind, connection, a, b.
+pub type Event = [f64; 4];
 
 /// One run for one destination, as `transmit` leaves it in `Core::scratch`.
 pub struct Run {
@@ -105,18 +49,12 @@ pub struct Slot {
     frames: u64,
 }
 
-struct Limits {
-    handshake_timeout: Duration,
-    retry_above: u32,
-    handshakes: u32,
-    per_source: u32,
-    answer_unknown: bool,
-}
-
 pub struct Core {
     endpoint: q::Endpoint,
     configs: Configs,
-    limits: Limits,
+    admission: Admission,
+    handshake_timeout: Duration,
+    answer_unknown: bool,
     base: Instant,
     /// By quinn's handle, which is used again; `ids` are not.
     slots: Vec<Option<Box<Slot>>>,
@@ -129,8 +67,6 @@ pub struct Core {
     pub events: VecDeque<Event>,
     pub close_texts: HashMap<u32, String>,
     responses: VecDeque<(u32, SocketAddr, Vec<u8>)>,
-    handshakes: u32,
-    sources: HashMap<IpAddr, u32>,
     /// Packets of the run that `transmit` made last, without room for prefixes.
     pub scratch: Vec<u8>,
     rx: BytesMut,
@@ -147,13 +83,9 @@ impl Core {
         Self {
             endpoint: q::Endpoint::new(configs.endpoint.clone(), configs.server.clone(), true, None),
             configs,
-            limits: Limits {
-                handshake_timeout: Duration::from_millis(options.handshake_timeout.into()),
-                retry_above: options.retry_above,
-                handshakes: options.max_handshakes,
-                per_source: options.max_handshakes_per_source,
-                answer_unknown: options.answer_unknown,
-            },
+            admission: Admission::new(options),
+            handshake_timeout: Duration::from_millis(options.handshake_timeout.into()),
+            answer_unknown: options.answer_unknown,
             base: Instant::now(),
             slots: Vec::new(),
             ids: HashMap::new(),
@@ -165,8 +97,6 @@ impl Core {
             events: VecDeque::new(),
             close_texts: HashMap::new(),
             responses: VecDeque::new(),
-            handshakes: 0,
-            sources: HashMap::new(),
             scratch: Vec::with_capacity(1 << 17),
             rx: BytesMut::new(),
             counters: [0.0; counter::COUNT],
@@ -232,35 +162,33 @@ impl Core {
         let remote = incoming.remote_address();
         let source = address::source_key(remote);
         let proved = incoming.remote_address_validated();
-        let full = self.handshakes >= self.limits.handshakes;
-        if full || self.sources.get(&source).is_some_and(|n| *n >= self.limits.per_source) {
-            self.counters[if full { counter::REFUSED_TOTAL } else { counter::REFUSED_SOURCE }] += 1.0;
-            if proved {
-                let _ = self.endpoint.refuse(incoming, &mut self.scratch);
-                self.respond(response::REFUSAL, remote);
-            } else {
-                self.endpoint.ignore(incoming);
+        match self.admission.judge(source, proved) {
+            Verdict::Accept => match self.endpoint.accept(incoming, now, &mut self.scratch, None) {
+                Ok((handle, proto)) => {
+                    self.counters[counter::ACCEPTED] += 1.0;
+                    self.admission.enter(source);
+                    self.insert(now, handle, proto, Some(source));
+                }
+                Err(error) => {
+                    self.counters[counter::INVALID_INITIAL] += 1.0;
+                    if error.response.is_some() {
+                        self.respond(response::REFUSAL, remote);
+                    }
+                }
+            },
+            Verdict::Retry => {
+                if self.endpoint.retry(incoming, &mut self.scratch).is_ok() {
+                    self.counters[counter::RETRIED] += 1.0;
+                    self.respond(response::RETRY, remote);
+                }
             }
-            return;
-        }
-        if !proved && self.handshakes >= self.limits.retry_above && self.limits.answer_unknown {
-            if self.endpoint.retry(incoming, &mut self.scratch).is_ok() {
-                self.counters[counter::RETRIED] += 1.0;
-                self.respond(response::RETRY, remote);
-            }
-            return;
-        }
-        match self.endpoint.accept(incoming, now, &mut self.scratch, None) {
-            Ok((handle, proto)) => {
-                self.counters[counter::ACCEPTED] += 1.0;
-                self.handshakes += 1;
-                *self.sources.entry(source).or_default() += 1;
-                self.insert(now, handle, proto, Some(source));
-            }
-            Err(error) => {
-                self.counters[counter::INVALID_INITIAL] += 1.0;
-                if error.response.is_some() {
+            Verdict::Refuse(reason) => {
+                self.counters[reason] += 1.0;
+                if proved {
+                    let _ = self.endpoint.refuse(incoming, &mut self.scratch);
                     self.respond(response::REFUSAL, remote);
+                } else {
+                    self.endpoint.ignore(incoming);
                 }
             }
         }
@@ -268,7 +196,7 @@ impl Core {
 
     /// Queues `scratch` as an answer that belongs to no connection.
     fn respond(&mut self, kind: u32, remote: SocketAddr) {
-        if !self.limits.answer_unknown || self.responses.len() >= MAX_RESPONSES {
+        if !self.answer_unknown || self.responses.len() >= MAX_RESPONSES {
             self.counters[counter::SUPPRESSED] += 1.0;
             return;
         }
@@ -299,7 +227,7 @@ impl Core {
             transmitting: false,
             touched: false,
             entry: None,
-            handshake_deadline: Some(now + self.limits.handshake_timeout),
+            handshake_deadline: Some(now + self.handshake_timeout),
             admitted: source,
             closed: false,
             heard: now,
@@ -376,9 +304,13 @@ impl Core {
         self.settle(micros);
     }
 
-    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late. Rounded up:
+    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late; 0 while
+    /// events wait. Rounded up:
     /// at a time below the deadline by rounding, nothing would be due and the caller would spin.
     pub fn next_deadline(&self) -> f64 {
+        if !self.events.is_empty() {
+            return 0.0;
+        }
         self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos().div_ceil(1000) as f64)
     }
 
@@ -419,14 +351,13 @@ impl Core {
         }
         if slot.remote != slot.proto.remote_address() {
             slot.remote = slot.proto.remote_address();
-            self.events.push_back(Event { kind: kind::ADDRESS_CHANGED, connection: slot.id, a: 0.0, b: 0.0 });
+            self.events.push_back([kind::ADDRESS_CHANGED.into(), slot.id.into(), 0.0, 0.0]);
         }
         if !slot.closed && !slot.proto.is_handshaking() {
             let size = slot.proto.datagrams().max_size().unwrap_or(0);
             if size != slot.datagram_size {
                 slot.datagram_size = size;
-                let event = Event { kind: kind::DATAGRAM_SIZE, connection: slot.id, a: size as f64, b: 0.0 };
-                self.events.push_back(event);
+                self.events.push_back([kind::DATAGRAM_SIZE.into(), slot.id.into(), size as f64, 0.0]);
             }
         }
         self.schedule(handle);
@@ -461,9 +392,8 @@ impl Core {
             q::Event::DatagramsUnblocked => (kind::DATAGRAMS_UNBLOCKED, 0, 0),
             q::Event::Stream(S::Opened { dir }) => {
                 while let Some(stream) = slot.proto.streams().accept(dir) {
-                    let event =
-                        Event { kind: kind::STREAM_OPENED, connection: slot.id, a: u64::from(stream) as f64, b: 0.0 };
-                    self.events.push_back(event);
+                    let stream = u64::from(stream) as f64;
+                    self.events.push_back([kind::STREAM_OPENED.into(), slot.id.into(), stream, 0.0]);
                 }
                 return;
             }
@@ -477,7 +407,7 @@ impl Core {
         };
         let Some(slot) = self.slots[handle].as_deref_mut() else { return };
         if !slot.closed {
-            self.events.push_back(Event { kind, connection: slot.id, a: a as f64, b: b as f64 });
+            self.events.push_back([kind.into(), slot.id.into(), a as f64, b as f64]);
         }
     }
 
@@ -499,18 +429,13 @@ impl Core {
         }
         self.release(handle);
         self.close_texts.insert(id, text);
-        self.events.push_back(Event { kind: kind::CLOSED, connection: id, a: reason.into(), b: code as f64 });
+        self.events.push_back([kind::CLOSED.into(), id.into(), reason.into(), code as f64]);
     }
 
     /// Takes a connection out of the handshakes in flight.
     fn release(&mut self, handle: usize) {
-        let Some(source) = self.slots[handle].as_deref_mut().and_then(|slot| slot.admitted.take()) else { return };
-        self.handshakes -= 1;
-        if let Some(n) = self.sources.get_mut(&source) {
-            *n -= 1;
-            if *n == 0 {
-                self.sources.remove(&source);
-            }
+        if let Some(source) = self.slots[handle].as_deref_mut().and_then(|slot| slot.admitted.take()) {
+            self.admission.leave(source);
         }
     }
 
@@ -557,7 +482,7 @@ impl Core {
 
     /// Handshakes in flight, connections that exist, and entries of the per-source table.
     pub fn gauges(&self) -> [usize; 3] {
-        [self.handshakes as usize, self.ids.len(), self.sources.len()]
+        [self.admission.in_flight(), self.ids.len(), self.admission.sources()]
     }
 }
 

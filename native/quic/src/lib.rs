@@ -11,6 +11,8 @@
 //!   figures    statistics, counters, gauges (see the methods)                 stats, counters write
 
 mod address;
+mod admission;
+mod codes;
 mod config;
 mod controller;
 mod endpoint;
@@ -34,6 +36,8 @@ const EVENT_WORDS: usize = 4;
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
 const MAX_RUN: usize = 65_000;
+/// No DATAGRAM frame is longer: it must fit a UDP payload.
+const LARGEST_DATAGRAM: usize = 65_535;
 /// Payloads start at multiples of this in the inbound arena: checksums read words.
 const ALIGNMENT: usize = 4;
 
@@ -81,8 +85,13 @@ pub struct NativeEndpoint {
 impl NativeEndpoint {
     #[napi(constructor)]
     pub fn new(options: Options, shared: Shared) -> Result<Self> {
-        if shared.out.len() < OUT_ADDRESS + ADDRESS_WORDS || shared.results.len() < 4 || shared.figures.len() < 32 {
-            return Err(Error::from_reason("a shared table is too small"));
+        let small = shared.out.len() < OUT_ADDRESS + ADDRESS_WORDS
+            || shared.results.len() < 4
+            || shared.figures.len() < 32
+            || shared.inbound.len() < LARGEST_DATAGRAM + ALIGNMENT
+            || shared.inbound_table.len() < 2;
+        if small || shared.inbound_table.len() / 2 >= MORE as usize {
+            return Err(Error::from_reason("a shared table has the wrong size"));
         }
         let clock = Arc::new(tls::WallClock::default());
         clock.set(options.wall_time as u64);
@@ -147,7 +156,7 @@ impl NativeEndpoint {
         let mut count = 0;
         for row in table.chunks_exact_mut(EVENT_WORDS) {
             let Some(event) = self.core.events.pop_front() else { break };
-            row.copy_from_slice(&[event.kind.into(), event.connection.into(), event.a, event.b]);
+            row.copy_from_slice(&event);
             count += 1;
         }
         count
@@ -204,7 +213,7 @@ impl NativeEndpoint {
         let mut datagrams = slot.proto.datagrams();
         for row in table.chunks_exact_mut(2) {
             // The largest datagram must fit, because one that was taken cannot be put back.
-            if arena.len() - at < usize::from(u16::MAX) + ALIGNMENT {
+            if arena.len() - at < LARGEST_DATAGRAM + ALIGNMENT {
                 break;
             }
             let Some(payload) = datagrams.recv() else { return count };
@@ -231,6 +240,10 @@ impl NativeEndpoint {
                     results[3] += 1;
                     continue;
                 };
+                if length > LARGEST_DATAGRAM {
+                    results[1] += 1;
+                    continue;
+                }
                 batch.extend_from_slice(payload);
                 let index = match datagrams.send(batch.split().freeze(), false) {
                     Ok(()) => 0,
@@ -416,7 +429,7 @@ impl NativeEndpoint {
         true
     }
 
-    /// figures: the counters in the order of `endpoint::counter`, then handshakes in flight, connections, sources.
+    /// figures: the counters in the order of `codes::counter`, then handshakes in flight, connections, sources.
     #[napi]
     pub fn counters(&mut self) {
         let figures = unsafe { self.shared.figures.as_mut() };
