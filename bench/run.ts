@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describeError, SallyportError } from '../src/base/error.js';
 import { Seconds } from '../src/base/time.js';
 import { Lab } from '../test/lab/lab.js';
-import { pollUntil } from '../test/lab/process.js';
+import { type LabProcess, pollUntil } from '../test/lab/process.js';
 import { program, startIperf, startTcp } from '../test/lab/services.js';
 import { standardTopology } from '../test/lab/topology.js';
 import { loadAverage, otherLoad } from './machine.js';
@@ -149,15 +149,24 @@ function checkMtu(running: RunningSubject, record: RunRecord): void {
 /** Until one byte has gone to the service through the subject and come back. Throws when one of its programs ends. */
 async function firstByte(context: SubjectContext, running: RunningSubject): Promise<void> {
   const argv = program('tcp-client', running.target, String(context.echoPort), '--bytes', '1');
+  const roles = Object.entries(running.processes);
   const tryOnce = async (): Promise<boolean> => {
-    for (const [role, started] of Object.entries(running.processes)) {
+    for (const [role, started] of roles) {
       if (started.running) continue;
-      const said = (started.stderr.trim() || started.stdout.trim()).slice(-500);
-      throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${said}`);
+      throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${lastWords(started)}`);
     }
     // The client ends with an error soon where nothing answers; where packets vanish, this does.
     const attempt = await context.topology.user.exec(['timeout', '2', ...argv], { check: false });
     return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
   };
-  await pollUntil(`the first byte through ${running.target}`, tryOnce, READY_TIMEOUT);
+  try {
+    await pollUntil(`the first byte through ${running.target}`, tryOnce, READY_TIMEOUT);
+  } catch (cause) {
+    const said = roles.map(([role, started]) => `${role}: ${lastWords(started)}`).join('\n');
+    throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${describeError(cause)}\n${said}`, { cause });
+  }
+}
+
+function lastWords(started: LabProcess): string {
+  return (started.stderr.trim() || started.stdout.trim()).slice(-500);
 }

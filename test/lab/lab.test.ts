@@ -99,7 +99,7 @@ describe.skipIf(unavailable !== undefined)('Lab when its process ends', () => {
   /** Starts a process that makes a laboratory with one program and then does `afterwards`. */
   const makeLab = async (afterwards: string): Promise<{ child: LabProcess; inside: number[]; names: string[] }> => {
     const loader = join(import.meta.dirname, 'typescript.mjs');
-    const fixture = join(import.meta.dirname, 'fixtures', 'lab-process.ts');
+    const fixture = join(import.meta.dirname, 'programs', 'lab-process.ts');
     const child = new LabProcess([process.execPath, '--import', loader, fixture, afterwards]);
     await child.waitForLine(/^ready$/, { timeout: Seconds(60) });
     const names = listNamespaces().filter((name) => parseNamespace(name)?.pid === child.pid);
