@@ -121,7 +121,8 @@ export class RelayClient implements ConnectionHandler {
   }
 
   send(message: ToRelay): boolean {
-    return this.#state === 'ready' && this.#control!.send(encodeMessage(message));
+    // While the loss of a connection is told, the state is still `ready` and the stream is gone.
+    return this.#state === 'ready' && this.#control?.send(encodeMessage(message)) === true;
   }
 
   /** Sends a request that carries an `id`; `done` is called exactly once. */
