@@ -1,15 +1,21 @@
 /** An operator, a CA, and nodes enrolled with really signed invitations, proofs and certificates. */
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { type WallTime, wallAt, wallLater } from '../../src/base/time.js';
-import { Days } from '../../src/base/time.js';
+import { Days, type WallTime, wallAt, wallLater } from '../../src/base/time.js';
 import { CertificateAuthority, createCa } from '../../src/identity/authority.js';
-import { ed25519Signer, generateSigningKey, generateTlsKey, type SigningKey, spkiOf, tlsSigner } from '../../src/identity/keys.js';
+import {
+  ed25519Signer,
+  generateSigningKey,
+  generateTlsKey,
+  type SigningKey,
+  spkiOf,
+  tlsSigner,
+} from '../../src/identity/keys.js';
 import { createCrypto } from '../../src/os/crypto.js';
 import { encodeBase64 } from '../../src/policy/base64.js';
 import { type PolicyDocument, type SignedPolicy, sealPolicy } from '../../src/policy/document.js';
 import { sealInvitation } from '../../src/policy/invitation.js';
 import { dnsName, type NodeRole, type Role } from '../../src/policy/names.js';
-import { rotateProof, type Identity, makeProof, type Proof, verifyProof } from '../../src/policy/proof.js';
+import { type Identity, makeProof, type Proof, rotateProof, verifyProof } from '../../src/policy/proof.js';
 import { WALL } from './sim-reactor.js';
 
 export const crypto = createCrypto();
@@ -79,7 +85,8 @@ export class Operator {
     const invite = generateSigningKey();
     const host = this.#nextHost++;
     const id = Array.from({ length: 4 }, () => this.#entropy.uint32().toString(16).padStart(8, '0')).join('');
-    const overlay = role === 'agent' ? { overlay4: `100.64.0.${host}`, overlay6: `${ULA}:f::${host.toString(16)}` } : {};
+    const overlay =
+      role === 'agent' ? { overlay4: `100.64.0.${host}`, overlay6: `${ULA}:f::${host.toString(16)}` } : {};
     const envelope = sealInvitation(ed25519Signer(this.policyKey), {
       network: this.network,
       id,

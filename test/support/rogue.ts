@@ -4,6 +4,7 @@
 import type { SocketAddress } from '../../src/base/address.js';
 import { Counters } from '../../src/base/counters.js';
 import { DROP_REASONS } from '../../src/base/drop.js';
+import { earliest } from '../../src/base/time.js';
 import { makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
 import { type Channel, Underlay } from '../../src/node/underlay.js';
 import { READABLE } from '../../src/os/io.js';
@@ -149,9 +150,7 @@ export class RogueNode {
       this.endpoints.relay.process(now);
       this.endpoints.links.process(now);
       this.underlay.flush(now);
-      const a = this.endpoints.relay.nextTimeout();
-      const b = this.endpoints.links.nextTimeout();
-      return a === undefined ? b : b === undefined ? a : a < b ? a : b;
+      return earliest(this.endpoints.relay.nextTimeout(), this.endpoints.links.nextTimeout());
     });
   }
 

@@ -116,8 +116,8 @@ export class SimRelay {
   }
 
   /** Events of one kind, oldest first. */
-  eventsOf<K extends RelayEvent['kind']>(kind: K): Extract<RelayEvent, { kind: K }>[] {
-    return this.events.filter((event): event is Extract<RelayEvent, { kind: K }> => event.kind === kind);
+  eventsOf<K extends RelayEvent['kind']>(kind: K): (RelayEvent & { kind: K })[] {
+    return this.events.filter((event): event is RelayEvent & { kind: K } => event.kind === kind);
   }
 
   get channels(): number {
@@ -201,8 +201,8 @@ export class SimConnector extends SimNode {
     driveNode(reactor, this.udp, this.endpoints, this.core);
   }
 
-  eventsOf<K extends ConnectorCoreEvent['kind']>(kind: K): Extract<ConnectorCoreEvent, { kind: K }>[] {
-    return this.events.filter((event): event is Extract<ConnectorCoreEvent, { kind: K }> => event.kind === kind);
+  eventsOf<K extends ConnectorCoreEvent['kind']>(kind: K): (ConnectorCoreEvent & { kind: K })[] {
+    return this.events.filter((event): event is ConnectorCoreEvent & { kind: K } => event.kind === kind);
   }
 
   get sessions() {
@@ -254,8 +254,8 @@ export class SimAgent extends SimNode {
     driveNode(reactor, this.udp, this.endpoints, this.core);
   }
 
-  eventsOf<K extends AgentCoreEvent['kind']>(kind: K): Extract<AgentCoreEvent, { kind: K }>[] {
-    return this.events.filter((event): event is Extract<AgentCoreEvent, { kind: K }> => event.kind === kind);
+  eventsOf<K extends AgentCoreEvent['kind']>(kind: K): (AgentCoreEvent & { kind: K })[] {
+    return this.events.filter((event): event is AgentCoreEvent & { kind: K } => event.kind === kind);
   }
 
   get sessions() {

@@ -5,7 +5,15 @@
 import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import { SallyportError } from '../../src/base/error.js';
 import { type Duration, later, Millis } from '../../src/base/time.js';
-import type { EchoSocket, Sockets, TcpListener, TcpStream, TunDevice, UdpFlowSocket, UdpOptions } from '../../src/os/io.js';
+import type {
+  EchoSocket,
+  Sockets,
+  TcpListener,
+  TcpStream,
+  TunDevice,
+  UdpFlowSocket,
+  UdpOptions,
+} from '../../src/os/io.js';
 import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, READABLE } from '../../src/os/io.js';
 import { type Path, type SimNetwork, SimUdpSocket } from './sim-network.js';
 import type { Descriptor, SimReactor } from './sim-reactor.js';

@@ -6,7 +6,15 @@ import type { PolicyDocument, SignedPolicy } from '../../src/policy/document.js'
 import { type NodeCredentials, Operator, policyDocument } from './identities.js';
 import { RogueNode } from './rogue.js';
 import { SimNetwork } from './sim-network.js';
-import { type AgentSetup, type ConnectorSetup, SimAgent, SimConnector, type SimHost, SimRelay, type Site } from './sim-nodes.js';
+import {
+  type AgentSetup,
+  type ConnectorSetup,
+  SimAgent,
+  SimConnector,
+  type SimHost,
+  SimRelay,
+  type Site,
+} from './sim-nodes.js';
 import { SimClock } from './sim-reactor.js';
 
 /** Turns at one instant after which a loop is taken for one that never rests. */
