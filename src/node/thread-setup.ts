@@ -34,6 +34,8 @@ const BATCHES_PER_TURN = 4;
 /** The relay connection lives this long in silence (protocol §2), and is kept alive by us. */
 const RELAY_IDLE = Seconds(90);
 const RELAY_KEEP_ALIVE = Seconds(10);
+/** What a relay may tell a node: it speaks for all of the node's peers, many of which may go at once. */
+const RELAY_MESSAGES_PER_SECOND = 20_000;
 const LINK_IDLE = Seconds(90);
 /** Below the lifetime of any UDP mapping in use (protocol §4). */
 const LINK_KEEP_ALIVE = Seconds(15);
@@ -78,6 +80,7 @@ export function makeNodeEndpoints(
       client: true,
       idleTimeout: RELAY_IDLE,
       keepAlive: RELAY_KEEP_ALIVE,
+      messagesPerSecond: RELAY_MESSAGES_PER_SECOND,
       mtuUpperBound: ETHERNET_MTU,
     }),
     links: new QuicEndpoint({

@@ -5,10 +5,18 @@
  * then it is the source that nonce was sent to. Nothing else moves it.
  */
 import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
+import { TokenBucket } from '../base/bucket.js';
 import type { Instant } from '../base/time.js';
 import type { Identity } from '../policy/proof.js';
 import type { ChannelSide } from './channels.js';
 import type { NodeConnection } from './node-connection.js';
+
+/** Channels an agent may ask for: each costs a connector an answer. */
+const OPENS_PER_SECOND = 10;
+const OPENS_AT_ONCE = 40;
+/** Channels a connector is told of: its answers must stay below the 50 messages a second it may send. */
+const CHANNELS_PER_SECOND = 30;
+const CHANNELS_AT_ONCE = 40;
 
 export class RelayNode {
   readonly identity: Identity;
@@ -21,6 +29,8 @@ export class RelayNode {
   /** Services this connector has registered and may serve. */
   readonly services = new Set<string>();
   readonly channels = new Set<ChannelSide>();
+  /** Measures an agent's requests, or the channels a connector is told of. */
+  readonly opens: TokenBucket;
   readonly since: Instant;
   /** When the node was last heard on its relay connection or a channel. */
   heard: Instant;
@@ -30,6 +40,10 @@ export class RelayNode {
     this.connection = connection;
     this.since = since;
     this.heard = since;
+    this.opens =
+      identity.role === 'agent'
+        ? new TokenBucket(OPENS_PER_SECOND, OPENS_AT_ONCE)
+        : new TokenBucket(CHANNELS_PER_SECOND, CHANNELS_AT_ONCE);
   }
 
   get key(): string {

@@ -49,7 +49,7 @@ export class Opener {
   }
 
   open(now: Instant, agent: RelayNode, request: Open): void {
-    const problem = this.#problem(agent, request);
+    const problem = this.#problem(now, agent, request);
     if (problem !== undefined) {
       this.#refuse(agent, request, ...problem);
       return;
@@ -63,18 +63,23 @@ export class Opener {
       return;
     }
     const connector = candidates.reduce((best, node) => (node.channels.size < best.channels.size ? node : best));
+    if (!connector.opens.take(now)) {
+      this.#refuse(agent, request, 'BUSY', 'the connector is being asked for too many channels at once');
+      return;
+    }
     const side = this.#parts.channels.open(now, agent, connector, request.service);
     this.#pending.set(side.peer, { request, side, deadline: later(now, READY_TIMEOUT) });
     connector.connection.send({ type: 'channel', channel: side.peer.id, agent: agent.identity.name });
   }
 
   /** Code and message of what speaks against an open request, whoever serves it. */
-  #problem(agent: RelayNode, request: Open): readonly [string, string] | undefined {
+  #problem(now: Instant, agent: RelayNode, request: Open): readonly [string, string] | undefined {
     const { policy, wall } = this.#parts;
     const { view } = policy;
     if (view === undefined || !policy.admits(wall())) return ['POLICY_EXPIRED', 'the policy admits nothing new'];
     if (!view.mayUse(agent.identity, request.service)) return ['DENIED', 'the policy does not grant this service'];
     if (agent.channels.size >= MAX_CHANNELS_PER_NODE) return ['TOO_MANY_CHANNELS', 'close some channels first'];
+    if (!agent.opens.take(now)) return ['BUSY', 'too many channels were asked for at once'];
     return undefined;
   }
 
