@@ -11,7 +11,8 @@ import type { TokenBucket } from '../base/bucket.js';
 import { Drop, type DropReason } from '../base/drop.js';
 import type { Instant } from '../base/time.js';
 import type { Arena } from '../wire/arena.js';
-import { readU16 } from '../wire/bytes.js';
+import { readU16, writeU16 } from '../wire/bytes.js';
+import { writeIpv4Checksum } from '../wire/checksum.js';
 import {
   announcedMtu,
   completeIcmp,
@@ -117,15 +118,15 @@ export class Icmp {
     if (how === 'ignore') return;
     const at = this.#rebuild(words, ADDRESS_WORDS, PROTO_TCP, TCP_HEADER);
     writeTcp(this.output.scratch.bytes, at, words[9], words[4], seq, 0, TCP_SYN, 0, 0);
-    this.#sendRebuilt(now, at + TCP_HEADER, how);
+    this.#sendRebuilt(now, at + TCP_HEADER, 0, how);
   }
 
   /** An error about a datagram of `length` payload bytes that went from index 0 to index 1 of `addresses`. */
   reportUdp(now: Instant, addresses: Uint32Array, length: number, how: Rejection): void {
     if (how === 'ignore') return;
     const at = this.#rebuild(addresses, 0, PROTO_UDP, UDP_HEADER);
-    writeUdp(this.output.scratch.bytes, at, addresses[4], addresses[9], length);
-    this.#sendRebuilt(now, at + UDP_HEADER, how);
+    writeUdp(this.output.scratch.bytes, at, addresses[4], addresses[9], 0);
+    this.#sendRebuilt(now, at + UDP_HEADER, length, how);
   }
 
   #echo(arena: Arena, packet: ParsedPacket): DropReason {
@@ -184,9 +185,17 @@ export class Icmp {
     return this.output.begin(a, protocol, length);
   }
 
-  #sendRebuilt(now: Instant, length: number, how: Exclude<Rejection, 'ignore'>): void {
+  /** Quotes the headers, which then tell of `missing` bytes of payload that are not quoted. */
+  #sendRebuilt(now: Instant, length: number, missing: number, how: Exclude<Rejection, 'ignore'>): void {
     const bytes = this.output.scratch.bytes.slice(0, length);
     if (parsePacket(bytes, 0, length, this.#rebuilt) !== Drop.none) return;
+    if (missing > 0) {
+      const isV4 = this.#rebuilt.family === 4;
+      const lengthField = isV4 ? 2 : 4;
+      writeU16(bytes, lengthField, readU16(bytes, lengthField) + missing);
+      if (isV4) writeIpv4Checksum(bytes, 0);
+      writeU16(bytes, this.#rebuilt.transportOffset + 4, UDP_HEADER + missing);
+    }
     this.#send(now, bytes, this.#rebuilt, KINDS[how]);
   }
 

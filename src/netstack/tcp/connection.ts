@@ -81,7 +81,9 @@ export class TcpConnection extends Flow {
   probes = 0;
   /** When the oldest unacknowledged byte was first waiting; the user timeout counts from here. */
   progressAt = 0;
+  /** The last valid segment; and when something was first sent again, or a window probed, since then (NEVER = not). */
   heardAt = 0;
+  unansweredAt = NEVER;
   dataAt = 0;
   retries = 0;
   /** When ICMP last said the peer could not be reached; −1 = never. For reports only (RFC 5927 §5). */
@@ -277,6 +279,12 @@ export class TcpConnection extends Flow {
     handlers.onClosed(reason);
   }
 
+  /** A valid segment came. */
+  heard(now: Instant): void {
+    this.heardAt = now;
+    this.unansweredAt = NEVER;
+  }
+
   /** Payload moved: the idle clocks start again. */
   touch(now: Instant): void {
     const { idleTimeout, halfClosedTimeout } = this.host.options;
@@ -299,7 +307,7 @@ export class TcpConnection extends Flow {
   /** After a pause of the whole stack: what is outstanding goes again now, and the waiting counts from now. */
   kick(now: Instant): void {
     this.progressAt = now;
-    this.heardAt = now;
+    this.heard(now);
     this.probes = 0;
     this.sender.rtt.resetBackoff();
     if (this.idleAt !== NEVER) this.touch(now);

@@ -37,7 +37,7 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
     return;
   }
   if ((seg.flags & ACK) === 0) return;
-  c.heardAt = now;
+  c.heard(now);
   if (!acknowledge(c, now, seg)) return;
   if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
   if (c.receiving && seg.length > 0) text(c, now, seg);
@@ -59,7 +59,7 @@ function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
     return;
   }
   if ((seg.flags & SYN) === 0) return;
-  c.heardAt = now;
+  c.heard(now);
   acceptOptions(c, now, seg);
   if (!acked) {
     // Both ends opened at once: the peer's SYN crossed ours.
@@ -138,7 +138,7 @@ function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
     if (space > 0 || seg.seq === ((r.nxt - 1) | 0)) {
       // Old or repeated data, or a keepalive: the peer is told where we are. In TIME-WAIT a repeated FIN starts the rest anew.
       if (c.state === State.timeWait && (seg.flags & FIN) !== 0) c.timeWaitAt = now + c.host.options.timeWait;
-      c.heardAt = now;
+      c.heard(now);
       if (seqAtOrBefore(end, r.nxt)) staleAcknowledgement(c, now, seg);
       c.ackNow = true;
       c.host.schedule(c);

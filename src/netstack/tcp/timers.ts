@@ -56,11 +56,12 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   }
   const outstanding = s.una !== s.nxt;
   // A peer that answers probes with a shut window is alive: then only silence counts (RFC 1122 §4.2.2.17).
-  const since = s.window === 0 ? Math.max(c.progressAt, c.heardAt) : c.progressAt;
+  const since = s.window === 0 ? c.unansweredAt : c.progressAt;
   if (now - since >= options.userTimeout) {
     giveUp(c);
     return;
   }
+  if (c.unansweredAt === NEVER) c.unansweredAt = now;
   s.rtt.backOff();
   c.host.schedule(c);
   if (!outstanding) {

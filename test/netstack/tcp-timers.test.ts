@@ -1,0 +1,94 @@
+/** Keepalive, idle, user timeout, and a stack that slept: RFC 1122 §4.2.3.6, RFC 5482. */
+import { expect, test } from 'vitest';
+import { Micros, Millis, Minutes, Seconds } from '../../src/base/time.js';
+import { pattern } from './harness.js';
+import { brief, WirePeer } from './wire-peer.js';
+
+const opened = (tcp = {}): WirePeer => {
+  const w = new WirePeer({ tcp });
+  w.open();
+  return w;
+};
+
+test('keepalive: a probe after 60 s of silence, every 30 s, the end after 9 without an answer', () => {
+  const w = opened();
+  const seen = w.wait(Minutes(10));
+  expect(seen.filter((s) => s.flags === 'A').map((s) => [brief(s), s.at / 1e6])).toEqual(
+    Array.from({ length: 9 }, (_, i) => ['A 0:0 ack 1', 60 + 30 * i]),
+  );
+  expect(seen.at(-1)!.flags).toBe('RA');
+  expect(w.app.closed).toBe('timeout');
+});
+
+test('keepalive: an answer starts the silence anew; our answer to the peer’s probe', () => {
+  const w = opened();
+  for (let i = 0; i < 20; i++) {
+    expect(w.wait(Seconds(61)).length).toBeGreaterThan(0);
+    w.send('A', { seq: 1, ack: 1 });
+  }
+  expect(w.app.closed).toBeUndefined();
+  w.send('A', { seq: 0, ack: 1 });
+  expect(w.take().map(brief)).toEqual(['A 1:1 ack 1']);
+});
+
+test('idle: no payload for the configured time ends the connection, keepalives do not count', () => {
+  const w = opened({ idleTimeout: Seconds(300), keepaliveIdle: Seconds(50) });
+  for (let i = 0; i < 5; i++) {
+    w.wait(Seconds(55));
+    w.send('A', { seq: 1, ack: 1 });
+  }
+  expect(w.app.closed).toBeUndefined();
+  w.wait(Seconds(30));
+  expect(w.app.closed).toBe('idle');
+  expect(w.count('tcp_idle_timeouts')).toBe(1);
+});
+
+test('user timeout: unacknowledged data ends the connection', () => {
+  const w = opened({ userTimeout: Seconds(20), keepaliveIdle: Micros(0) });
+  w.app.connection!.write(pattern(1, 10), 0, 10);
+  w.wait(Seconds(19));
+  expect(w.app.closed).toBeUndefined();
+  w.wait(Seconds(30));
+  expect(w.app.closed).toBe('timeout');
+});
+
+test('a shut window does not time out while the peer answers', () => {
+  const w = opened({ userTimeout: Seconds(100), keepaliveIdle: Micros(0) });
+  w.send('A', { seq: 1, ack: 1, window: 0 });
+  w.app.connection!.write(pattern(1, 10), 0, 10);
+  for (let i = 0; i < 400; i++) {
+    for (const _ of w.wait(Seconds(1))) w.send('A', { seq: 1, ack: 1, window: 0 });
+  }
+  expect(w.app.closed).toBeUndefined();
+});
+
+test('a stack that slept for hours goes on: kick resends at once and nothing has timed out', () => {
+  const w = opened();
+  w.app.connection!.write(pattern(1, 10), 0, 10);
+  w.take();
+  w.wait(Seconds(3));
+  w.now = ((w.now as number) + 8 * 3600e6) as typeof w.now;
+  w.stack.kick(w.now);
+  w.stack.handleTimeout(w.now);
+  expect(w.take().map(brief)).toEqual(['PA 1:11 ack 1']);
+  expect(w.app.closed).toBeUndefined();
+  w.send('A', { seq: 1, ack: 11 });
+  expect(w.app.connection!.queued).toBe(0);
+});
+
+test('nothing due: pollTimeout is undefined after everything has closed', () => {
+  const w = opened();
+  w.app.connection!.abort();
+  w.take();
+  expect(w.stack.pollTimeout()).toBeUndefined();
+});
+
+test('a timer that fires a hair early does not make time stand still', () => {
+  const w = opened({ keepaliveIdle: Millis(33.3333333) });
+  for (let i = 0; i < 200; i++) {
+    w.now = ((w.now as number) + 7.7777777) as typeof w.now;
+    w.send('A', { seq: 1, ack: 1 });
+    w.wait(Millis(33.33333333));
+  }
+  expect(w.app.closed).toBeUndefined();
+});
