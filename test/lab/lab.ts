@@ -99,7 +99,13 @@ export class Lab {
   /** Makes a host that forwards between its links. */
   router(name: string): Host {
     const router = this.host(name);
-    router.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 });
+    router.sysctl({
+      'net.ipv4.ip_forward': 1,
+      'net.ipv6.conf.all.forwarding': 1,
+      // Every packet without a route is answered, so that a program fails at once, and not now and then after its time-out.
+      'net.ipv4.icmp_ratelimit': 0,
+      'net.ipv6.icmp.ratelimit': 0,
+    });
     return router;
   }
 
