@@ -1,0 +1,53 @@
+/** A network with one connector before its services, and an agent that may use them. */
+import { expect } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { App } from '../support/app.js';
+import type { AgentSetup, ConnectorSetup, SimAgent, SimConnector } from '../support/sim-nodes.js';
+import { World, type WorldOptions } from '../support/world.js';
+
+export const WEB = '10.100.0.1:80';
+export const BACKEND = '10.0.0.5:8080';
+export const SERVICES = {
+  web: 'tcp://10.0.0.5:8080',
+  dns: 'udp://10.0.0.5:5353',
+  box: 'any://10.0.0.6',
+  pair: 'tcp://10.0.0.7:7000',
+};
+
+export interface Scene {
+  readonly world: World;
+  readonly connector: SimConnector;
+  readonly agent: SimAgent;
+}
+
+export async function scene(
+  options: {
+    readonly world?: WorldOptions;
+    readonly agent?: AgentSetup;
+    readonly connector?: Partial<ConnectorSetup>;
+  } = {},
+): Promise<Scene> {
+  const world = await World.create(options.world);
+  const connector = await world.connector('c1', { services: SERVICES, ...options.connector });
+  const agent = await world.agent('alice', options.agent);
+  expect(world.until(() => ready(connector) && agent.core.relay.state === 'ready' && agent.core.available.has('web'))).toBe(
+    true,
+  );
+  return { world, connector, agent };
+}
+
+export function ready(connector: SimConnector): boolean {
+  return (
+    connector.core.relay.state === 'ready' &&
+    [...connector.core.registrations.values()].every((status) => status === 'ok')
+  );
+}
+
+/** A connection that stands, and its backend's end of it. */
+export function connected({ world, connector, agent }: Scene, to = WEB, backend = BACKEND) {
+  const target = connector.host.sockets.tcpBackend(backend);
+  const before = target.streams.length;
+  const app = new App(agent, to);
+  expect(world.until(() => app.connected && target.streams.length > before, Seconds(5))).toBe(true);
+  return { app, stream: target.streams.at(-1)! };
+}
