@@ -30,9 +30,9 @@ export async function scene(
   const world = await World.create(options.world);
   const connector = await world.connector('c1', { services: SERVICES, ...options.connector });
   const agent = await world.agent('alice', options.agent);
-  expect(world.until(() => ready(connector) && agent.core.relay.state === 'ready' && agent.core.available.has('web'))).toBe(
-    true,
-  );
+  expect(
+    world.until(() => ready(connector) && agent.core.relay.state === 'ready' && agent.core.available.has('web')),
+  ).toBe(true);
   return { world, connector, agent };
 }
 

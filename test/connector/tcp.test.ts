@@ -29,7 +29,9 @@ test('bytes go both ways, unchanged', async () => {
   expect(Buffer.compare(app.received, pattern(200_000, 2))).toBe(0);
   expect(it.connector.core.flowCounters.get('tcp_opened')).toBe(1);
   const [session] = it.connector.sessions;
-  expect(session!.flows.tcp.flows).toMatchObject([{ service: 'web', destination: WEB, bytesIn: 300_000, bytesOut: 200_000 }]);
+  expect(session!.flows.tcp.flows).toMatchObject([
+    { service: 'web', destination: WEB, bytesIn: 300_000, bytesOut: 200_000 },
+  ]);
 });
 
 test('the service’s address is asked in either family, the backend hears from the connector alone', async () => {
@@ -189,7 +191,9 @@ test('a path that loses 2 % of the packets delays and loses nothing', async () =
   it.agent.host.path.loss = 0.02;
   app.say(pattern(1_000_000));
   stream.say(pattern(1_000_000, 2));
-  expect(it.world.until(() => stream.receivedBytes === 1_000_000 && app.receivedBytes === 1_000_000, Seconds(60))).toBe(true);
+  expect(it.world.until(() => stream.receivedBytes === 1_000_000 && app.receivedBytes === 1_000_000, Seconds(60))).toBe(
+    true,
+  );
   expect(Buffer.compare(stream.received, pattern(1_000_000))).toBe(0);
   expect(Buffer.compare(app.received, pattern(1_000_000, 2))).toBe(0);
 });
