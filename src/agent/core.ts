@@ -152,10 +152,11 @@ export class AgentCore {
       outbound: this.#outbound,
       drops: this.drops,
       routes: () => this.#routes,
+      own: this.#own,
       innerMtu: INNER_MTU,
     };
     this.tun = parts.tun === undefined ? undefined : new TunPath({ ...shared, tun: parts.tun });
-    this.stack = new StackPath({ ...shared, own: this.#own, clock: parts.clock, entropy, crypto });
+    this.stack = new StackPath({ ...shared, clock: parts.clock, entropy, crypto });
     if (parts.policy.view !== undefined) this.#routes = new Routes(parts.policy.view, identity);
   }
 
@@ -173,8 +174,9 @@ export class AgentCore {
 
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
-    relayEndpoint.process(now);
+    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone.
     linkEndpoint.process(now);
+    relayEndpoint.process(now);
     this.relay.turn(now);
     this.sessions.turn(now);
     this.stack.flush(now);

@@ -6,6 +6,7 @@
  *
  * Only the virtual prefixes are routed here, so what has no service is answered at once: it can be nowhere else.
  */
+import type { IpAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Instant } from '../base/time.js';
@@ -20,6 +21,7 @@ import { PROTO_TCP } from '../wire/ip.js';
 import { clampMss } from '../wire/mss.js';
 import { TCP_SYN } from '../wire/tcp.js';
 import { GSO_NONE, readVnet, VNET_HEADER, VnetFields, writeVnet } from '../wire/vnet.js';
+import type { OwnAddresses } from './judge.js';
 import type { Routes } from './routes.js';
 import type { AgentSession } from './session.js';
 import type { Sessions } from './sessions.js';
@@ -40,6 +42,7 @@ export interface TunPathParts {
   readonly outbound: Outbound;
   readonly drops: Counters<DropName>;
   readonly routes: () => Routes | undefined;
+  readonly own: OwnAddresses;
   readonly innerMtu: number;
 }
 
@@ -78,12 +81,17 @@ export class TunPath {
 
   /** One packet or super-segment of the host, at `PACKET_OFFSET`. */
   #handle(now: Instant, length: number): number {
-    const { sessions, routes } = this.#parts;
+    const { sessions, routes, own } = this.#parts;
     const packet = this.#parsed;
     const drop = parsePacket(this.#arena.bytes, PACKET_OFFSET, length, packet);
     if (drop !== Drop.none) return drop;
     const table = routes();
     if (table === undefined) return Drop.no_route;
+    // The connector would refuse it: a socket that is older than the device still has the host's other address.
+    if (!isFrom(packet, packet.family === 4 ? own.overlay4 : own.overlay6)) {
+      this.#replies.report(now, this.#arena, packet, 'host_unreachable');
+      return Drop.source_not_allowed;
+    }
     const { destination0, destination1, destination2, destination3 } = packet;
     const found =
       packet.isFragment && packet.fragmentOffset > 0
@@ -167,4 +175,14 @@ export class TunPath {
     writeVnet(arena.bytes, offset - VNET_HEADER, this.#fields);
     if (tun.write(memory, offset - VNET_HEADER, length + VNET_HEADER) < 0) this.#parts.drops.values[Drop.tun_full]!++;
   }
+}
+
+function isFrom(packet: ParsedPacket, own: IpAddress | undefined): boolean {
+  return (
+    own !== undefined &&
+    packet.source3 === own.w3 &&
+    packet.source2 === own.w2 &&
+    packet.source1 === own.w1 &&
+    packet.source0 === own.w0
+  );
 }

@@ -9,11 +9,12 @@
  */
 import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
+import { describeError } from '../base/error.js';
 import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import { Backoff } from '../tunnel/backoff.js';
+import { Backoff, RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
 
@@ -165,6 +166,9 @@ export class RelayClient implements ConnectionHandler {
 
   /** Runs what is due. */
   turn(now: Instant): void {
+    if (this.#state === 'waiting' && this.#deadline !== undefined && this.#parts.owner.isRelayWanted()) {
+      this.#deadline = earliest(this.#deadline, later(this.#since, RECONNECT_WANTED_CAP));
+    }
     if (this.#deadline !== undefined && now >= this.#deadline) {
       if (this.#state === 'waiting') this.#attempt(now);
       else if (this.#state !== 'ready') this.#drop(now, 'the relay does not answer');
@@ -211,7 +215,13 @@ export class RelayClient implements ConnectionHandler {
       return;
     }
     this.#setRelay(address);
-    this.#connection = this.#parts.endpoint.connect(now, address, this.#parts.serverName, this);
+    try {
+      this.#connection = this.#parts.endpoint.connect(now, address, this.#parts.serverName, this);
+    } catch (error) {
+      this.#lastProblem = describeError(error);
+      this.#wait(now);
+      return;
+    }
     this.#enter(now, 'connecting');
     this.#deadline = later(now, CONNECT_TIMEOUT);
   }
