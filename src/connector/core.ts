@@ -180,8 +180,9 @@ export class ConnectorCore {
   /** Runs what is due and sends what there is; returns when it wants to run again. */
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
-    relayEndpoint.process(now);
+    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone.
     linkEndpoint.process(now);
+    relayEndpoint.process(now);
     this.relay.turn(now);
     if (this.#registerAt !== undefined && now >= this.#registerAt) this.#register(now);
     if (now >= this.#nextSweep) {
@@ -191,7 +192,7 @@ export class ConnectorCore {
     this.#timers.expire(now);
     for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
     if (this.#tooLarge.length > 0) this.#reportTooLarge(now);
-    this.#underlay.flush(now);
+    this.#flush(now);
     if (this.#dirty.length > 0) return now;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(
@@ -219,9 +220,15 @@ export class ConnectorCore {
   /** Ends every session and the relay connection; the driver runs one more `turn`. */
   shutdown(now: Instant): void {
     for (const session of [...this.links.sessions]) this.links.close(now, session, 'the connector stops');
+    this.#flush(now);
+    this.relay.stop(now);
+  }
+
+  /** Sends what there is; links of ended sessions close after the resets of their flows. */
+  #flush(now: Instant): void {
     this.#outbound.flush(now);
     this.#underlay.flush(now);
-    this.relay.stop(now);
+    if (this.links.closeEnding(now)) this.#underlay.flush(now);
   }
 
   #relayReady(now: Instant): void {

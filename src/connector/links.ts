@@ -67,6 +67,8 @@ export class ConnectorLinks {
   /** By invitation id: an identity has one session. */
   readonly #sessions = new Map<string, ConnectorSession>();
   readonly #greeting = new Set<Greeting>();
+  /** Links of ended sessions, still open for the resets of their flows. */
+  readonly #ending: { readonly link: Link; readonly reason: string }[] = [];
 
   constructor(parts: LinksParts) {
     this.#parts = parts;
@@ -229,16 +231,23 @@ export class ConnectorLinks {
     }
   }
 
-  /** Ends a session: its flows are reset, its links closed. */
+  /** Ends a session: its flows are reset; its links close when the resets have left (`closeEnding`). */
   close(now: Instant, session: ConnectorSession, reason: string): void {
     if (this.#sessions.get(session.identity.invitationId) === session)
       this.#sessions.delete(session.identity.invitationId);
     session.flows.close();
     for (const link of [...session.links]) {
-      link.connection.close(now, CloseCode.sessionOver, reason);
+      this.#ending.push({ link, reason });
       this.#leave(now, session, link, reason);
     }
     this.#parts.onEvent({ kind: 'session-closed', agent: session.identity.name, reason });
+  }
+
+  /** Closes the links of ended sessions; the driver has sent what they had to send. Returns whether there were any. */
+  closeEnding(now: Instant): boolean {
+    const ending = this.#ending.splice(0);
+    for (const { link, reason } of ending) link.connection.close(now, CloseCode.sessionOver, reason);
+    return ending.length > 0;
   }
 
   /** A new policy: sessions of revoked agents end, the others are judged anew. */
