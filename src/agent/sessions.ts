@@ -157,13 +157,20 @@ export class Sessions {
   turn(now: Instant): void {
     for (const session of this.#byConnector.values()) {
       if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
+      const link = session.link;
+      if (session.isLive && link?.lifeSigns.isGone(now, link.connection)) {
+        this.#unlink(now, session, 'the connector has gone silent', true);
+      }
       if (session.isIdle(now)) this.#close(now, session, 'idle');
     }
   }
 
   nextTimeout(): Instant | undefined {
     let next: Instant | undefined;
-    for (const session of this.#byConnector.values()) next = earliest(next, session.deadline);
+    for (const session of this.#byConnector.values()) {
+      next = earliest(next, session.deadline);
+      if (session.isLive) next = earliest(next, session.link?.lifeSigns.due);
+    }
     return next;
   }
 

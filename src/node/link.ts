@@ -9,6 +9,7 @@
 import { type Duration, elapsed, type Instant, Seconds } from '../base/time.js';
 import type { QuicConnection } from '../quic/connection.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
+import { LifeSigns } from './life-signs.js';
 import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
 
@@ -25,6 +26,7 @@ export class Link {
   /** The agent's counter of the session's links. */
   readonly number: number;
   readonly fragmenter: Fragmenter;
+  readonly lifeSigns = new LifeSigns();
   readonly made: Instant;
   liveSince: Instant | undefined;
   packetsOut = 0;
@@ -88,11 +90,13 @@ export class Link {
   sent(now: Instant, packets: number): void {
     this.packetsOut += packets;
     this.lastOut = now;
+    this.lifeSigns.sent(now);
     this.#onSent(now);
   }
 
   received(now: Instant, packets: number): void {
     this.packetsIn += packets;
     this.lastIn = now;
+    this.lifeSigns.heard();
   }
 }
