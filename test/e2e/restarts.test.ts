@@ -1,0 +1,145 @@
+/**
+ * Each role restarted, gracefully and by SIGKILL, while a download runs: the flow survives or is reset, and never hangs; both nodes
+ * notice at once; new flows work.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { Lab } from '../lab/lab.js';
+import { contentHash } from '../lab/programs/content.mjs';
+import { program, startHttp, startTcp } from '../lab/services.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { type AgentThreadStatus, Network } from './network.js';
+import type { LogLine, Role } from './role.js';
+import { Download } from './transfer.js';
+
+const BACKEND = ADDRESSES.backend.v4;
+const BYTES = 60_000_000;
+const RATE = '10M';
+/** A node that only an idle timeout (90 s) tells about a lost relay is far beyond this. */
+const NOTICE_LIMIT = Seconds(20);
+
+describe.skipIf(Lab.unavailable() !== undefined)('restarts', () => {
+  let network: Network;
+  let url: string;
+
+  beforeAll(async () => {
+    network = await Network.make({ services: { web: `tcp://${BACKEND}:8080`, sink: `tcp://${BACKEND}:9` } });
+    await startHttp(network.topology.backend);
+    await startTcp(network.topology.backend, 'sink', { port: 9 });
+    url = `http://${(await network.virtual('web')).v4}:8080`;
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+
+  const fetchesAgain = async (): Promise<void> => {
+    const argv = ['sh', '-c', 'curl -sSf --max-time 30 "$1" | sha256sum', 'sh', `${url}/bytes/100000?seed=2`];
+    const { stdout } = await network.topology.user.exec(argv);
+    expect(stdout.slice(0, 64)).toBe(contentHash(2, 100_000));
+  };
+  const nodes = (): Role[] => [network.connector, network.agent];
+  const counts = (message: string): number[] => nodes().map((node) => node.logged(message).length);
+  /** Each node's next line with this message, after those that `before` counted. */
+  const next = (message: string, before: readonly number[]): Promise<LogLine[]> =>
+    Promise.all(
+      nodes().map((node, index) =>
+        node.waitForLog(message, undefined, { skip: before[index]!, timeout: NOTICE_LIMIT }),
+      ),
+    );
+  const seen = (what: string, since: number, lines: readonly LogLine[]): void => {
+    const ms = lines.map((line) => `${Number(line['time']) - since} ms (${line['reason'] ?? 'ready'})`);
+    console.log(`${what}: connector ${ms[0]}, agent ${ms[1]}`);
+  };
+
+  it('relay, gracefully: the download goes on', async () => {
+    const download = await Download.start(network, url, BYTES, RATE);
+    const [lost, ready] = [counts('relay-lost'), counts('relay-ready')];
+    const at = Date.now();
+    await network.relay.stop();
+    seen('relay stopped, noticed after', at, await next('relay-lost', lost));
+    await network.startRelay();
+    await next('relay-ready', ready);
+    await download.progress();
+    expect(await download.outcome()).toBe('complete');
+    await fetchesAgain();
+  });
+
+  it('relay, killed under load and started again: both nodes notice, the download goes on', async () => {
+    const download = await Download.start(network, url, BYTES, RATE);
+    const [lost, ready] = [counts('relay-lost'), counts('relay-ready')];
+    const at = Date.now();
+    await network.relay.kill();
+    await network.startRelay();
+    const lines = await next('relay-lost', lost);
+    seen('relay killed and started, noticed after', at, lines);
+    for (const line of lines) expect(String(line['reason'])).not.toMatch(/timed out|idle/);
+    await next('relay-ready', ready);
+    await download.progress();
+    expect(await download.outcome()).toBe('complete');
+    await fetchesAgain();
+  });
+
+  it('relay, killed under load and gone: the agent, whose packets wait, notices without an idle timeout', async () => {
+    const download = await Download.start(network, url, BYTES, RATE);
+    const [lost, ready] = [counts('relay-lost'), counts('relay-ready')];
+    const at = Date.now();
+    await network.relay.kill();
+    seen('relay killed, noticed after', at, await next('relay-lost', lost));
+    const { relay } = await network.agent.status<AgentThreadStatus>();
+    expect(relay.state).not.toBe('ready');
+    expect(relay.problem).not.toBe('');
+    await network.startRelay();
+    await next('relay-ready', ready);
+    await download.progress();
+    expect(await download.outcome()).toBe('complete');
+    await fetchesAgain();
+  });
+
+  it('connector, gracefully: the download is reset at once, and a new one works', async () => {
+    const download = await Download.start(network, url, BYTES, RATE);
+    await network.connector.stop();
+    expect(await download.outcome()).toBe('broken');
+    await network.startConnector();
+    await network.agent.waitForStatus<AgentThreadStatus>('the service to be back', ({ services }) =>
+      services.every((one) => one.available),
+    );
+    await fetchesAgain();
+  });
+
+  it('connector, killed: an upload is reset once it is back, and a new download works', async () => {
+    const upload = await uploadUnderWay();
+    await network.connector.kill();
+    await network.startConnector();
+    expect((await upload.exited).code).not.toBe(0);
+    await fetchesAgain();
+  });
+
+  it('agent, gracefully: an upload is reset once it is back, and a new download works', async () => {
+    const upload = await uploadUnderWay();
+    await network.agent.stop();
+    await network.startAgent();
+    expect((await upload.exited).code).not.toBe(0);
+    await fetchesAgain();
+  });
+
+  it('agent, killed: likewise', async () => {
+    const upload = await uploadUnderWay();
+    await network.agent.kill();
+    await network.startAgent();
+    expect((await upload.exited).code).not.toBe(0);
+    await fetchesAgain();
+  });
+
+  /** An upload that would last for ever; its end is what the test waits for. */
+  const uploadUnderWay = async () => {
+    const { v4 } = await network.virtual('sink');
+    const before = (await network.agent.status<AgentThreadStatus>()).counters['tun.out'] ?? 0;
+    const upload = network.topology.user.spawn(program('tcp-client', v4, '9', '--bytes', '1000000000000'));
+    await network.agent.waitForStatus<AgentThreadStatus>(
+      'the upload to be under way',
+      ({ counters }) => (counters['tun.out'] ?? 0) > before + 500,
+    );
+    return upload;
+  };
+});
