@@ -163,14 +163,43 @@ describe('memory cap of the open controller', () => {
   });
 });
 
+describe('connection ids', () => {
+  it('change when they have lived long enough, and the connection goes on', () => {
+    const net = makeNet(certs, { server: { connectionIdLifetime: Seconds(60) }, client: { keepAlive: Seconds(5) } });
+    const { client, serverSide } = net.establish();
+    const seen = new Set<string>();
+    net.tap = (bytes, to) => {
+      if (to === net.server) seen.add(Buffer.from(bytes.subarray(1, 9)).toString('hex'));
+    };
+    net.run(Seconds(50));
+    expect(seen.size).toBe(1);
+    net.run(Seconds(200));
+    expect(seen.size).toBeGreaterThan(2);
+    client.sendDatagram(utf8('still here'));
+    net.run(Seconds(1));
+    expect(serverSide.datagrams).toHaveLength(1);
+  });
+});
+
 describe('clock', () => {
   it('silence is counted from the last packet that only the peer can have sent', () => {
     const net = makeNet(certs);
-    const { client } = net.establish();
+    const { client, server } = net.establish();
+    let last: Uint8Array = new Uint8Array(0);
+    net.tap = (bytes, to) => {
+      if (to === net.client) last = bytes.slice();
+    };
+    server.sendDatagram(new Uint8Array(100));
     net.run(Seconds(3));
     const silent = client.silentFor(net.now);
     expect(silent).toBeGreaterThan(Seconds(2));
-    net.deliver(net.client, new Uint8Array(100).fill(0x45), net.server.address);
+    const packets = client.stats()!.udpPacketsIn;
+    // Somebody on the path repeats a packet, and sends one with the right connection id that he cannot seal.
+    net.deliver(net.client, last, net.server.address);
+    last[last.length - 1]! ^= 1;
+    last[10]! ^= 1;
+    net.deliver(net.client, last, net.server.address);
+    expect(client.stats()!.udpPacketsIn).toBe(packets + 2);
     expect(client.silentFor(net.now)).toBe(silent);
     client.ping();
     net.run(Millis(100));
