@@ -43,7 +43,8 @@ module.exports = {
     },
     {
       name: 'pure-floors-touch-nothing',
-      comment: 'Pure floors import no Node module and no package (valibot, a pure schema library, is allowed in tunnel and policy).',
+      comment:
+        'Pure floors import no Node module and no package (valibot, a pure schema library, is allowed in tunnel and policy).',
       severity: 'error',
       from: { path: `^src/(${pure.join('|')})/` },
       to: { dependencyTypes: ['core', 'npm', 'npm-dev'], pathNot: 'node_modules/valibot/' },
@@ -60,6 +61,9 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     tsConfig: { fileName: 'tsconfig.json' },
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default', 'types'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'default', 'types'],
+    },
   },
 };
