@@ -13,11 +13,6 @@ export const PROTOCOL_VERSION = 1;
 export const RELAY_ALPN = 'sallyport-relay-1';
 export const LINK_ALPN = 'sallyport-1';
 
-/** Longest control message and longest unidirectional push, in bytes of JSON. */
-export const MAX_MESSAGE_BYTES = 64 * 1024;
-export const MAX_PUSH_BYTES = 8 * 1024 * 1024;
-/** Control messages a peer may send per second; more closes the connection. */
-export const MAX_MESSAGES_PER_SECOND = 50;
 /** Services one `register` may hold, so that it fits into one message. */
 export const MAX_SERVICES_PER_MESSAGE = 256;
 

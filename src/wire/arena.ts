@@ -7,9 +7,6 @@
  * The word view is in the host's byte order; everything that uses it is written for little-endian hosts (x86-64, arm64).
  */
 
-/** Bytes between starts of packets are rounded up to this. */
-export const PACKET_ALIGNMENT = 4;
-
 /** The next offset at or above `offset` where a packet may start. */
 export const align = (offset: number): number => (offset + 3) & ~3;
 

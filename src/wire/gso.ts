@@ -14,11 +14,9 @@ import { type Arena, align, copyBytes } from './arena.js';
 import { readU16, readU32, writeU16, writeU32 } from './bytes.js';
 import { copyAndSum, finish, finishUdp, pseudoSum, sumBytes, sumOfWord, sumRange } from './checksum.js';
 import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP, TCP_HEADER, UDP_HEADER } from './ip.js';
+import { TCP_CWR, TCP_FIN, TCP_PSH } from './tcp.js';
 import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_NEEDS_CSUM, type VnetFields } from './vnet.js';
 
-const TCP_FIN = 0x01;
-const TCP_PSH = 0x08;
-const TCP_CWR = 0x80;
 const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
 

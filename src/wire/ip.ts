@@ -10,18 +10,14 @@ export const PROTO_TCP = 6;
 export const PROTO_UDP = 17;
 export const PROTO_ROUTING = 43;
 export const PROTO_FRAGMENT = 44;
-export const PROTO_ESP = 50;
 export const PROTO_AH = 51;
 export const PROTO_ICMPV6 = 58;
-export const PROTO_NONE = 59;
 export const PROTO_DESTINATION_OPTIONS = 60;
 export const PROTO_MOBILITY = 135;
 export const PROTO_HIP = 139;
 export const PROTO_SHIM6 = 140;
 
 export const IPV4_HEADER = 20;
-/** Fifteen words: the header-length field has four bits. */
-export const IPV4_HEADER_MAX = 60;
 export const IPV6_HEADER = 40;
 export const IPV6_FRAGMENT_HEADER = 8;
 export const TCP_HEADER = 20;
