@@ -145,7 +145,10 @@ export class AgentCore {
       { udp: parts.tun === undefined || parts.tun.udpOffload },
     );
     this.#outbound = new Outbound(linkEndpoint, this.drops, {
-      onTooBig: (now, arena, offset, length, mtu) => this.tun?.tooBig(now, arena, offset, length, mtu),
+      onTooBig: (now, arena, offset, length, mtu) => {
+        if (this.tun === undefined) this.stack.tooBig(arena, offset, length, mtu);
+        else this.tun.tooBig(now, arena, offset, length, mtu);
+      },
     });
     const shared = {
       sessions: this.sessions,

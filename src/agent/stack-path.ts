@@ -15,6 +15,7 @@ import type { TcpHandlers } from '../netstack/types.js';
 import type { Link } from '../node/link.js';
 import type { Outbound } from '../node/outbound.js';
 import { StackOutput } from '../node/stack-output.js';
+import { TooLarge } from '../node/too-large.js';
 import type { Arena } from '../wire/arena.js';
 import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
@@ -38,6 +39,7 @@ export interface StackPathParts {
 export class StackPath {
   readonly counters: StackCounters = createStackCounters();
   readonly #stack: Stack;
+  readonly #tooLarge: TooLarge;
   readonly #parts: StackPathParts;
 
   constructor(parts: StackPathParts) {
@@ -57,6 +59,12 @@ export class StackPath {
           this.#session(packet, offset)?.waiting.push(packet.bytes, offset, length) ?? false,
       }),
     });
+    this.#tooLarge = new TooLarge(this.#stack);
+  }
+
+  /** A packet of the stack was dropped because its link carries only `mtu` bytes. */
+  tooBig(arena: Arena, offset: number, length: number, mtu: number): void {
+    this.#tooLarge.add(arena, offset, length, mtu);
   }
 
   /** Opens a connection to a service's address. @throws SallyportError STACK_NO_ADDRESS, STACK_NO_PORT (caller). */
@@ -76,13 +84,15 @@ export class StackPath {
   }
 
   flush(now: Instant): void {
+    if (!this.#tooLarge.isEmpty) this.#tooLarge.report(now);
     const due = this.#stack.pollTimeout();
     if (due !== undefined && due <= now) this.#stack.handleTimeout(now);
     this.#stack.flush(now);
   }
 
+  /** At once (0) while the stack has something to be told. */
   nextTimeout(): Instant | undefined {
-    return this.#stack.pollTimeout();
+    return this.#tooLarge.isEmpty ? this.#stack.pollTimeout() : (0 as Instant);
   }
 
   #link(packet: Arena, offset: number): Link | undefined {

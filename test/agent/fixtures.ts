@@ -2,6 +2,7 @@
 import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { joined, register } from '../relay/fixtures.js';
+import type { Credentials } from '../support/identities.js';
 import type { RogueConnection, RogueNode } from '../support/rogue.js';
 import type { SimAgent } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
@@ -14,8 +15,13 @@ export function live(world: World, agent: SimAgent, connector = 'c1', limit = Se
 }
 
 /** A connector that the test speaks for: it registers, answers channels, and takes links; what it says on them is the test's. */
-export async function lyingConnector(world: World, name: string, ...services: string[]): Promise<RogueNode> {
-  const node = await joined(world, 'connector', name);
+export async function lyingConnector(
+  world: World,
+  name: string,
+  services: readonly string[],
+  linkCredentials?: Credentials,
+): Promise<RogueNode> {
+  const node = await joined(world, 'connector', name, linkCredentials === undefined ? {} : { linkCredentials });
   node.relay.onMessage = (message) => {
     if (message.type !== 'channel') return;
     node.openChannel(message['channel'] as string);

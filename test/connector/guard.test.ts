@@ -125,8 +125,13 @@ describe('ICMP', () => {
 });
 
 describe('fragments', () => {
-  const part = (ends: { from: string; to: string }, protocol: number, offset: number, more: boolean, body = data) =>
-    ipPacket({ ...ends, protocol, body, fragment: { offset, more } });
+  const part = (
+    ends: { from: string; to: string },
+    protocol: number,
+    offset: number,
+    more: boolean,
+    body: Uint8Array = data,
+  ) => ipPacket({ ...ends, protocol, body, fragment: { offset, more } });
   const udpHead = (port: number): Uint8Array => {
     const body = new Uint8Array(64);
     new DataView(body.buffer).setUint16(2, port);

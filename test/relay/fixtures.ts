@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import type { NodeCredentials } from '../support/identities.js';
-import type { RogueConnection, RogueNode } from '../support/rogue.js';
+import type { RogueConnection, RogueNode, RogueOptions } from '../support/rogue.js';
 import type { World } from '../support/world.js';
 
 /** A relay connection that has shown its certificate and not yet said hello. */
@@ -33,14 +33,11 @@ export async function joined(
   world: World,
   role: 'agent' | 'connector',
   name: string,
-  options: { readonly groups?: readonly string[]; readonly v6?: string; readonly credentials?: NodeCredentials } = {},
+  options: RogueOptions & { readonly groups?: readonly string[]; readonly credentials?: NodeCredentials } = {},
 ): Promise<RogueNode> {
-  const { groups = role === 'agent' ? ['staff'] : [], v6 } = options;
+  const { groups = role === 'agent' ? ['staff'] : [] } = options;
   const credentials = options.credentials ?? (await world.operator.enrol(role, name, groups));
-  const node = await world.rogue(credentials, {
-    ...(v6 === undefined ? {} : { v6 }),
-    acceptsLinks: role === 'connector',
-  });
+  const node = await world.rogue(credentials, { acceptsLinks: role === 'connector', ...options });
   admitted(world, node);
   return node;
 }

@@ -71,6 +71,14 @@ export class RogueConnection implements ConnectionHandler {
   }
 }
 
+export interface RogueOptions {
+  readonly v6?: string;
+  readonly acceptsLinks?: boolean;
+  readonly caPem?: string;
+  /** What it shows on links, when that is not what it shows the relay. */
+  readonly linkCredentials?: Credentials;
+}
+
 export class RogueNode {
   readonly host: SimHost;
   readonly credentials: Credentials & { readonly proof: unknown };
@@ -97,7 +105,7 @@ export class RogueNode {
     credentials: Credentials & { readonly proof: unknown },
     relays: readonly SocketAddress[],
     v4: string,
-    options: { readonly v6?: string; readonly acceptsLinks?: boolean; readonly caPem?: string },
+    options: RogueOptions,
   ) {
     this.#site = site;
     this.credentials = credentials;
@@ -125,7 +133,12 @@ export class RogueNode {
       this.accepted.push(link);
       return link;
     };
-    this.endpoints = makeNodeEndpoints(data, reactor, options.acceptsLinks ? accept : undefined);
+    const { linkCredentials = credentials } = options;
+    const shown = { ...data, certificatePem: linkCredentials.certificatePem, keyPem: linkCredentials.keyPem };
+    this.endpoints = {
+      relay: makeNodeEndpoints(data, reactor, undefined).relay,
+      links: makeNodeEndpoints(shown, reactor, options.acceptsLinks ? accept : undefined).links,
+    };
     this.underlay = new Underlay(this.udp, this.endpoints.relay, this.endpoints.links, this.drops, {
       onRevalidate: (_now, nonce) => {
         this.nonces.push(nonce);

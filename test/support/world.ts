@@ -4,7 +4,7 @@
 import { type Duration, earliest, type Instant, later, Seconds } from '../../src/base/time.js';
 import type { PolicyDocument, SignedPolicy } from '../../src/policy/document.js';
 import { type NodeCredentials, Operator, policyDocument } from './identities.js';
-import { RogueNode } from './rogue.js';
+import { RogueNode, type RogueOptions } from './rogue.js';
 import { SimNetwork } from './sim-network.js';
 import {
   type AgentSetup,
@@ -96,7 +96,7 @@ export class World implements Site {
   /** A node whose every word the test says. */
   async rogue(
     credentials: Omit<NodeCredentials, 'identity'> | NodeCredentials,
-    options: { readonly v6?: string; readonly acceptsLinks?: boolean; readonly caPem?: string } = {},
+    options: RogueOptions = {},
   ): Promise<RogueNode> {
     const node = new RogueNode(this, credentials, this.relay.addresses, this.#address(), options);
     this.hosts.push(node.host);
