@@ -32,6 +32,7 @@ function simulate(seed: number): void {
       superSegment: pick(65_535, 1),
       // A run of lost packets may last longer than the pause that ends an idle half.
       halfClosedTimeout: Micros(0),
+      keepaliveIdle: Micros(0),
     },
   });
   const net = new Network({ ...options(), seed: seed * 2 + 1 }, { ...options(), seed: seed * 2 + 2 }, Millis(delay));

@@ -227,6 +227,19 @@ test('TIME-WAIT gives way to a SYN that is newer, not to an old one (RFC 6191)',
   expect(w.stack.flows).toBe(1);
 });
 
+test('abort from inside a pull leaves nothing behind', () => {
+  const w = opened();
+  w.app.limit = 0;
+  w.send('PA', { seq: 1, ack: 1, data: bytes(5000) });
+  const c = w.app.connection!;
+  w.app.onData = () => {
+    c.abort();
+    return 100;
+  };
+  expect(c.pull()).toBe(0);
+  expect([c.readable, w.stack.pool.lentBytes, w.stack.flows]).toEqual([0, 0, 0]);
+});
+
 test('onClosed comes once, and calls from inside the handlers are safe', () => {
   const w = new WirePeer();
   const app = new (class extends Collector {

@@ -149,6 +149,44 @@ test('a spurious timeout is recognized by its timestamp and undone (RFC 3522)', 
   expect(c.sender.congestion.window).toBeGreaterThanOrEqual(before);
 });
 
+test('an outage is not taken for a round trip: the estimate stays as it was', () => {
+  const w = new WirePeer();
+  w.open({ mss: 1012, sackPermitted: true, ts: [100, 0] });
+  w.app.connection!.write(pattern(1, 1000), 0, 1000);
+  const [first] = w.take();
+  w.wait(Seconds(2));
+  w.send('A', { seq: 1, ack: 1001, ts: [101, first!.options.timestampValue] });
+  expect(w.app.connection!.roundTrip).toBeLessThan(Millis(10));
+});
+
+test('recovery sends at most two segments per acknowledgement (RFC 9937)', () => {
+  const w = new WirePeer({ tcp: { timestamps: false } });
+  w.open({ mss: 1000, sackPermitted: true, scale: 7, window: 65_535 });
+  const c = w.app.connection!;
+  c.write(pattern(1, 60_000), 0, 60_000);
+  const ack = (n: number, sack?: [number, number]) =>
+    w.send('A', { seq: 1, ack: n, window: 500, ...(sack ? { sack: [sack] } : {}) });
+  w.take();
+  for (let n = 1001; n <= 10_001; n += 1000) {
+    ack(n);
+    w.take();
+  }
+  // Twenty are out; the first eleven are lost.
+  expect(((c.sender.nxt - c.sender.una) | 0) / 1000).toBe(20);
+  const bursts: number[] = [];
+  for (let right = 22_001; right <= 30_001; right += 1000) {
+    ack(10_001, [21_001, right]);
+    bursts.push(w.take().length);
+  }
+  for (let n = 11_001; n <= 20_001; n += 1000) {
+    ack(n, [21_001, 30_001]);
+    bursts.push(w.take().length);
+  }
+  expect(Math.max(...bursts)).toBeLessThanOrEqual(2);
+  expect(bursts.reduce((a, b) => a + b)).toBeGreaterThan(10);
+  expect(w.count('tcp_rto')).toBe(0);
+});
+
 test('a peer that takes back what it had reported (RFC 2018 §8) gets it again', () => {
   const w = new WirePeer();
   w.open({ mss: 1000, sackPermitted: true });

@@ -1,6 +1,6 @@
 /** Keepalive, idle, user timeout, and a stack that slept: RFC 1122 §4.2.3.6, RFC 5482. */
 import { expect, test } from 'vitest';
-import { Micros, Millis, Minutes, Seconds } from '../../src/base/time.js';
+import { instantAt, Micros, Minutes, Seconds } from '../../src/base/time.js';
 import { pattern } from './harness.js';
 import { brief, WirePeer } from './wire-peer.js';
 
@@ -83,12 +83,19 @@ test('nothing due: pollTimeout is undefined after everything has closed', () => 
   expect(w.stack.pollTimeout()).toBeUndefined();
 });
 
-test('a timer that fires a hair early does not make time stand still', () => {
-  const w = opened({ keepaliveIdle: Millis(33.3333333) });
-  for (let i = 0; i < 200; i++) {
-    w.now = ((w.now as number) + 7.7777777) as typeof w.now;
+test('a deadline that rounding puts a hair early is pushed on, so time cannot stand still', () => {
+  const idle = 33_333.333333;
+  // Instants for which (heard + idle) − heard is less than idle.
+  let found = 0;
+  for (let heard = 5_000_001.1; found < 20; heard += 1_234.5678) {
+    const due = heard + idle;
+    if (due - heard >= idle) continue;
+    found++;
+    const w = opened({ keepaliveIdle: Micros(idle), keepaliveInterval: Seconds(5) });
+    w.now = instantAt(heard);
     w.send('A', { seq: 1, ack: 1 });
-    w.wait(Millis(33.33333333));
+    w.now = instantAt(due);
+    for (let i = 0; i < 3; i++) w.stack.handleTimeout(w.now);
+    expect(w.stack.pollTimeout()!).toBeGreaterThan(due);
   }
-  expect(w.app.closed).toBeUndefined();
 });

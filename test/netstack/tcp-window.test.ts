@@ -118,6 +118,29 @@ describe('the window we offer', () => {
   });
 });
 
+test('a FIN that lies beyond the window is not taken', () => {
+  const w = opened({ tcp: { receiveInitial: 4096, receiveMax: 4096, windowScaling: false } });
+  w.app.limit = 0;
+  w.send('A', { seq: 1, ack: 1, data: bytes(4000) });
+  w.send('FA', { seq: 4001, ack: 1, data: bytes(200) });
+  expect(w.take().at(-1)!.ack).toBe(4097);
+  expect(w.app.connection!.peerClosed).toBe(false);
+  w.app.limit = 10_000;
+  w.app.connection!.pull();
+  expect(w.take().at(-1)!.window).toBe(4096);
+  w.send('FA', { seq: 4097, ack: 1, data: bytes(104) });
+  expect([w.app.total, w.app.peerClosed]).toEqual([4200, 1]);
+});
+
+test('a repeated segment that acknowledges more is heard', () => {
+  const w = opened();
+  w.send('PA', { seq: 1, ack: 1, data: bytes(10) });
+  w.app.connection!.write(bytes(10), 0, 10);
+  w.take();
+  w.send('PA', { seq: 1, ack: 11, data: bytes(10) });
+  expect(w.app.connection!.queued).toBe(0);
+});
+
 describe('the window we are given', () => {
   test('is scaled, except in the SYN', () => {
     const w = opened({}, { scale: 4, window: 1000 });

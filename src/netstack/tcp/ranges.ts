@@ -8,18 +8,19 @@
  */
 import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
 
+const NONE = new Int32Array(0);
+const FIRST_ROOM = 8;
+
 export class SequenceRanges {
-  readonly starts: Int32Array;
-  readonly ends: Int32Array;
+  /** Made with the first range: most connections never need them. */
+  starts: Int32Array = NONE;
+  ends: Int32Array = NONE;
   count = 0;
   /** Bytes in all ranges. */
   bytes = 0;
 
   /** @param limit most ranges held at once. */
-  constructor(readonly limit: number) {
-    this.starts = new Int32Array(limit);
-    this.ends = new Int32Array(limit);
-  }
+  constructor(readonly limit: number) {}
 
   clear(): void {
     this.count = 0;
@@ -45,7 +46,7 @@ export class SequenceRanges {
       last++;
     }
     if (first === last) {
-      if (this.count === this.limit) return -1;
+      if (this.count === this.starts.length && !this.#grow()) return -1;
       this.starts.copyWithin(first + 1, first, this.count);
       this.ends.copyWithin(first + 1, first, this.count);
       this.count++;
@@ -59,6 +60,18 @@ export class SequenceRanges {
     const gained = ((to - from) | 0) - covered;
     this.bytes += gained;
     return gained;
+  }
+
+  /** Doubles the room, up to the limit. False when the limit is reached. */
+  #grow(): boolean {
+    const room = Math.min(Math.max(this.starts.length * 2, FIRST_ROOM), this.limit);
+    if (room === this.starts.length) return false;
+    const [starts, ends] = [new Int32Array(room), new Int32Array(room)];
+    starts.set(this.starts);
+    ends.set(this.ends);
+    this.starts = starts;
+    this.ends = ends;
+    return true;
   }
 
   /** Forgets everything before `seq`. */

@@ -118,7 +118,6 @@ export class Recovery {
 
   /** The retransmission timer expired: everything outstanding counts as lost. */
   timedOut(now: Instant, una: number, nxt: number, again: boolean): void {
-    if (again) this.board.clear();
     // A receiver that no longer holds what it reported would have the first hole reported as held (RFC 2018 §8).
     if (this.board.count > 0 && !seqAfter(this.board.starts[0], una)) this.board.clear();
     if (again) this.congestion.window = this.congestion.segment;

@@ -98,11 +98,14 @@ export class Sender {
     return Math.max(this.#target(), this.ring.capacity) - this.ring.length;
   }
 
-  /** Points `span` at contiguous free room to fill before `commit`; `span.length` is 0 when the buffer is full. */
-  reserve(span: Span): void {
+  /**
+   * Points `span` at contiguous free room to fill before `commit`; `span.length` is 0 when the buffer is full. `first`: what
+   * to begin with, bytes, when there is no buffer yet.
+   */
+  reserve(span: Span, first = this.options.sendInitial): void {
     const target = this.#target();
-    if (this.ring.capacity < target && this.ring.free < CRUMB) {
-      this.ring.ensure(Math.max(this.ring.capacity * 2, this.options.sendInitial), this.ring.length);
+    if (this.ring.capacity < target && this.ring.free < Math.min(first, CRUMB)) {
+      this.ring.ensure(Math.max(this.ring.capacity * 2, Math.min(first, this.options.sendInitial)), this.ring.length);
     }
     const at = this.ring.index(this.ring.length);
     span.bytes = this.ring.bytes;
@@ -115,7 +118,7 @@ export class Sender {
   write(bytes: Uint8Array, offset: number, length: number, span: Span): number {
     let done = 0;
     while (done < length) {
-      this.reserve(span);
+      this.reserve(span, length - done);
       if (span.length === 0) break;
       const n = Math.min(span.length, length - done);
       copy(bytes, offset + done, span.bytes, span.offset, n);
