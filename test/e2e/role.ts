@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { SallyportError } from '../../src/base/error.js';
 import { type Duration, Seconds, toMillis } from '../../src/base/time.js';
 import { askLocal } from '../../src/os/local-control.js';
 import type { Host } from '../lab/host.js';
@@ -103,8 +104,9 @@ export class Role {
       await pollUntil(
         `${what} (${this.name})`,
         async () => {
-          last = await this.status<S>();
-          return check(last);
+          const now = await this.#statusIfThere<S>();
+          last = now ?? last;
+          return now !== undefined && check(now);
         },
         timeout,
       );
@@ -112,6 +114,16 @@ export class Role {
       throw new Error(`${(error as Error).message}; last status: ${JSON.stringify(last)}`);
     }
     return last!;
+  }
+
+  /** A process that has just started does not answer yet; one that has ended never will. */
+  async #statusIfThere<S>(): Promise<S | undefined> {
+    try {
+      return await this.status<S>();
+    } catch (error) {
+      if (this.process.running && error instanceof SallyportError && error.code === 'NOT_RUNNING') return undefined;
+      throw error;
+    }
   }
 
   /** SIGTERM; resolves when the process is gone. */
