@@ -1,7 +1,18 @@
 /**
  * A packet thread's loop in virtual time: level-triggered readiness, timers, end-of-turn hooks, in the order of the real one.
  */
-import { earliest, elapsed, type Instant, instantAt, type WallTime, wallAt, wallLater } from '../../src/base/time.js';
+import {
+  type Duration,
+  earliest,
+  elapsed,
+  type Instant,
+  instantAt,
+  Micros,
+  Seconds,
+  type WallTime,
+  wallAt,
+  wallLater,
+} from '../../src/base/time.js';
 import { Timer, TimerQueue } from '../../src/base/timers.js';
 import { BROKEN, type Reactor, type ReadyHandler, type Watch } from '../../src/os/io.js';
 
@@ -12,9 +23,11 @@ const START = instantAt(1_000_000_000);
 /** The one clock of a world. */
 export class SimClock {
   now: Instant = START;
+  /** How far somebody has put the wall clock forward: days pass without a turn. */
+  ahead: Duration = Seconds(0);
 
   get wall(): WallTime {
-    return wallLater(WALL, elapsed(START, this.now));
+    return wallLater(WALL, Micros(this.ahead + elapsed(START, this.now)));
   }
 }
 
