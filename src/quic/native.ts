@@ -17,10 +17,6 @@ export const MORE = 0x1_0000;
 /** Results of `transmit`. */
 export const TRANSMIT_RUN = 1;
 
-/** Results of stream calls below zero. */
-export const STREAM_UNKNOWN = -1;
-export const STREAM_STOPPED = -2;
-
 /** Kinds of events (a and b in parentheses). */
 export const EventKind = {
   /** (1 on the server side) */

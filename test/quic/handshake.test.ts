@@ -183,3 +183,13 @@ describe('handshake', () => {
     expect(net.establish().client.state).toBe('open');
   });
 });
+
+describe('the reason of a close', () => {
+  it('is kept short, whatever the peer says', () => {
+    const net = makeNet(certs);
+    const { client, serverSide } = net.establish();
+    client.close(net.now, 1, 'ä'.repeat(500));
+    net.run(Seconds(1));
+    expect(serverSide.closed[0]?.text).toBe('ä'.repeat(256));
+  });
+});

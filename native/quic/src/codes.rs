@@ -1,6 +1,8 @@
 //! Numbers that cross to TypeScript: event kinds, close reasons, kinds of answers, counters. `src/quic/native.ts` has the
 //! same lists.
 
+use quinn_proto as q;
+
 /// Event kinds, as numbers in the event table: kind, connection, a, b.
 pub mod kind {
     pub const CONNECTED: u32 = 1; // a: 1 on the server side
@@ -53,4 +55,35 @@ pub mod counter {
     pub const CONNECTED: usize = 10;
     pub const CLOSED: usize = 11;
     pub const COUNT: usize = 12;
+}
+
+/// Tells the endpoint's own answers apart by their first bytes (RFC 9000 §17).
+pub fn classify(packet: &[u8]) -> u32 {
+    match packet {
+        [first, ..] if first & 0x80 == 0 => response::RESET,
+        [_, 0, 0, 0, 0, ..] => response::VERSION_NEGOTIATION,
+        _ => response::REFUSAL,
+    }
+}
+
+/// Longest close reason of a peer that is kept, in characters.
+const MAX_REASON: usize = 256;
+
+/// Reason, code and text of the end of a connection.
+pub fn describe(error: &q::ConnectionError) -> (u32, u64, String) {
+    use q::ConnectionError as E;
+    match error {
+        E::VersionMismatch => (reason::VERSION, 0, error.to_string()),
+        E::TransportError(e) => (reason::TRANSPORT, e.code.into(), e.to_string()),
+        E::ConnectionClosed(e) => (reason::PEER_TRANSPORT, e.error_code.into(), e.to_string()),
+        E::ApplicationClosed(e) => (
+            reason::PEER_APPLICATION,
+            e.error_code.into_inner(),
+            String::from_utf8_lossy(&e.reason).chars().take(MAX_REASON).collect(),
+        ),
+        E::Reset => (reason::RESET, 0, error.to_string()),
+        E::TimedOut => (reason::TIMED_OUT, 0, error.to_string()),
+        E::LocallyClosed => (reason::LOCAL, 0, error.to_string()),
+        E::CidsExhausted => (reason::NO_IDS, 0, error.to_string()),
+    }
 }

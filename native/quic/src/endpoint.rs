@@ -6,7 +6,7 @@
 
 use crate::address;
 use crate::admission::{Admission, Verdict};
-use crate::codes::{counter, kind, reason, response};
+use crate::codes::{classify, counter, describe, kind, reason, response};
 use crate::config::{Configs, Options};
 use crate::timers::Timers;
 use bytes::{Bytes, BytesMut};
@@ -75,8 +75,6 @@ pub struct Core {
 
 /// Answers waiting for `transmit`; more are dropped (each is an answer to somebody unknown).
 const MAX_RESPONSES: usize = 1024;
-/// Longest close reason kept, in bytes.
-const MAX_REASON: usize = 512;
 
 impl Core {
     pub fn new(configs: Configs, options: &Options) -> Self {
@@ -412,16 +410,13 @@ impl Core {
     }
 
     /// Says once that a connection has ended.
-    fn closed(&mut self, handle: usize, reason: u32, code: u64, mut text: String) {
+    fn closed(&mut self, handle: usize, reason: u32, code: u64, text: String) {
         let Some(slot) = self.slots[handle].as_deref_mut() else { return };
         if slot.closed {
             return;
         }
         slot.closed = true;
         slot.handshake_deadline = None;
-        if text.len() > MAX_REASON {
-            text = text.chars().take(MAX_REASON / 4).collect();
-        }
         let id = slot.id;
         self.counters[counter::CLOSED] += 1.0;
         if slot.admitted.is_some() {
@@ -483,31 +478,6 @@ impl Core {
     /// Handshakes in flight, connections that exist, and entries of the per-source table.
     pub fn gauges(&self) -> [usize; 3] {
         [self.admission.in_flight(), self.ids.len(), self.admission.sources()]
-    }
-}
-
-/// Tells the endpoint's own answers apart by their first bytes (RFC 9000 §17).
-fn classify(packet: &[u8]) -> u32 {
-    match packet {
-        [first, ..] if first & 0x80 == 0 => response::RESET,
-        [_, 0, 0, 0, 0, ..] => response::VERSION_NEGOTIATION,
-        _ => response::REFUSAL,
-    }
-}
-
-fn describe(error: &q::ConnectionError) -> (u32, u64, String) {
-    use q::ConnectionError as E;
-    match error {
-        E::VersionMismatch => (reason::VERSION, 0, error.to_string()),
-        E::TransportError(e) => (reason::TRANSPORT, e.code.into(), e.to_string()),
-        E::ConnectionClosed(e) => (reason::PEER_TRANSPORT, e.error_code.into(), e.to_string()),
-        E::ApplicationClosed(e) => {
-            (reason::PEER_APPLICATION, e.error_code.into_inner(), String::from_utf8_lossy(&e.reason).into_owned())
-        }
-        E::Reset => (reason::RESET, 0, error.to_string()),
-        E::TimedOut => (reason::TIMED_OUT, 0, error.to_string()),
-        E::LocallyClosed => (reason::LOCAL, 0, error.to_string()),
-        E::CidsExhausted => (reason::NO_IDS, 0, error.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! quinn-proto and rustls for Node: no socket, no thread, no clock. Memory is shared once, at construction or by `attach`;
 //! after that calls pass numbers only, and every offset and length is checked against the memory it belongs to.
 //!
-//! The caller must not transfer or resize an attached buffer. Tables (indices of words):
+//! The caller must not transfer or resize an attached buffer. A panic here ends the process. Tables (indices of words):
 //!
 //!   runs       10 a run: memory, offset, length, segment, skip, address ×5    receive reads
 //!   out        length, segment, connection, virtual, response, address ×5     transmit, remote write; connect reads address
