@@ -5,8 +5,6 @@
  * RFC 5681, RFC 6928 (initial window), RFC 3465 (byte counting).
  */
 import type { Duration, Instant } from '../../base/time.js';
-import { Cubic } from './cubic.js';
-import { NewReno } from './newreno.js';
 
 export type CongestionAlgorithm = 'cubic' | 'newreno';
 
@@ -31,7 +29,3 @@ export interface CongestionControl {
 
 /** min(10 · SMSS, max(2 · SMSS, 14600)), RFC 6928 §2. */
 export const initialWindow = (segment: number): number => Math.min(10 * segment, Math.max(2 * segment, 14_600));
-
-export function createCongestionControl(algorithm: CongestionAlgorithm, segment: number): CongestionControl {
-  return algorithm === 'cubic' ? new Cubic(segment) : new NewReno(segment);
-}

@@ -20,11 +20,8 @@ import { processSegment } from './input.js';
 import { Receiver } from './receiver.js';
 import type { Segment } from './segment.js';
 import { Sender } from './sender.js';
-import { isIn, isTransition, RECEIVING, State, SYNCHRONIZED, type TcpState } from './state.js';
+import { isIn, isTransition, NEVER, RECEIVING, State, SYNCHRONIZED, type TcpState } from './state.js';
 import { expireTimers } from './timers.js';
-
-/** Never. */
-export const NEVER = Number.POSITIVE_INFINITY;
 
 const SINK: TcpHandlers = { onData: (_bytes, _offset, length) => length, onClosed: () => {} };
 

@@ -7,13 +7,13 @@
  */
 import { type Instant, Micros } from '../../base/time.js';
 import { Count } from '../counters.js';
-import { NEVER, type TcpConnection } from './connection.js';
+import type { TcpConnection } from './connection.js';
 import { acceptOptions } from './handshake.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, RST, type Segment, SYN } from './segment.js';
 import type { SenderEvents } from './sender.js';
 import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
-import { isIn, SENDING, State } from './state.js';
+import { isIn, NEVER, SENDING, State } from './state.js';
 import { startKeepalive } from './timers.js';
 
 /** A timestamp older than this says nothing (RFC 7323 §5.5): 24 days in µs. */

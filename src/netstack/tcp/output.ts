@@ -7,11 +7,11 @@
  */
 import type { Instant } from '../../base/time.js';
 import { Count } from '../counters.js';
-import { NEVER, type TcpConnection } from './connection.js';
+import type { TcpConnection } from './connection.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, PSH, SYN } from './segment.js';
 import { seqAfter, seqAtOrAfter } from './sequence.js';
-import { isIn, SENDING, State, SYNCHRONIZED } from './state.js';
+import { isIn, NEVER, SENDING, State, SYNCHRONIZED } from './state.js';
 
 /** A super-segment with its headers fits the 16-bit length fields; 120 bytes is the longest header. */
 const MAX_PAYLOAD = 65_535 - 120;

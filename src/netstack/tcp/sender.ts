@@ -9,7 +9,8 @@
 import { type Instant, Micros } from '../../base/time.js';
 import type { BufferPool } from '../buffer-pool.js';
 import { ByteRing, copy, type Span } from './byte-ring.js';
-import { type CongestionControl, createCongestionControl } from './congestion.js';
+import type { CongestionControl } from './congestion.js';
+import { createCongestionControl } from './congestion-control.js';
 import type { TcpOptions } from './options.js';
 import { Phase, Recovery } from './recovery.js';
 import { RttEstimator } from './rtt.js';

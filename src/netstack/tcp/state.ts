@@ -67,3 +67,6 @@ export const SENDING = bits(State.established, State.closeWait, State.finWait1, 
 export const SYNCHRONIZED = SENDING | bits(State.finWait2, State.timeWait);
 
 export const isIn = (state: TcpState, mask: number): boolean => ((mask >>> state) & 1) === 1;
+
+/** A deadline that does not come. */
+export const NEVER = Number.POSITIVE_INFINITY;

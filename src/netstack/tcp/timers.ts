@@ -7,9 +7,9 @@
  */
 import type { Instant } from '../../base/time.js';
 import { Count } from '../counters.js';
-import { NEVER, type TcpConnection } from './connection.js';
+import type { TcpConnection } from './connection.js';
 import { Phase } from './recovery.js';
-import { State } from './state.js';
+import { NEVER, State } from './state.js';
 
 export function expireTimers(c: TcpConnection, now: Instant): void {
   if (c.delayedAckAt <= now) {
