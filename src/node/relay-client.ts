@@ -280,7 +280,6 @@ export class RelayClient implements ConnectionHandler {
     this.#enter(now, 'ready');
     this.#deadline = undefined;
     this.#lastProblem = '';
-    this.#backoff.reset();
     this.#parts.owner.onRelayReady(now);
     for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, message);
   }
@@ -319,10 +318,11 @@ export class RelayClient implements ConnectionHandler {
 
   /**
    * The first attempt after a connection that worked for a while is made at once: a restarted relay is there already. One
-   * that ended soon (two processes with one identity replace each other) waits.
+   * that ended soon (two processes with one identity replace each other) waits, longer each time.
    */
   #wait(now: Instant): void {
     const immediately = this.#state === 'ready' && elapsed(this.#since, now) >= SETTLED;
+    if (immediately) this.#backoff.reset();
     this.#enter(now, 'waiting');
     this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
   }

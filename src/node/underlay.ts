@@ -149,7 +149,10 @@ export class Underlay {
     for (let entry = 0; entry < entries; entry++) {
       if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
         this.#fromRelay(now, attached, entry);
-      } else this.#drops.values[Drop.unknown_source]!++;
+      } else {
+        const length = rx.lengths[entry]!;
+        this.#drops.values[Drop.unknown_source]! += length === 0 ? 1 : Math.ceil(length / rx.segments[entry]!);
+      }
     }
     if (entries > 0) {
       this.#relay.receive(now);
