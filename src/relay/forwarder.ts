@@ -11,7 +11,7 @@ import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { elapsed, type Instant, Millis } from '../base/time.js';
 import { MAX_SEGMENTS, type TransmitMemory, type UdpSocket } from '../os/io.js';
-import type { QuicEndpoint } from '../quic/endpoint.js';
+import { type QuicEndpoint, ResponseKind } from '../quic/endpoint.js';
 import {
   decodeProbe,
   encodeProbeReply,
@@ -30,6 +30,8 @@ import { SourceLimiter } from './source-limiter.js';
 
 /** A REVALIDATE goes to one source at most this often. */
 const REVALIDATE_INTERVAL = Millis(100);
+/** A stateless reset goes to one source at most this often: a node needs one, a forger gets no amplifier. */
+const RESET_INTERVAL = Millis(100);
 /** A PROBE of one source is answered at most this often. */
 const PROBE_INTERVAL = Millis(50);
 /** An unproved source is forgotten for another one after this time without proof. */
@@ -73,6 +75,7 @@ export class Forwarder {
   readonly #drops: Counters<DropName>;
   readonly #entropy: Entropy;
   readonly #asked = new AskedAddresses();
+  readonly #resetLimit = new SourceLimiter(RESET_INTERVAL);
   readonly #revalidateLimit = new SourceLimiter(REVALIDATE_INTERVAL);
   readonly #probeLimit = new SourceLimiter(PROBE_INTERVAL);
 
@@ -285,7 +288,11 @@ export class Forwarder {
     const endpoint = this.#endpoint;
     let offset = 0;
     while (endpoint.transmit(now, offset, MAX_SEGMENTS)) {
-      const { length, segment } = endpoint.out;
+      const { length, segment, response } = endpoint.out;
+      if (response === ResponseKind.reset && !this.#resetLimit.admit(now, endpoint.outAddress, 0)) {
+        this.#drops.values[Drop.rate_limited]!++;
+        continue;
+      }
       const to = this.#sockets.find((one) => one.socket.local.ip.isV4 === isV4(endpoint.outAddress));
       const source = this.#asked.find(endpoint.outAddress, 0) ?? UNSPECIFIED;
       to?.socket.send(to.endpointTransmit, offset, length, segment, endpoint.outAddress, 0, source, 0);
