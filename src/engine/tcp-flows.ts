@@ -46,6 +46,14 @@ export interface TcpFlowInfo {
   readonly bytesOut: number;
 }
 
+/** A flow whose backend is being dialled. */
+interface DiallingFlow {
+  readonly target: FlowTarget;
+  readonly words: Uint32Array;
+  readonly request: TcpRequest;
+  readonly stream: TcpStream;
+}
+
 interface OpenFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
@@ -56,7 +64,7 @@ interface OpenFlow {
 export class TcpFlows {
   readonly #host: FlowHost;
   readonly #open = new Map<TcpBridge, OpenFlow>();
-  readonly #dialling = new Set<Dial>();
+  readonly #dialling = new Map<Dial, DiallingFlow>();
 
   constructor(host: FlowHost) {
     this.#host = host;
@@ -109,7 +117,7 @@ export class TcpFlows {
         host.onActivity();
       }
     });
-    this.#dialling.add(dial);
+    this.#dialling.set(dial, { target, words, request, stream });
     request.onCancelled = () => {
       if (!this.#dialling.delete(dial)) return;
       dial.cancel();
@@ -149,12 +157,22 @@ export class TcpFlows {
       const target = this.#host.router.route(PROTOCOL_TCP, flow.words);
       if (target?.service !== flow.target.service) flow.bridge.abort();
     }
+    for (const [dial, flow] of [...this.#dialling]) {
+      const target = this.#host.router.route(PROTOCOL_TCP, flow.words);
+      if (target?.service !== flow.target.service) this.#giveUp(dial, flow, 'admin-prohibited');
+    }
+  }
+
+  #giveUp(dial: Dial, flow: DiallingFlow, how: Rejection): void {
+    this.#dialling.delete(dial);
+    dial.cancel();
+    flow.stream.abort();
+    flow.request.reject(how);
   }
 
   /** Resets every flow and stops every dial. */
   close(): void {
-    for (const dial of this.#dialling) dial.cancel();
-    this.#dialling.clear();
+    for (const [dial, flow] of [...this.#dialling]) this.#giveUp(dial, flow, 'reset');
     for (const bridge of [...this.#open.keys()]) bridge.abort();
   }
 }
