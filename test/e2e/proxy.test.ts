@@ -3,6 +3,7 @@
  * nowhere else.
  */
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { ExecResult } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
@@ -10,7 +11,7 @@ import { contentHash } from '../lab/programs/content.mjs';
 import { startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { type AgentThreadStatus, Network } from './network.js';
-import type { Role } from './role.js';
+import { type Role, sallyport } from './role.js';
 import { CURL } from './transfer.js';
 
 const BACKEND = ADDRESSES.backend.v4;
@@ -66,6 +67,18 @@ describe.skipIf(Lab.unavailable() !== undefined)('proxy mode', () => {
       'forward 127.0.0.1:9000',
     ]);
     expect(network.topology.user.ip('-o', 'link', 'show')).not.toContain('sallyport');
+  });
+
+  it('is not what an agent falls back to that was told to use a device', async () => {
+    const file = await network.inviteAgent('bob');
+    const dir = join(network.folder, 'bob');
+    mkdirSync(dir, { mode: 0o700 });
+    chownSync(dir, NOBODY, NOBODY);
+    const argv = [...AS_NOBODY, ...sallyport('agent', '--mode', 'tun', '--join-file', file, '--dir', dir)];
+    const result = await network.topology.user.exec(argv, { check: false });
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(/permi|privilege|CAP_NET_ADMIN/i);
+    expect(result.stderr.trim().split('\n')).toHaveLength(1);
   });
 
   it.each([
