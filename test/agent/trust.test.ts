@@ -217,17 +217,36 @@ test('a connector that never welcomes is given up after 8 s and tried again late
   expect(it.world.until(() => it.node.accepted.length === 2, Seconds(5))).toBe(true);
 });
 
-test('the relay answers for another connector than asked: not taken', async () => {
+test('a proof that names another node than the certificate: refused', async () => {
+  let other: NodeCredentials | undefined;
+  const it = await greeted(async (world) => {
+    other = await world.operator.enrol('connector', 'c2');
+    const certificatePem = await world.operator.certify('connector', 'c1', other.keyPem);
+    return { role: 'connector', name: 'c1', keyPem: other.keyPem, certificatePem };
+  });
+  welcome(it.node, it.link, { proof: other!.proof });
+  expect(it.world.until(() => it.link.closed !== undefined, Seconds(2))).toBe(true);
+  expect(it.agent.session('c1')!.lastProblem).toContain('another node');
+});
+
+test('a relay that answers for another connector than asked is not followed', async () => {
   const world = await World.create();
-  const one = await world.connector('c1', { services: { web: 'tcp://10.0.0.5:8080' } });
+  const node = await lyingConnector(world, 'c1', ['web', 'dns']);
   const agent = await world.agent('alice');
-  world.until(() => agent.core.available.has('web') && one.core.relay.state === 'ready');
-  // The relay’s table is bent: whoever asks for c1 gets c2.
-  const node = await lyingConnector(world, 'c2', ['pair', 'far']);
-  world.relay.core.registry.connector('c2')!.services.add('web');
-  world.relay.core.registry.connector('c1')!.services.delete('web');
+  expect(world.until(() => agent.core.available.has('web'))).toBe(true);
+  const { relay } = agent.core;
+  const request = relay.request.bind(relay);
+  relay.request = (now, make, done) =>
+    request(now, make, (at, answer) => {
+      const isOpened = answer.ok && answer.message.type === 'opened';
+      done(
+        at,
+        isOpened ? { ok: true, message: { ...answer.message, connector: 'c2' } as typeof answer.message } : answer,
+      );
+    });
   const app = new App(agent, '10.100.0.1:80');
   world.run(Seconds(10));
+  expect(node.relay.of('channel').length).toBeGreaterThan(0);
   expect(node.accepted).toEqual([]);
   expect(app.connected).toBe(false);
 });

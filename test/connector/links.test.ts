@@ -113,6 +113,28 @@ test('who holds the CA key and not the policy key is no agent, whatever certific
   expect(it.connector.sessions).toEqual([]);
 });
 
+test('certificate and proof of a link must name the same agent', async () => {
+  const it = await scene();
+  const { operator } = it.world;
+  const alice = await operator.enrol('agent', 'alice', ['staff']);
+  const helper = await operator.enrol('connector', 'c9');
+  for (const [owner, name] of [
+    [alice, 'bob'],
+    [helper, 'c9'],
+  ] as const) {
+    // A certificate for an agent, issued by the CA on the key that the proof is for.
+    const certificatePem = await operator.certify('agent', name, owner.keyPem);
+    const shown = { role: 'agent' as const, name, keyPem: owner.keyPem, certificatePem };
+    const accomplice = await it.world.rogue(await operator.enrol('agent', `m-${name}`, ['staff']), {
+      linkCredentials: shown,
+    });
+    const link = await linked(it, accomplice);
+    hello(it.world, accomplice, link, { proof: owner.proof });
+    expect(it.connector.eventsOf('link-refused').at(-1)).toMatchObject({ agent: name, code: 'IDENTITY_MISMATCH' });
+  }
+  expect(it.connector.sessions).toEqual([]);
+});
+
 test('a connector’s certificate makes no agent', async () => {
   const it = await scene();
   const accomplice = await agentNode(it, 'mallory');

@@ -60,6 +60,9 @@ test('one received run may hold several channels, QUIC and rubbish: each is judg
   for (const bytes of [
     frame(agentSide, 1),
     frame(agentSide, 2),
+    // Half of an id is no id.
+    frame(`${agentSide.slice(0, 8)}00000000`, 7),
+    frame(agentSide, 8),
     frame(second.agentSide, 3),
     quic,
     quic,
@@ -71,9 +74,9 @@ test('one received run may hold several channels, QUIC and rubbish: each is judg
     agent.socket.sendRaw(agent.relayAddress, bytes);
   }
   world.run(Millis(100));
-  expect(marks(connector)).toEqual([1, 2, 3, 4, 6]);
+  expect(marks(connector)).toEqual([1, 2, 8, 3, 4, 6]);
   expect(drops(world).get('unknown_frame')).toBe(1);
-  expect(drops(world).get('unknown_channel')).toBe(1);
+  expect(drops(world).get('unknown_channel')).toBe(2);
   expect(world.relay.endpoint.counters().packets - before).toBeGreaterThanOrEqual(2);
 });
 
