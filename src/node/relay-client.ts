@@ -10,22 +10,17 @@
 import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import { describeError } from '../base/error.js';
-import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Backoff, RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
+import { LifeSigns } from './life-signs.js';
 
 /** An attempt that has not become ready by then is given up. */
 const CONNECT_TIMEOUT: Duration = Seconds(8);
-/** A node that sends RELAYED and hears nothing for this long asks the relay for a life sign. */
-const SILENCE: Duration = Seconds(1);
-/** Life signs are asked for this often while packets wait. */
-const PING_INTERVAL: Duration = Millis(300);
-/** Unanswered life signs after which the relay is taken for gone. */
-const MAX_PINGS = 10;
 /** A connection that was ready for this long has worked. */
 const SETTLED: Duration = Seconds(5);
 /** A request without an answer is failed after this time. */
@@ -74,9 +69,7 @@ export class RelayClient implements ConnectionHandler {
   #addresses: readonly SocketAddress[] = [];
   #nextAddress = 0;
   #nextRequest = 1;
-  #pings = 0;
-  #nextPing: Instant | undefined;
-  #waitingSince: Instant | undefined;
+  readonly #lifeSigns = new LifeSigns();
   #lastProblem = '';
   readonly #requests = new Map<number, Request>();
   readonly #backoff: Backoff;
@@ -147,14 +140,12 @@ export class RelayClient implements ConnectionHandler {
 
   /** Packets went out through the relay and nothing has come back since: starts the watch for life signs. */
   sentRelayed(now: Instant): void {
-    this.#waitingSince ??= now;
+    this.#lifeSigns.sent(now);
   }
 
   /** Something valid came from the relay. */
   heard(): void {
-    this.#waitingSince = undefined;
-    this.#nextPing = undefined;
-    this.#pings = 0;
+    this.#lifeSigns.heard();
   }
 
   stop(now: Instant): void {
@@ -173,7 +164,9 @@ export class RelayClient implements ConnectionHandler {
       if (this.#state === 'waiting') this.#attempt(now);
       else if (this.#state !== 'ready') this.#drop(now, 'the relay does not answer');
     }
-    this.#watchSilence(now);
+    if (this.#state === 'ready' && this.#lifeSigns.isGone(now, this.#connection!)) {
+      this.#drop(now, 'the relay has gone silent');
+    }
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) break;
       this.#requests.delete(id);
@@ -183,26 +176,7 @@ export class RelayClient implements ConnectionHandler {
 
   nextTimeout(): Instant | undefined {
     const request = this.#requests.values().next().value?.deadline;
-    const silence =
-      this.#nextPing ?? (this.#waitingSince === undefined ? undefined : later(this.#waitingSince, SILENCE));
-    return earliest(earliest(this.#deadline, request), this.#state === 'ready' ? silence : undefined);
-  }
-
-  #watchSilence(now: Instant): void {
-    if (this.#state !== 'ready' || this.#waitingSince === undefined) return;
-    if (elapsed(this.#waitingSince, now) < SILENCE) return;
-    if (this.#nextPing !== undefined && now < this.#nextPing) return;
-    if (this.#connection!.silentFor(now) < SILENCE) {
-      this.heard();
-      return;
-    }
-    if (this.#pings === MAX_PINGS) {
-      this.#drop(now, 'the relay has gone silent');
-      return;
-    }
-    this.#pings++;
-    this.#connection!.ping();
-    this.#nextPing = later(now, PING_INTERVAL);
+    return earliest(earliest(this.#deadline, request), this.#state === 'ready' ? this.#lifeSigns.due : undefined);
   }
 
   #attempt(now: Instant): void {
