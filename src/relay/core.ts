@@ -268,13 +268,18 @@ export class RelayCore implements ConnectionOwner {
   }
 
   onRevalidated(now: Instant, node: RelayNode, nonce: Word64): void {
-    for (const side of node.channels) {
-      if (this.forwarder.revalidated(side, nonce.high, nonce.low)) {
+    for (const asker of [node, ...node.channels]) {
+      if (this.forwarder.revalidated(node, asker, nonce.high, nonce.low)) {
         node.heard = now;
         node.connection.tellObserved(node.forwardingAddress);
         return;
       }
     }
+  }
+
+  onMoved(now: Instant, node: RelayNode): void {
+    const { remote } = node.connection.quic;
+    if (!remote.matches(node.forwarding, 0)) this.forwarder.askToMove(now, node, remote);
   }
 
   onClosed(_now: Instant, connection: NodeConnection, reason: CloseReason): void {
@@ -340,6 +345,7 @@ export class RelayCore implements ConnectionOwner {
   #sweep(now: Instant): void {
     for (const side of this.channels.idle(now)) this.#opener.close(side, 'idle', undefined);
     for (const node of this.registry.nodes) {
+      this.onMoved(now, node);
       if (node.identity.role !== 'connector') continue;
       const silent = node.connection.quic.silentFor(now);
       if (silent < elapsed(node.heard, now)) node.heard = (now - silent) as Instant;

@@ -283,6 +283,35 @@ export class Forwarder {
     );
   }
 
+  /**
+   * The node's relay connection has moved to `address`: asks that address to prove itself, so that a node with nothing to relay
+   * is reached as well. Between batches only; to be repeated until the node has moved.
+   */
+  askToMove(now: Instant, node: RelayNode, address: SocketAddress): void {
+    const words = new Uint32Array(ADDRESS_WORDS);
+    address.write(words, 0);
+    const socket = this.#sockets.findIndex((one) => one.socket.local.ip.family === address.ip.family);
+    if (socket < 0 || !this.#revalidateLimit.admit(now, words, 0)) return;
+    let candidate = node.candidate;
+    if (candidate === undefined || !sameWords(candidate.address, 0, words, 0)) {
+      candidate = newCandidate();
+      candidate.socket = socket;
+      candidate.address.set(words);
+      candidate.local.set(this.#asked.find(words, 0) ?? UNSPECIFIED);
+      candidate.nonceHigh = this.#entropy.uint32();
+      candidate.nonceLow = this.#entropy.uint32();
+      node.candidate = candidate;
+    }
+    const attached = this.#sockets[socket]!;
+    const { bytes } = attached.answers;
+    bytes[0] = Frame.revalidate;
+    putWord(bytes, 1, candidate.nonceHigh);
+    putWord(bytes, 5, candidate.nonceLow);
+    attached.socket.send(attached.answers, 0, REVALIDATE_LENGTH, REVALIDATE_LENGTH, words, 0, candidate.local, 0);
+    attached.socket.flush();
+    this.counters.revalidates++;
+  }
+
   /** Sends everything the relay's endpoint has to send. */
   flushEndpoint(now: Instant): void {
     const endpoint = this.#endpoint;
@@ -311,13 +340,14 @@ export class Forwarder {
 
   /**
    * A node echoed `nonce` on its relay connection: the source it was sent to becomes the node's forwarding address.
-   * @returns whether the nonce was one of the node's channels'.
+   * @param asker the channel or the node itself on whose behalf the source was asked.
+   * @returns whether the nonce was this asker's.
    */
-  revalidated(side: ChannelSide, high: number, low: number): boolean {
-    const candidate = side.candidate;
+  revalidated(node: RelayNode, asker: { candidate: Candidate | undefined }, high: number, low: number): boolean {
+    const { candidate } = asker;
     if (candidate === undefined || candidate.nonceHigh !== high || candidate.nonceLow !== low) return false;
-    side.node.moveTo(candidate.socket, candidate.address, candidate.local, 0);
-    side.candidate = undefined;
+    node.moveTo(candidate.socket, candidate.address, candidate.local, 0);
+    asker.candidate = undefined;
     this.counters.revalidated++;
     return true;
   }

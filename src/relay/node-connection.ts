@@ -29,6 +29,8 @@ export interface ConnectionOwner {
   onHello(now: Instant, connection: NodeConnection, hello: Hello): void;
   onMessage(now: Instant, connection: NodeConnection, node: RelayNode, message: Exclude<ToRelay, Hello>): void;
   onRevalidated(now: Instant, node: RelayNode, nonce: Word64): void;
+  /** The node's relay connection has another address now. */
+  onMoved(now: Instant, node: RelayNode): void;
   onClosed(now: Instant, connection: NodeConnection, reason: CloseReason): void;
   countDrop(reason: DropReason): void;
 }
@@ -128,6 +130,10 @@ export class NodeConnection implements ConnectionHandler {
       if (nonce === undefined || this.node === undefined) this.#owner.countDrop(Drop.unknown_frame);
       else this.#owner.onRevalidated(now, this.node, nonce);
     }
+  }
+
+  onAddressChanged(now: Instant): void {
+    if (this.node !== undefined && this.#state === 'open') this.#owner.onMoved(now, this.node);
   }
 
   onClosed(now: Instant, reason: CloseReason): void {

@@ -8,7 +8,7 @@ import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
 import type { Instant } from '../base/time.js';
 import type { Identity } from '../policy/proof.js';
-import type { ChannelSide } from './channels.js';
+import type { Candidate, ChannelSide } from './channels.js';
 import type { NodeConnection } from './node-connection.js';
 
 /** Channels an agent may ask for: each costs a connector an answer. */
@@ -29,6 +29,8 @@ export class RelayNode {
   /** Services this connector has registered and may serve. */
   readonly services = new Set<string>();
   readonly channels = new Set<ChannelSide>();
+  /** Where its relay connection is now, when that is not its forwarding address and is being asked to prove itself. */
+  candidate: Candidate | undefined;
   /** Measures an agent's requests, or the channels a connector is told of. */
   readonly opens: TokenBucket;
   readonly since: Instant;

@@ -258,3 +258,30 @@ test('PROBE is answered with where it came from, never longer than it was, at a 
   expect([...answers[0]!.subarray(0, 9)]).toEqual([Frame.probeReply, 1, 2, 3, 4, 5, 6, 7, 8]);
   expect(drops(world).get('rate_limited')).toBe(100 - answers.length);
 });
+
+test('a node that has nothing to relay is asked too when its relay connection moves, again until it answers', async () => {
+  const { world, agent, connector, agentSide } = await pair();
+  const before = connector.socket.external;
+  const after = new SocketAddress(before.ip, 50_777);
+  const node = world.relay.core.registry.connector('c1')!;
+  // The NAT in front of the connector forgets it; only a keep-alive tells the relay.
+  connector.socket.rebind(after);
+  connector.relay.connection.ping();
+  connector.host.reactor.wake();
+  expect(world.until(() => connector.nonces.length === 1, Seconds(1))).toBe(true);
+  world.run(Seconds(1));
+  expect(node.forwardingAddress.toString()).toBe(before.toString());
+  agent.relay1(agentSide, innerPacket(60, 1));
+  world.run(Millis(100));
+  expect(connector.relayed).toEqual([]);
+
+  connector.revalidates = true;
+  expect(world.until(() => node.forwardingAddress.equals(after), Seconds(6))).toBe(true);
+  agent.relay1(agentSide, innerPacket(60, 2));
+  world.run(Millis(100));
+  expect(marks(connector)).toEqual([2]);
+  expect(observed(connector).at(-1)).toBe(after.toString());
+  const asked = world.relay.core.forwarder.counters.revalidates;
+  world.run(Seconds(30));
+  expect(world.relay.core.forwarder.counters.revalidates).toBe(asked);
+});
