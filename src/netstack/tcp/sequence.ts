@@ -5,8 +5,6 @@
  * RFC 9293 §3.4; the same arithmetic serves timestamp values (RFC 7323 §5.2).
  */
 
-/** a − b modulo 2^32, as a signed distance. */
-export const seqDistance = (a: number, b: number): number => (a - b) | 0;
 export const seqBefore = (a: number, b: number): boolean => ((a - b) | 0) < 0;
 export const seqAfter = (a: number, b: number): boolean => ((a - b) | 0) > 0;
 export const seqAtOrBefore = (a: number, b: number): boolean => ((a - b) | 0) <= 0;

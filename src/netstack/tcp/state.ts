@@ -24,21 +24,6 @@ export const State = {
 
 export type TcpState = (typeof State)[keyof typeof State];
 
-/** RFC 9293 names, by number. */
-export const STATE_NAMES = [
-  'CLOSED',
-  'LISTEN',
-  'SYN-SENT',
-  'SYN-RECEIVED',
-  'ESTABLISHED',
-  'FIN-WAIT-1',
-  'FIN-WAIT-2',
-  'CLOSE-WAIT',
-  'CLOSING',
-  'LAST-ACK',
-  'TIME-WAIT',
-] as const;
-
 const bits = (...states: TcpState[]): number => states.reduce<number>((mask, state) => mask | (1 << state), 0);
 
 /** Successors of each state, as a bit mask. CLOSED follows every state. */
