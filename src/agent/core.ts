@@ -62,6 +62,8 @@ export interface AgentParts {
   readonly wall: () => WallTime;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly onEvent: (event: AgentCoreEvent) => void;
+  /** Ends the proxies' flows to the services that `isOver` names. */
+  readonly endProxied: (isOver: (service: string) => boolean) => void;
   readonly onRelayAttempt: () => void;
 }
 
@@ -130,6 +132,7 @@ export class AgentCore {
       admits: () => parts.policy.admits(parts.wall()),
       proof: () => parts.proof,
       parseCertificate: parts.parseCertificate,
+      onForgotten: (session) => this.#forget(session),
       onTransition: (session, transition) => this.#transition(session, transition),
       onDenied: (session, service, reason) =>
         parts.onEvent({ kind: 'denied', connector: session.connector, service, reason }),
@@ -202,6 +205,8 @@ export class AgentCore {
     }
     const routes = new Routes(policy.view!, identity);
     this.#routes = routes;
+    this.tun?.resetDenied(routes);
+    this.#parts.endProxied((service) => !routes.services.some(({ id }) => id === service));
     onEvent({ kind: 'policy', version: policy.view!.version, envelope });
     onEvent({ kind: 'routes', prefixes: routes.prefixes.map(String) });
     this.sessions.policyChanged(now);
@@ -244,6 +249,12 @@ export class AgentCore {
   #release(now: Instant, session: AgentSession, packets: readonly Uint8Array[]): void {
     for (const packet of packets) this.#outbound.add(now, session.link!, packet, 0, packet.length);
     this.stack.kick(now);
+  }
+
+  /** The other end of these flows is gone: their programs are told, as one that only reads would wait for ever. */
+  #forget(session: AgentSession): void {
+    this.tun?.resetFlowsOf(session.connector);
+    this.#parts.endProxied((service) => this.sessions.carries(session, service));
   }
 
   #transition(session: AgentSession, transition: SessionTransition): void {

@@ -31,6 +31,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
   const udp = openNodeSockets(sockets, data.port);
   const endpoints = makeNodeEndpoints(data, reactor, undefined);
   const { tun, reason } = openTun(sockets, data);
+  let proxy: ProxyServer | undefined;
   const core = new AgentCore({
     identity,
     policy,
@@ -48,6 +49,10 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     wall: () => reactor.wall(),
     parseCertificate: parsePeerIdentity,
     onEvent: (event) => context.emit('event', event),
+    endProxied: (isOver) => {
+      for (const client of [...(proxy?.clients ?? [])])
+        if (client.service !== '' && isOver(client.service)) client.abort();
+    },
     onRelayAttempt: () => context.emit('relayAttempt', undefined),
   });
   if (tun !== undefined) {
@@ -55,7 +60,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
       core.tun!.read(reactor.now());
     });
   }
-  const proxy = tun === undefined ? openProxy(context, sockets, core, policy, identity) : undefined;
+  proxy = tun === undefined ? openProxy(context, sockets, core, policy, identity) : undefined;
   const device: AgentDevice = {
     mode: tun === undefined ? 'proxy' : 'tun',
     tun: tun?.name,

@@ -47,6 +47,8 @@ export interface SessionsParts {
   readonly proof: () => unknown;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly onTransition: (session: AgentSession, transition: SessionTransition) => void;
+  /** The connector knows nothing of the session's old flows any more. */
+  readonly onForgotten: (session: AgentSession) => void;
   readonly onDenied: (session: AgentSession, service: string, reason: string) => void;
   readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch) => void;
   /** The session's link carries packets now: these have waited for it. */
@@ -65,6 +67,11 @@ export class Sessions {
 
   get all(): IterableIterator<AgentSession> {
     return this.#byConnector.values();
+  }
+
+  /** Whether the packets of this service take this session. */
+  carries(session: AgentSession, service: string): boolean {
+    return this.#byService.get(service) === session;
   }
 
   /** Whether some session's packets wait for the relay. */
@@ -323,6 +330,7 @@ export class Sessions {
         ? 'resumed'
         : 'new at the connector: old flows end'
       : 'welcomed';
+    if (session.welcomed && !message.resumed) this.#parts.onForgotten(session);
     session.welcomed = true;
     session.enter(now, 'live', reason);
     this.#parts.onReleased(now, session, session.waiting.drain());
@@ -384,6 +392,7 @@ export class Sessions {
     this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
     session.deadline = undefined;
     session.enter(now, 'closed', reason);
+    this.#parts.onForgotten(session);
     this.#byConnector.delete(session.connector);
     for (const [service, one] of this.#byService) if (one === session) this.#byService.delete(service);
   }

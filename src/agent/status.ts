@@ -46,7 +46,9 @@ export function agentStatus(
       services: [...session.services].sort(),
     })),
     counters: {
-      ...(core.tun === undefined ? {} : { 'tun.in': core.tun.packetsIn, 'tun.out': core.tun.packetsOut }),
+      ...(core.tun === undefined
+        ? {}
+        : { 'tun.fromHost': core.tun.packetsFromHost, 'tun.toHost': core.tun.packetsToHost }),
       ...(core.stack.counters.stack.snapshot() as Record<string, number>),
       ...counters,
     },

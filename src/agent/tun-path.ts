@@ -25,6 +25,7 @@ import type { OwnAddresses } from './judge.js';
 import type { Routes } from './routes.js';
 import type { AgentSession } from './session.js';
 import type { Sessions } from './sessions.js';
+import { TcpWatch } from './tcp-watch.js';
 
 /** The packet itself begins at a multiple of 4 behind the virtio header. */
 const READ_OFFSET = 2;
@@ -47,8 +48,8 @@ export interface TunPathParts {
 }
 
 export class TunPath {
-  packetsIn = 0;
-  packetsOut = 0;
+  packetsToHost = 0;
+  packetsFromHost = 0;
   readonly #parts: TunPathParts;
   readonly #arena = new Arena(align(PACKET_OFFSET + 65_536));
   readonly #memory: DeviceMemory;
@@ -56,11 +57,14 @@ export class TunPath {
   readonly #parsed = new ParsedPacket();
   readonly #coalesced = new Map<Arena, DeviceMemory>();
   readonly #replies: IcmpReplies;
+  readonly #flows: TcpWatch;
 
   constructor(parts: TunPathParts) {
     this.#parts = parts;
     this.#memory = parts.tun.register(this.#arena.bytes);
-    this.#replies = new IcmpReplies((arena, offset, length) => this.writePlain(arena, offset, length));
+    const write = (arena: Arena, offset: number, length: number): void => this.writePlain(arena, offset, length);
+    this.#replies = new IcmpReplies(write);
+    this.#flows = new TcpWatch(write);
   }
 
   /** Takes what the device has, as far as one turn goes. Returns whether more may wait. */
@@ -71,7 +75,7 @@ export class TunPath {
       const n = tun.read(this.#memory, READ_OFFSET, READ_SIZE);
       if (n <= 0) return false;
       bytes += n;
-      this.packetsOut++;
+      this.packetsFromHost++;
       readVnet(this.#arena.bytes, READ_OFFSET, this.#fields);
       const drop = this.#handle(now, n - VNET_HEADER);
       if (drop !== Drop.none) this.#parts.drops.values[drop]!++;
@@ -113,7 +117,20 @@ export class TunPath {
       this.#replies.report(now, this.#arena, packet, 'host_unreachable');
       return Drop.no_session;
     }
+    if (packet.protocol === PROTO_TCP && packet.fragmentOffset === 0) this.#flows.note(packet, session.connector);
     return this.#send(now, session, length);
+  }
+
+  /** A connector has forgotten the flows of this agent: the host's programs learn of it now. */
+  resetFlowsOf(connector: string): number {
+    return this.#flows.reset((flow) => flow.connector === connector);
+  }
+
+  /** The policy has changed: flows that it no longer grants end. */
+  resetDenied(routes: Routes): number {
+    return this.#flows.reset(({ remote, remotePort }) => {
+      return typeof routes.serviceFor(PROTO_TCP, ...remote, remotePort) === 'number';
+    });
   }
 
   #send(now: Instant, session: AgentSession, length: number): number {
@@ -153,7 +170,7 @@ export class TunPath {
       this.#coalesced.set(packet.arena, memory);
     }
     const start = packet.writeVnetHeader();
-    this.packetsIn += packet.segments;
+    this.packetsToHost += packet.segments;
     return tun.write(memory, start, packet.length + VNET_HEADER) < 0 ? Drop.tun_full : Drop.none;
   }
 

@@ -8,7 +8,7 @@
 import type { SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
-import { DROP_REASONS, Drop } from '../base/drop.js';
+import { DROP_REASONS } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
 import { earliest, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
@@ -17,7 +17,6 @@ import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits }
 import { Flows } from '../engine/flows.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { createStackCounters } from '../netstack/counters.js';
-import { IcmpReplies } from '../node/icmp-replies.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { Outbound } from '../node/outbound.js';
@@ -37,15 +36,11 @@ import {
   parseChannel,
   type RegistrationStatus,
 } from '../tunnel/messages.js';
-import { Arena } from '../wire/arena.js';
 import type { CoalescedPacket } from '../wire/gro.js';
-import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import type { ServiceBackend } from './backends.js';
 import { type ConnectorEvent, ConnectorLinks } from './links.js';
 import { ConnectorSession } from './session.js';
 
-/** Packets that did not fit their link and are reported to their stack in one turn. */
-const MAX_TOO_LARGE = 16;
 const SWEEP_INTERVAL = Seconds(5);
 /** A `register` without an answer is repeated after this, doubling. */
 const REGISTER_RETRY = Seconds(2);
@@ -99,8 +94,6 @@ export class ConnectorCore {
   readonly #dirty: ConnectorSession[] = [];
   #receiving: ConnectorSession | undefined;
   #sending: ConnectorSession | undefined;
-  readonly #tooLarge: { readonly session: ConnectorSession; readonly packet: Uint8Array; readonly mtu: number }[] = [];
-  readonly #parsed = new ParsedPacket();
   #nextSweep: Instant = 0 as Instant;
   #registerAt: Instant | undefined;
   #registerWait = REGISTER_RETRY;
@@ -133,7 +126,7 @@ export class ConnectorCore {
       (address) => this.#underlay.setRelay(address),
     );
     this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
-      onTooBig: (_now, packet, offset, length, mtu) => this.#tooBig(packet, offset, length, mtu),
+      onTooBig: (_now, packet, offset, length, mtu) => this.#sending?.tooLarge.add(packet, offset, length, mtu),
     });
     this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
     this.links = new ConnectorLinks({
@@ -191,7 +184,6 @@ export class ConnectorCore {
     }
     this.#timers.expire(now);
     for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
-    if (this.#tooLarge.length > 0) this.#reportTooLarge(now);
     this.#flush(now);
     if (this.#dirty.length > 0) return now;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
@@ -338,27 +330,11 @@ export class ConnectorCore {
     session.flows.flush(now);
     this.#outbound.flush(now);
     this.#sending = undefined;
-    const next = session.flows.nextTimeout();
-    if (next !== undefined) this.#timers.arm(session.timer, next <= now ? later(now, Millis(1)) : next);
-  }
-
-  /** What does not fit the link is told to the stack as a router would tell it, after the stack is done. */
-  #tooBig(arena: Arena, offset: number, length: number, mtu: number): void {
-    if (this.#tooLarge.length >= MAX_TOO_LARGE) return;
-    const session = this.#sending;
-    if (session === undefined) return;
-    this.#tooLarge.push({ session, packet: arena.bytes.slice(offset, offset + length), mtu });
-  }
-
-  #reportTooLarge(now: Instant): void {
-    for (const { session, packet, mtu } of this.#tooLarge.splice(0)) {
-      const arena = new Arena(packet);
-      if (parsePacket(packet, 0, packet.length, this.#parsed) !== Drop.none) continue;
-      const replies = new IcmpReplies((message, offset, length) => {
-        session.flows.stack.handlePacket(now, message, offset, length);
-      });
-      replies.report(now, arena, this.#parsed, 'too_big', mtu);
+    if (!session.tooLarge.isEmpty) {
+      session.tooLarge.report(now);
       this.#markDirty(session);
     }
+    const next = session.flows.nextTimeout();
+    if (next !== undefined) this.#timers.arm(session.timer, next <= now ? later(now, Millis(1)) : next);
   }
 }

@@ -59,7 +59,7 @@ export class Flows {
       },
     });
     this.tcp = new TcpFlows(host);
-    this.udp = new UdpFlows(host, this.stack);
+    this.udp = new UdpFlows(host, this.stack, parts.stack.entropy.uint32());
     this.echo = new EchoFlows(host, this.stack);
   }
 

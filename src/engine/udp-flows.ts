@@ -33,11 +33,14 @@ export class UdpFlows {
   readonly #stack: Stack;
   /** By hash of the 5-tuple; chains for collisions. */
   readonly #flows = new Map<number, UdpFlow>();
+  readonly #seed: number;
   #size = 0;
 
-  constructor(host: FlowHost, stack: Stack) {
+  /** @param seed of the hash, unknown to the client: its ports must not be able to pile up in one chain. */
+  constructor(host: FlowHost, stack: Stack, seed: number) {
     this.#host = host;
     this.#stack = stack;
+    this.#seed = seed;
   }
 
   get size(): number {
@@ -63,7 +66,7 @@ export class UdpFlows {
   }
 
   #find(addresses: Uint32Array): UdpFlow | undefined {
-    let flow = this.#flows.get(hashOf(addresses));
+    let flow = this.#flows.get(this.#hashOf(addresses));
     while (flow !== undefined && !sameTuple(flow.words, addresses)) flow = flow.next;
     return flow;
   }
@@ -102,7 +105,7 @@ export class UdpFlows {
       answered: false,
       next: undefined,
     };
-    const hash = hashOf(words);
+    const hash = this.#hashOf(words);
     flow.next = this.#flows.get(hash);
     this.#flows.set(hash, flow);
     this.#size++;
@@ -156,7 +159,7 @@ export class UdpFlows {
   }
 
   #remove(flow: UdpFlow): void {
-    const hash = hashOf(flow.words);
+    const hash = this.#hashOf(flow.words);
     const first = this.#flows.get(hash);
     if (first === flow) {
       if (flow.next === undefined) this.#flows.delete(hash);
@@ -171,14 +174,17 @@ export class UdpFlows {
     flow.watch.close();
     flow.socket.close();
   }
+
+  #hashOf(words: Uint32Array): number {
+    let hash = this.#seed;
+    for (let i = 0; i < 2 * ADDRESS_WORDS; i++) {
+      hash = Math.imul(hash ^ words[i]!, 0x01000193);
+      hash ^= hash >>> 15;
+    }
+    return hash >>> 0;
+  }
 }
 
 function sameTuple(a: Uint32Array, b: Uint32Array): boolean {
   return sameWords(a, 0, b, 0) && sameWords(a, 1, b, 1);
-}
-
-function hashOf(words: Uint32Array): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < 2 * ADDRESS_WORDS; i++) hash = Math.imul(hash ^ words[i]!, 0x01000193);
-  return hash >>> 0;
 }

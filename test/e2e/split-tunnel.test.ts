@@ -86,7 +86,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('the split tunnel', () => {
     expect(await echoed(ADDRESSES.relay.v6)).toMatchObject(all);
     expect(onDevice()).toEqual({ virtual: 0, foreign: 0 });
     const { counters, sessions } = await network.agent.status<AgentThreadStatus>();
-    expect(counters['tun.in']).toBe(0);
+    expect(counters['tun.toHost']).toBe(0);
     expect(sessions).toEqual([]);
   });
 

@@ -231,6 +231,7 @@ export class SimAgent extends SimNode {
     this.tun = setup.tun ? new SimTun(reactor) : undefined;
     this.core = new AgentCore({
       ...data,
+      endProxied: () => {},
       identity: credentials.identity,
       policy: this.policy,
       software: 'sallyport/test',
