@@ -182,16 +182,18 @@ export class ConnectorCore {
       this.#nextSweep = later(now, SWEEP_INTERVAL);
       this.links.sweep(now);
     }
+    this.links.endReplaced(now);
     this.#timers.expire(now);
     for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
     this.#flush(now);
     if (this.#dirty.length > 0) return now;
+    const replaced = this.links.replacedDue;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(
       earliest(this.#timers.next(), this.relay.nextTimeout()),
       earliest(this.#nextSweep, this.#registerAt),
     );
-    return earliest(network, own);
+    return earliest(earliest(network, own), replaced);
   }
 
   /** A policy envelope from the relay or the state folder. */

@@ -11,7 +11,7 @@ import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
+import { type Duration, elapsed, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Link } from '../node/link.js';
 import type { Underlay } from '../node/underlay.js';
@@ -24,6 +24,8 @@ import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
 /** An agent has this long from its handshake to a valid hello. */
 const HELLO_TIMEOUT: Duration = Seconds(5);
+/** A new link takes packets when its agent has read the welcome, a round trip after it was sent; resets wait for that. */
+const RESET_DELAY: Duration = Millis(250);
 /** Sessions held at once: one per agent, so this bounds the agents of one connector. */
 const MAX_SESSIONS = 10_000;
 
@@ -67,6 +69,8 @@ export class ConnectorLinks {
   /** By invitation id: an identity has one session. */
   readonly #sessions = new Map<string, ConnectorSession>();
   readonly #greeting = new Set<Greeting>();
+  /** Sessions whose agent has begun a new one; their flows are reset over its link. */
+  readonly #replaced: { readonly old: ConnectorSession; readonly by: ConnectorSession; readonly at: Instant }[] = [];
   /** Links of ended sessions, still open for the resets of their flows. */
   readonly #ending: { readonly link: Link; readonly reason: string }[] = [];
 
@@ -172,10 +176,11 @@ export class ConnectorLinks {
       this.#parts.onEvent({ kind: 'session-resumed', agent: identity.name, reason: `link ${hello.link}` });
       return existing;
     }
-    if (existing !== undefined) this.close(now, existing, 'replaced by a new session');
+    if (existing !== undefined) this.#sessions.delete(identity.invitationId);
     if (this.#sessions.size >= MAX_SESSIONS) return refuse('TOO_MANY_SESSIONS');
     const session = this.#parts.makeSession(now, identity, hello.session);
     this.#sessions.set(identity.invitationId, session);
+    if (existing !== undefined) this.#replaced.push({ old: existing, by: session, at: later(now, RESET_DELAY) });
     this.#welcome(connection, session, false);
     this.#parts.onEvent({ kind: 'session-opened', agent: identity.name, reason: 'hello' });
     return session;
@@ -241,6 +246,24 @@ export class ConnectorLinks {
       this.#leave(now, session, link, reason);
     }
     this.#parts.onEvent({ kind: 'session-closed', agent: session.identity.name, reason });
+  }
+
+  /** When `endReplaced` wants to be called. */
+  get replacedDue(): Instant | undefined {
+    return this.#replaced[0]?.at;
+  }
+
+  /**
+   * Ends the sessions that were replaced: a restarted agent knows nothing of its programs' old flows, so the resets go over
+   * its new link, as soon as that takes packets.
+   */
+  endReplaced(now: Instant): void {
+    while (this.#replaced.length > 0 && this.#replaced[0]!.at <= now) {
+      const { old, by } = this.#replaced.shift()!;
+      for (const link of old.links) link.connection.close(now, CloseCode.sessionOver, 'replaced by a new session');
+      old.link = by.link;
+      this.close(now, old, 'replaced by a new session');
+    }
   }
 
   /** Closes the links of ended sessions; the driver has sent what they had to send. Returns whether there were any. */

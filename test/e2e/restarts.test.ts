@@ -21,7 +21,8 @@ const NOTICE_LIMIT = Seconds(20);
 
 /** How long the relay is away. */
 const OUTAGE_MS = 8_000;
-/** With its agent gone, a client that only reads learns of a lost flow by its own keep-alives (seconds of silence before). */
+
+/** A restarted agent has no session before a packet asks for one, so a client that only reads needs keep-alives (seconds). */
 const KEEPALIVE = ['--keepalive-time', '2'];
 
 describe.skipIf(Lab.unavailable() !== undefined)('restarts', () => {
