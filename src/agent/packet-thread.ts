@@ -4,7 +4,13 @@ import { describeError, SallyportError } from '../base/error.js';
 import { SOFTWARE } from '../base/software.js';
 import { spkiOf } from '../identity/keys.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
-import { driveNode, makeNodeEndpoints, openNodeSockets, transportCounters } from '../node/thread-setup.js';
+import {
+  driveNode,
+  makeNodeEndpoints,
+  nodeRequests,
+  openNodeSockets,
+  transportCounters,
+} from '../node/thread-setup.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { READABLE, type Sockets, type TunDevice } from '../os/io.js';
@@ -84,16 +90,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
         prefixes: (core.routes?.prefixes ?? []).map(String),
       }),
-      relayAddresses: (texts) => {
-        const addresses = texts.map((text) => SocketAddress.parse(text)!);
-        core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
-        return undefined;
-      },
-      identity: ({ certificatePem, keyPem }) => {
-        endpoints.relay.setIdentity(certificatePem, keyPem);
-        endpoints.links.setIdentity(certificatePem, keyPem);
-        return undefined;
-      },
+      ...nodeRequests(endpoints, core),
       shutdown: () => {
         proxy?.close();
         core.turn(reactor.now());

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.js';
 import { Millis, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { keepPolicy, keepRenewed, resolveHost } from '../node/run-node.js';
+import { keepPolicy, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
@@ -44,16 +44,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const { state, log } = options;
   const contact = state.relays[0]!;
   const data: AgentThreadData = {
-    network: state.network,
-    name: state.name,
-    policyKey: state.policyKey,
-    policy: state.policy,
-    proof: state.proof,
-    caPem: state.caPem,
-    certificatePem: state.certificatePem,
-    keyPem: state.keyPem,
-    relayName: `${contact.name}.relay.${state.network}`,
-    port: options.port,
+    ...nodeThreadData(state, options.port),
     mode: options.mode,
     tunName: options.tunName,
     socks: options.socks,

@@ -1,8 +1,14 @@
 /** The packet thread of a connector: opens the sockets, makes the core, and runs it in the reactor. */
-import { IpAddress, SocketAddress } from '../base/address.js';
+import { IpAddress } from '../base/address.js';
 import { SOFTWARE } from '../base/software.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
-import { driveNode, makeNodeEndpoints, openNodeSockets, transportCounters } from '../node/thread-setup.js';
+import {
+  driveNode,
+  makeNodeEndpoints,
+  nodeRequests,
+  openNodeSockets,
+  transportCounters,
+} from '../node/thread-setup.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
@@ -50,21 +56,12 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     requests: {
       status: () =>
         connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
-      relayAddresses: (texts) => {
-        const addresses = texts.map((text) => SocketAddress.parse(text)!);
-        core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
-        return undefined;
-      },
+      ...nodeRequests(endpoints, core),
       backends: (resolved) => {
         for (const [id, text] of Object.entries(resolved)) {
           const backend = backends.get(id);
           if (backend !== undefined) backend.address = IpAddress.parse(text);
         }
-        return undefined;
-      },
-      identity: ({ certificatePem, keyPem }) => {
-        endpoints.relay.setIdentity(certificatePem, keyPem);
-        endpoints.links.setIdentity(certificatePem, keyPem);
         return undefined;
       },
       shutdown: () => {

@@ -6,7 +6,7 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Millis, Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { keepPolicy, keepRenewed, resolveHost } from '../node/run-node.js';
+import { keepPolicy, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
 import { ThreadHost } from '../os/thread.js';
 import { serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -38,16 +38,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const backends = Object.entries(services).map(([id, url]) => serviceBackend(id, url));
   const contact = state.relays[0]!;
   const data: ConnectorThreadData = {
-    network: state.network,
-    name: state.name,
-    policyKey: state.policyKey,
-    policy: state.policy,
-    proof: state.proof,
-    caPem: state.caPem,
-    certificatePem: state.certificatePem,
-    keyPem: state.keyPem,
-    relayName: `${contact.name}.relay.${state.network}`,
-    port: options.port,
+    ...nodeThreadData(state, options.port),
     services,
   };
   const sendRelayAddresses = async (): Promise<void> => {

@@ -11,6 +11,7 @@ import { type Duration, Minutes, toMillis, type WallTime } from '../base/time.js
 import { renewIfDue } from '../identity/enrol.js';
 import { type NodeState, savePolicy } from '../identity/node-state.js';
 import type { Envelope } from '../policy/envelope.js';
+import type { NodeThreadData } from './thread-setup.js';
 
 /** After a renewal that failed the next is tried this much later. */
 const RENEWAL_RETRY: Duration = Minutes(10);
@@ -37,6 +38,13 @@ export async function resolveHost(hostPort: string): Promise<string[]> {
   } catch {
     return [];
   }
+}
+
+/** What every node's packet thread is started with. */
+export function nodeThreadData(state: NodeState, port: number): NodeThreadData {
+  const { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem } = state;
+  const relayName = `${state.relays[0]!.name}.relay.${network}`;
+  return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relayName, port };
 }
 
 /** Keeps a new policy in the state folder; a failure (full disk) is logged and the policy stays in force in memory. */

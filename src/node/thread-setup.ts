@@ -10,6 +10,7 @@ import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import { LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+import type { RelayClient } from './relay-client.js';
 
 /** Everything the main thread hands to a node's packet thread. */
 export interface NodeThreadData {
@@ -142,4 +143,21 @@ export function transportCounters(sockets: readonly UdpSocket[], endpoints: Node
   add('relay', endpoints.relay.counters());
   add('links', endpoints.links.counters());
   return result;
+}
+
+/** The requests that both nodes answer alike. */
+export function nodeRequests(
+  endpoints: NodeEndpoints,
+  core: { readonly relay: RelayClient; reaches(a: SocketAddress): boolean },
+) {
+  return {
+    relayAddresses: (texts: readonly string[]): undefined => {
+      const addresses = texts.map((text) => SocketAddress.parse(text)!);
+      core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
+    },
+    identity: ({ certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string }): undefined => {
+      endpoints.relay.setIdentity(certificatePem, keyPem);
+      endpoints.links.setIdentity(certificatePem, keyPem);
+    },
+  };
 }

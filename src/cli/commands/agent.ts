@@ -1,13 +1,10 @@
 /** `sallyport agent`: runs an agent on the user's side. */
 import type { Command } from 'commander';
 import { startAgent } from '../../agent/run.js';
-import { SallyportError } from '../../base/error.js';
-import { enrol } from '../../identity/enrol.js';
 import { makeFolder } from '../../identity/files.js';
-import { isEnrolled, loadNode } from '../../identity/node-state.js';
 import { AgentConfig, loadConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
-import { readJoinToken } from '../join-token.js';
+import { enrolledNode } from '../enrolled-node.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
 
@@ -61,22 +58,8 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
     log,
     start: async (onDeath) => {
       const { crypto } = context;
-      if (!isEnrolled(dir)) {
-        const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
-        const token = await readJoinToken(source, context);
-        if (token !== undefined) await enrol(token, dir, { crypto, wall: context.clock.wall(), role: 'agent' });
-      }
-      const state = loadNode(dir);
-      if (state.role !== 'agent') {
-        throw new SallyportError(
-          'caller',
-          'WRONG_ROLE',
-          `${dir} holds the identity of the ${state.role} ${state.name}`,
-          {
-            hint: 'choose another folder with --dir',
-          },
-        );
-      }
+      const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
+      const state = await enrolledNode('agent', dir, source, context);
       const agent = await startAgent({
         state,
         mode: config.mode,

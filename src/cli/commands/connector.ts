@@ -2,13 +2,11 @@
 import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { startConnector } from '../../connector/run.js';
-import { enrol } from '../../identity/enrol.js';
 import { makeFolder } from '../../identity/files.js';
-import { isEnrolled, loadNode } from '../../identity/node-state.js';
 import { SERVICE_ID } from '../../tunnel/messages.js';
 import { ConnectorConfig, loadConfig, splitPair } from '../config.js';
 import type { CommandContext } from '../context.js';
-import { readJoinToken } from '../join-token.js';
+import { enrolledNode } from '../enrolled-node.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
 
@@ -58,22 +56,8 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
     log,
     start: async (onDeath) => {
       const { crypto } = context;
-      if (!isEnrolled(dir)) {
-        const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
-        const token = await readJoinToken(source, context);
-        if (token !== undefined) await enrol(token, dir, { crypto, wall: context.clock.wall(), role: 'connector' });
-      }
-      const state = loadNode(dir);
-      if (state.role !== 'connector') {
-        throw new SallyportError(
-          'caller',
-          'WRONG_ROLE',
-          `${dir} holds the identity of the ${state.role} ${state.name}`,
-          {
-            hint: 'choose another folder with --dir',
-          },
-        );
-      }
+      const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
+      const state = await enrolledNode('connector', dir, source, context);
       const connector = await startConnector({
         state,
         services: config.services,
