@@ -6,17 +6,17 @@ import { join } from 'node:path';
 import type { Crypto } from '../base/crypto.js';
 import { describeError, type SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
-import { Millis, toMillis } from '../base/time.js';
+import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { keepPolicy, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import type { AgentCoreEvent } from './core.js';
 import type { AgentDevice, AgentMode, AgentProtocol, AgentThreadData, AgentThreadStatus } from './thread-protocol.js';
 
-const STOP_DEADLINE = Millis(1200);
+const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', 'denied']);
 /** Packets the kernel holds for the device: bursts of small UDP packets outrun a turn of the loop. */
 const QUEUE_LENGTH = 4000;
 
@@ -68,7 +68,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       }
       const event = payload as AgentCoreEvent;
       if (event.kind === 'routes') routes?.update(event.prefixes);
-      else handleEvent(event, state.dir, log);
+      else handleNodeEvent(event, state.dir, log, WARNINGS);
     },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
@@ -84,7 +84,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       routes.update(prefixes);
     }
   } catch (error) {
-    await thread.stop(STOP_DEADLINE);
+    await endNodeThread(thread, log);
     throw error;
   }
   await sendRelayAddresses();
@@ -96,10 +96,8 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     status: () => thread.request('status', undefined),
     stop: async () => {
       stopRenewal();
-      await thread.request('shutdown', undefined).catch(() => undefined);
       routes?.undo();
-      const outcome = await thread.stop(STOP_DEADLINE);
-      if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
+      await endNodeThread(thread, log);
     },
   };
 }
@@ -144,22 +142,5 @@ class TunRoutes {
 
   undo(): void {
     this.#network.undo();
-  }
-}
-
-function handleEvent(event: AgentCoreEvent, dir: string, log: Log): void {
-  const { kind, ...fields } = event;
-  switch (event.kind) {
-    case 'policy':
-      keepPolicy(dir, event.envelope, log);
-      log.info({ version: event.version }, 'new policy');
-      break;
-    case 'relay-lost':
-    case 'policy-refused':
-    case 'denied':
-      log.warn(fields, kind);
-      break;
-    default:
-      log.info(fields, kind);
   }
 }

@@ -4,15 +4,15 @@
 import type { Crypto } from '../base/crypto.js';
 import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
-import { Millis, Seconds, toMillis } from '../base/time.js';
+import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { keepPolicy, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
 import { ThreadHost } from '../os/thread.js';
 import { serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
 import type { ConnectorProtocol, ConnectorThreadData, ConnectorThreadStatus } from './thread-protocol.js';
 
-const STOP_DEADLINE = Millis(1200);
+const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', 'link-refused']);
 /** Backends' host names are looked up this often: the system's cache knows their real lifetimes. */
 const RESOLVE_INTERVAL = Seconds(30);
 
@@ -81,30 +81,14 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     stop: async () => {
       clearInterval(resolving);
       stopRenewal();
-      await thread.request('shutdown', undefined).catch(() => undefined);
-      const outcome = await thread.stop(STOP_DEADLINE);
-      if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
+      await endNodeThread(thread, log);
     },
   };
 }
 
+/** A service the relay does not take is somebody's mistake. */
 function handleEvent(event: ConnectorCoreEvent, dir: string, log: Log): void {
-  const { kind, ...fields } = event;
-  switch (event.kind) {
-    case 'policy':
-      keepPolicy(dir, event.envelope, log);
-      log.info({ version: event.version }, 'new policy');
-      break;
-    case 'relay-lost':
-    case 'policy-refused':
-    case 'link-refused':
-      log.warn(fields, kind);
-      break;
-    case 'registered':
-      if (event.status === 'ok') log.info(fields, kind);
-      else log.warn(fields, 'the relay does not take this service');
-      break;
-    default:
-      log.info(fields, kind);
-  }
+  if (event.kind === 'registered' && event.status !== 'ok') {
+    log.warn({ service: event.service, status: event.status }, 'the relay does not take this service');
+  } else handleNodeEvent(event, dir, log, WARNINGS);
 }

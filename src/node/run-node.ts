@@ -7,12 +7,15 @@ import { isIP } from 'node:net';
 import type { Crypto } from '../base/crypto.js';
 import { describeError } from '../base/error.js';
 import type { Log } from '../base/log.js';
-import { type Duration, Minutes, toMillis, type WallTime } from '../base/time.js';
+import { type Duration, Millis, Minutes, toMillis, type WallTime } from '../base/time.js';
 import { renewIfDue } from '../identity/enrol.js';
 import { type NodeState, savePolicy } from '../identity/node-state.js';
+import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
 import type { NodeThreadData } from './thread-setup.js';
 
+/** A packet thread ends within a turn; after this it is torn down. */
+const STOP_DEADLINE: Duration = Millis(1200);
 /** After a renewal that failed the next is tried this much later. */
 const RENEWAL_RETRY: Duration = Minutes(10);
 /** Longest timer: due dates farther off are looked at again in between, as the wall clock may be set. */
@@ -48,12 +51,42 @@ export function nodeThreadData(state: NodeState, port: number): NodeThreadData {
 }
 
 /** Keeps a new policy in the state folder; a failure (full disk) is logged and the policy stays in force in memory. */
-export function keepPolicy(dir: string, envelope: unknown, log: Log): void {
+function keepPolicy(dir: string, envelope: unknown, log: Log): void {
   try {
     savePolicy(dir, envelope as Envelope);
   } catch (error) {
     log.error({ error: describeError(error) }, 'the new policy could not be kept on disk');
   }
+}
+
+/** What both nodes' packet threads report, as far as it is more than a line in the log. */
+type NodeEvent =
+  | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
+  | { readonly kind: string };
+
+/** Keeps a new policy and logs everything; `warnings` are the kinds somebody should look at. */
+export function handleNodeEvent(event: NodeEvent, dir: string, log: Log, warnings: ReadonlySet<string>): void {
+  if (event.kind === 'policy' && 'envelope' in event) {
+    keepPolicy(dir, event.envelope, log);
+    log.info({ version: event.version }, 'new policy');
+    return;
+  }
+  const { kind, ...fields } = event;
+  if (warnings.has(kind)) log.warn(fields, kind);
+  else log.info(fields, kind);
+}
+
+/** Lets a node's thread say goodbye to its peers, then ends it. */
+export async function endNodeThread(
+  thread: {
+    request(name: 'shutdown', input: undefined): Promise<undefined>;
+    stop(deadline: Duration): Promise<StopOutcome>;
+  },
+  log: Log,
+): Promise<void> {
+  await thread.request('shutdown', undefined).catch(() => undefined);
+  const outcome = await thread.stop(STOP_DEADLINE);
+  if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
 }
 
 /** Renews the node's certificate when it is due, for as long as the node runs. Returns the function that ends it. */
