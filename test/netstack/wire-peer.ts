@@ -30,6 +30,13 @@ export interface Fields {
   sack?: readonly (readonly [number, number])[];
   from?: SocketAddress;
   to?: SocketAddress;
+  /** Option bytes as they are, after the others; padded to a multiple of 4 with end-of-list. */
+  options?: Uint8Array;
+  urgent?: number;
+  /** Traffic class: the last two bits are ECN. */
+  tos?: number;
+  /** Written over the header's data offset, in words. */
+  dataOffset?: number;
 }
 
 /** What the stack sent, in numbers relative to the initial sequence numbers where those are known. */
@@ -40,16 +47,25 @@ export interface Seen {
   window: number;
   data: Uint8Array;
   options: TcpOptions;
+  /** Traffic class of the IP header. */
+  tos: number;
   packet: Uint8Array;
 }
 
-const FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 32 };
+/** E = ECE, C = CWR. */
+const FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 32, E: 64, C: 128 };
 
-export function ipPacket(from: IpAddress, to: IpAddress, protocol: number, message: Uint8Array): Uint8Array {
+export function ipPacket(
+  from: IpAddress,
+  to: IpAddress,
+  protocol: number,
+  message: Uint8Array,
+  trafficClass = 0,
+): Uint8Array {
   if (from.isV4) {
     const b = new Uint8Array(20 + message.length);
     writeIpv4(b, 0, {
-      trafficClass: 0,
+      trafficClass,
       totalLength: b.length,
       identification: 7,
       dontFragment: true,
@@ -65,7 +81,7 @@ export function ipPacket(from: IpAddress, to: IpAddress, protocol: number, messa
   }
   const b = new Uint8Array(40 + message.length);
   writeIpv6(b, 0, {
-    trafficClass: 0,
+    trafficClass,
     flowLabel: 0,
     payloadLength: message.length,
     nextHeader: protocol,
@@ -99,14 +115,19 @@ export function tcpPacket(from: SocketAddress, to: SocketAddress, flags: string,
     options.sackEdges[2 * i + 1] = right;
   });
   const scratch = new Uint8Array(60);
-  const space = writeTcpOptions(scratch, 20, options);
+  const written = writeTcpOptions(scratch, 20, options);
+  const extra = f.options ?? new Uint8Array(0);
+  scratch.set(extra, 20 + written);
+  const space = (written + extra.length + 3) & ~3;
   const bits = [...flags].reduce((m, c) => m | FLAGS[c]!, 0);
   writeTcp(scratch, 0, from.port, to.port, f.seq ?? 0, f.ack ?? 0, bits, f.window ?? 65_535, space);
+  if (f.urgent !== undefined) writeU16(scratch, 18, f.urgent);
+  if (f.dataOffset !== undefined) scratch[12] = f.dataOffset << 4;
   const data = f.data ?? new Uint8Array(0);
   const message = new Uint8Array(20 + space + data.length);
   message.set(scratch.subarray(0, 20 + space));
   message.set(data, 20 + space);
-  const packet = ipPacket(from.ip, to.ip, 6, message);
+  const packet = ipPacket(from.ip, to.ip, 6, message, f.tos);
   const arena = new Arena(packet.length);
   arena.bytes.set(packet);
   const start = from.ip.isV4 ? 20 : 40;
@@ -128,6 +149,8 @@ export class WirePeer {
   /** Initial numbers: ours, and the stack's once its SYN was seen. */
   iss = 1_000_000;
   irs = 0;
+  /** The timestamp the stack sent last. */
+  lastTimestamp = 0;
 
   constructor(options: PeerOptions = {}) {
     this.peer = new Peer({ mtu: 1500, seed: 42, ...options });
@@ -174,6 +197,7 @@ export class WirePeer {
       .filter((c) => (p.tcpFlags & FLAGS[c]!) !== 0)
       .join('');
     if (flags.includes('S')) this.irs = p.sequence;
+    if (options.hasTimestamps) this.lastTimestamp = options.timestampValue;
     return {
       flags,
       seq: (p.sequence - this.irs) | 0,
@@ -181,6 +205,7 @@ export class WirePeer {
       window: p.window,
       data: packet.slice(p.payloadOffset, p.payloadOffset + p.payloadLength),
       options,
+      tos: p.trafficClass,
       packet,
     };
   }

@@ -40,9 +40,7 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
   c.heard(now);
   if (!acknowledge(c, now, seg)) return;
   if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
-  if (c.receiving && seg.length > 0) text(c, now, seg);
-  if ((seg.flags & FIN) !== 0) fin(c, now, (seg.seq + seg.length) | 0);
-  else if (c.receiver.finWaits && c.receiver.finAt === c.receiver.nxt) fin(c, now, c.receiver.finAt);
+  stream(c, now, seg);
   if (c.scheduled || c.ackNow || c.unacked > 0 || isIn(c.state, SENDING)) c.host.schedule(c);
 }
 
@@ -72,6 +70,10 @@ function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
   establish(c, now, seg, true);
   c.ackNow = true;
   c.host.schedule(c);
+  // What rode on the SYN-ACK (RFC 9293 §3.10.7.3): the window test has not seen it.
+  seg.seq = (seg.seq + 1) | 0;
+  seg.flags &= ~SYN;
+  if (seg.space > 0 && !c.isClosed && acceptable(c, now, seg)) stream(c, now, seg);
 }
 
 /** The handshake is complete. `unscaled`: the segment was a SYN, whose window is never scaled. */
@@ -260,6 +262,13 @@ function rememberTimestamp(c: TcpConnection, now: Instant, seg: Segment): void {
     c.recent = seg.timestamp;
     c.recentAt = now;
   }
+}
+
+/** Text and FIN of a segment trimmed to the window. */
+function stream(c: TcpConnection, now: Instant, seg: Segment): void {
+  if (c.receiving && seg.length > 0) text(c, now, seg);
+  if ((seg.flags & FIN) !== 0) fin(c, now, (seg.seq + seg.length) | 0);
+  else if (c.receiver.finWaits && c.receiver.finAt === c.receiver.nxt) fin(c, now, c.receiver.finAt);
 }
 
 function text(c: TcpConnection, now: Instant, seg: Segment): void {

@@ -31,7 +31,11 @@ export function transmit(c: TcpConnection, now: Instant): void {
     c.arm();
     return;
   }
-  if (!isIn(c.state, SYNCHRONIZED)) return;
+  if (!isIn(c.state, SYNCHRONIZED)) {
+    // What is not acceptable is answered before the handshake is complete too (RFC 9293 §3.10.7.4).
+    if (c.state === State.synReceived && c.ackNow) sendAck(c, now);
+    return;
+  }
   if (c.receiver.ranges.count > 0 && (c.ackNow || c.unacked > 0)) sendDuplicates(c, now);
   if (isIn(c.state, SENDING)) {
     sendLost(c, now);
