@@ -160,7 +160,7 @@ describe('passive', () => {
      write 2000
      -> A 1+1220 ack 11
      -> PA 1221+780 ack 11`,
-    { v6: true },
+    { ipv6: true },
   );
 });
 

@@ -145,12 +145,12 @@ class Runner {
   }
 }
 
-/** One script as a test. `options.v6`: over IPv6. */
-export function script(name: string, text: string, options: PeerOptions & { v6?: boolean } = {}): void {
+/** One script as a test. `ipv6`: over IPv6. */
+export function script(name: string, text: string, options: PeerOptions & { ipv6?: boolean } = {}): void {
   test(name, () => {
-    const { v6, ...rest } = options;
+    const { ipv6, ...rest } = options;
     const tcp = { timestamps: false, ...rest.tcp };
-    const runner = new Runner({ ...rest, tcp }, v6 === true);
+    const runner = new Runner({ ...rest, tcp }, ipv6 === true);
     const lines = text.split('\n');
     lines.forEach((line, i) => {
       const words = line.replace(/#.*/, '').trim().split(/\s+/);
