@@ -1,23 +1,14 @@
 #!/usr/bin/env node
 /**
  * The command line. Exit status: 0 done, 1 failed (one line on standard error says what and what to do), 2 wrong usage or
- * configuration.
+ * configuration. Only the module of the command that was called is loaded: a role's takes longer than most commands run.
  */
-import 'reflect-metadata';
 import { Command, CommanderError } from 'commander';
 import { describeError, SallyportError } from '../base/error.js';
 import { VERSION } from '../base/software.js';
 import { SystemClock } from '../os/clock.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
-import { register as agent } from './commands/agent.js';
-import { register as connector } from './commands/connector.js';
-import { register as init } from './commands/init.js';
-import { register as invite } from './commands/invite.js';
-import { register as policy } from './commands/policy.js';
-import { register as relay } from './commands/relay.js';
-import { register as revoke } from './commands/revoke.js';
-import { register as status } from './commands/status.js';
 import type { CommandContext } from './context.js';
 
 const EXIT_FAILED = 1;
@@ -32,6 +23,22 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'SERVICE_SYNTAX',
   'SERVICE_SPEC',
 ]);
+
+interface CommandModule {
+  register(program: Command, context: CommandContext): void;
+}
+
+/** By name, in the order of the help. */
+const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
+  init: () => import('./commands/init.js'),
+  invite: () => import('./commands/invite.js'),
+  relay: () => import('./commands/relay.js'),
+  connector: () => import('./commands/connector.js'),
+  agent: () => import('./commands/agent.js'),
+  status: () => import('./commands/status.js'),
+  policy: () => import('./commands/policy.js'),
+  revoke: () => import('./commands/revoke.js'),
+};
 
 const context: CommandContext = {
   crypto: createCrypto(),
@@ -48,7 +55,7 @@ const program = new Command('sallyport')
   .exitOverride()
   .configureHelp({ helpWidth: 80 })
   .showHelpAfterError('(sallyport --help lists the commands)');
-for (const register of [init, invite, relay, connector, agent, status, policy, revoke]) register(program, context);
+for (const module of await modules(process.argv[2])) module.register(program, context);
 program
   .command('version')
   .description('print the version')
@@ -62,6 +69,13 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+}
+
+/** What is called, or everything where the help or a suggestion may have to name it. */
+function modules(called: string | undefined): Promise<CommandModule[]> {
+  if (called === 'version') return Promise.resolve([]);
+  const one = called !== undefined && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined;
+  return Promise.all((one === undefined ? Object.values(COMMANDS) : [one]).map((load) => load()));
 }
 
 function report(error: unknown): number {

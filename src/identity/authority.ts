@@ -8,12 +8,15 @@
  *   agent         likewise and its overlay addresses as IP SANs; clientAuth only    7 d
  *
  * RFC 5280 §4.1 – 4.2, SPIFFE X.509-SVID §2 (one URI SAN), RFC 2986 (certificate requests).
+ *
+ * The library is loaded by the first function that is called: a start that issues nothing does not wait for it.
  */
+import type { webcrypto } from 'node:crypto';
 import { SallyportError } from '../base/error.js';
 import { Days, type Duration, Minutes, scale, type WallTime, wallLater } from '../base/time.js';
 import { dnsName, type Role, spiffeId } from '../policy/names.js';
+import { certificateDer } from './certificate-pem.js';
 import { generateTlsKey, spkiOf } from './keys.js';
-import { ALGORITHM, importKeyPair, pemToDer, x509 } from './x509.js';
 
 /** Lifetimes (protocol §9): short for nodes, which renew by themselves; a relay's renewal restarts nothing either. */
 export const NODE_CERTIFICATE_LIFETIME = Days(7);
@@ -29,6 +32,7 @@ export interface CaFiles {
 
 /** A new CA for a network. */
 export async function createCa(network: string, wall: WallTime): Promise<CaFiles> {
+  const { x509, ALGORITHM, importKeyPair } = await import('./x509.js');
   const keyPem = generateTlsKey();
   const keys = await importKeyPair(keyPem, spkiOf(keyPem));
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
@@ -59,13 +63,14 @@ export interface CertificateRequest {
 export class CertificateAuthority {
   readonly network: string;
   readonly certificatePem: string;
-  readonly #certificate: InstanceType<typeof x509.X509Certificate>;
+  readonly #certificate: Uint8Array;
   readonly #keyPem: string;
 
+  /** @throws SallyportError CERTIFICATE_MALFORMED (peer). */
   constructor(network: string, files: CaFiles) {
     this.network = network;
     this.certificatePem = files.certificatePem;
-    this.#certificate = new x509.X509Certificate(pemToDer(files.certificatePem));
+    this.#certificate = certificateDer(files.certificatePem);
     this.#keyPem = files.keyPem;
   }
 
@@ -74,14 +79,16 @@ export class CertificateAuthority {
    * @throws SallyportError CSR_MALFORMED (peer) when the key is not P-256.
    */
   async issue(request: CertificateRequest, wall: WallTime): Promise<string> {
+    const { x509, ALGORITHM, importKeyPair } = await import('./x509.js');
     const { role, name } = request;
+    const issuer = new x509.X509Certificate(this.#certificate.slice().buffer);
     const { privateKey } = await importKeyPair(this.#keyPem, spkiOf(this.#keyPem));
     const publicKey = await importPublic(request.spki);
     const usages = [x509.ExtendedKeyUsage.clientAuth];
     if (role !== 'agent') usages.unshift(x509.ExtendedKeyUsage.serverAuth);
     const certificate = await x509.X509CertificateGenerator.create({
       subject: [{ CN: [dnsName(this.network, role, name).slice(0, 64)] }],
-      issuer: this.#certificate.subjectName,
+      issuer: issuer.subjectName,
       notBefore: date(wallLater(wall, scale(BACKDATE, -1))),
       notAfter: date(wallLater(wall, lifetimeOf(role))),
       signingAlgorithm: ALGORITHM,
@@ -96,7 +103,7 @@ export class CertificateAuthority {
           { type: 'dns', value: dnsName(this.network, role, name) },
           ...request.addresses.map((value) => ({ type: 'ip' as const, value })),
         ]),
-        await x509.AuthorityKeyIdentifierExtension.create(this.#certificate.publicKey),
+        await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
         await x509.SubjectKeyIdentifierExtension.create(publicKey),
       ],
     });
@@ -110,6 +117,7 @@ export function lifetimeOf(role: Role): Duration {
 
 /** A certificate request (PEM) that proves possession of the key; its names are for people, the CA ignores them. */
 export async function createCsr(keyPem: string, name: string): Promise<string> {
+  const { x509, ALGORITHM, importKeyPair } = await import('./x509.js');
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: [{ CN: [name] }],
     keys: await importKeyPair(keyPem, spkiOf(keyPem)),
@@ -123,6 +131,7 @@ export async function createCsr(keyPem: string, name: string): Promise<string> {
  * @throws SallyportError CSR_MALFORMED (peer).
  */
 export async function verifyCsr(pem: string): Promise<Uint8Array> {
+  const { x509 } = await import('./x509.js');
   try {
     const request = new x509.Pkcs10CertificateRequest(pem);
     if (await request.verify()) return new Uint8Array(request.publicKey.rawData);
@@ -132,7 +141,8 @@ export async function verifyCsr(pem: string): Promise<Uint8Array> {
   throw new SallyportError('peer', 'CSR_MALFORMED', 'the certificate request is not valid');
 }
 
-async function importPublic(spki: Uint8Array): ReturnType<InstanceType<typeof x509.PublicKey>['export']> {
+async function importPublic(spki: Uint8Array): Promise<webcrypto.CryptoKey> {
+  const { x509, ALGORITHM } = await import('./x509.js');
   try {
     return await new x509.PublicKey(spki.slice().buffer).export(ALGORITHM, ['verify']);
   } catch (cause) {

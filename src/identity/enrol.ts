@@ -16,6 +16,7 @@ import type { NodeRole } from '../policy/names.js';
 import { makeProof, verifyProof } from '../policy/proof.js';
 import { type JoinToken, parseToken } from '../policy/token.js';
 import { createCsr } from './authority.js';
+import { certificateDer, certificatePem } from './certificate-pem.js';
 import { askControl, type Certified } from './control-client.js';
 import { makeFolder } from './files.js';
 import { ed25519Signer, generateTlsKey, spkiOf, tlsSigner } from './keys.js';
@@ -29,7 +30,6 @@ import {
   savePending,
 } from './node-state.js';
 import { parsePeerIdentity } from './peer-identity.js';
-import { certificatePem, pemToDer } from './x509.js';
 
 /** A certificate is renewed when this share of its life is over (protocol §9): days remain for retries. */
 const RENEW_AT = 2 / 3;
@@ -79,7 +79,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
 
 /** When a certificate (PEM) is due for renewal. */
 export function renewalDue(certificatePemText: string): WallTime {
-  const { notBefore, notAfter } = parsePeerIdentity(pemToDer(certificatePemText));
+  const { notBefore, notAfter } = parsePeerIdentity(certificateDer(certificatePemText));
   return wallLater(notBefore, scale(span(notBefore, notAfter), RENEW_AT));
 }
 
@@ -121,7 +121,7 @@ function accept(state: NodeState, answer: Certified, { crypto, wall }: EnrolOpti
     throw refused('cannot be read', cause);
   }
   if (!chained) throw refused('is not issued by the network’s CA');
-  const identity = parsePeerIdentity(pemToDer(answer.certificate));
+  const identity = parsePeerIdentity(certificateDer(answer.certificate));
   if (!crypto.equal(identity.spki, spkiOf(state.keyPem))) throw refused('is for another key');
   const { network, role, name, policyKey } = state;
   if (identity.network !== network || identity.role !== role || identity.name !== name) {

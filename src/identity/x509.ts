@@ -1,5 +1,6 @@
 /**
- * The one place where @peculiar/x509 is loaded: it needs metadata reflection before anything else, and WebCrypto.
+ * The one place where @peculiar/x509 is loaded: it needs metadata reflection before anything else, and WebCrypto. It takes
+ * 150 ms, so only what issues or asks for a certificate imports this module, and only then (`authority.ts`).
  */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
@@ -14,10 +15,6 @@ export { x509 };
 
 export function pemToDer(pem: string): Uint8Array {
   return new Uint8Array(x509.PemConverter.decodeFirst(pem));
-}
-
-export function certificatePem(der: Uint8Array): string {
-  return `${x509.PemConverter.encode(der.slice().buffer, 'CERTIFICATE')}\n`;
 }
 
 /** A P-256 private key in PEM as WebCrypto takes it. */

@@ -67,12 +67,15 @@ describe('CertificateAuthority', () => {
 });
 
 describe('parsePeerIdentity', () => {
-  async function withNames(names: x509.JsonGeneralNames | undefined, cn = 'alice.agent.acme'): Promise<Uint8Array> {
+  function withNames(names: x509.JsonGeneralNames | undefined, cn = 'alice.agent.acme'): Promise<Uint8Array> {
+    return withExtensions(names === undefined ? [] : [names], cn);
+  }
+  async function withExtensions(each: readonly x509.JsonGeneralNames[], cn: string): Promise<Uint8Array> {
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       name: [{ CN: [cn] }],
       keys,
       signingAlgorithm: ALGORITHM,
-      extensions: names === undefined ? [] : [new x509.SubjectAlternativeNameExtension(names)],
+      extensions: each.map((names) => new x509.SubjectAlternativeNameExtension(names)),
     });
     return new Uint8Array(certificate.rawData);
   }
@@ -92,6 +95,10 @@ describe('parsePeerIdentity', () => {
     ['another DNS name', [uri, { type: 'dns', value: 'bob.agent.acme' }]],
     ['two DNS names', [uri, dns, { type: 'dns', value: 'bob.agent.acme' }]],
     ['a mail address', [uri, dns, { type: 'email', value: 'a@b.c' }]],
+    ['a URI that spells a DNS name', [{ type: 'url', value: `${uri.value}, DNS:${dns.value}` }]],
+    ['a quoted name', [uri, { type: 'dns', value: `"${dns.value}"` }]],
+    ['names in one URI', [{ type: 'url', value: `${uri.value}, DNS:${dns.value}` }, dns]],
+    ['a zero byte behind the name', [uri, { type: 'dns', value: `${dns.value}\0` }]],
     [
       'an unknown role',
       [
@@ -118,6 +125,21 @@ describe('parsePeerIdentity', () => {
   ] as [string, x509.JsonGeneralNames | undefined][])('refuses %s', async (_what, names) => {
     const der = await withNames(names);
     expect(() => parsePeerIdentity(der)).toThrow(expect.objectContaining({ code: 'PEER_IDENTITY' }));
+  });
+
+  it('refuses a second subjectAltName, wherever the good one is', async () => {
+    const other = { type: 'dns', value: 'bob.agent.acme' } as const;
+    for (const each of [
+      [[uri, dns], [other]],
+      [[other], [uri, dns]],
+      [
+        [uri, dns],
+        [uri, dns],
+      ],
+    ]) {
+      const der = await withExtensions(each, 'alice');
+      expect(() => parsePeerIdentity(der)).toThrow(expect.objectContaining({ code: 'PEER_IDENTITY' }));
+    }
   });
 
   it('throws nothing else for random or mutated bytes', async () => {

@@ -8,9 +8,9 @@
 import { type Command, Option } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { type WallTime, wallLater } from '../../base/time.js';
+import { certificateDer } from '../../identity/certificate-pem.js';
 import { generateSigningKey } from '../../identity/keys.js';
 import { OperatorFolder } from '../../identity/operator-folder.js';
-import { pemToDer } from '../../identity/x509.js';
 import { allocate } from '../../policy/allocate.js';
 import { backendPorts, parseServiceSpec, type ServiceSpec } from '../../policy/backend.js';
 import { encodeBase64, encodeHex } from '../../policy/base64.js';
@@ -85,7 +85,7 @@ function invite(roleText: string, name: string, options: InviteOptions, context:
     const token = encodeToken(crypto, {
       network: document.network,
       relays: book.relays,
-      ca: pemToDer(book.ca),
+      ca: certificateDer(book.ca),
       policyKey: operator.key.publicKey,
       invitationEnvelope: envelope,
       inviteKey: inviteKey.seed,
