@@ -9,7 +9,7 @@ import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
-import { LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
 import type { RelayClient } from './relay-client.js';
 
 /** Everything the main thread hands to a node's packet thread. */
@@ -82,6 +82,7 @@ export function makeNodeEndpoints(
       idleTimeout: RELAY_IDLE,
       keepAlive: RELAY_KEEP_ALIVE,
       messagesPerSecond: RELAY_MESSAGES_PER_SECOND,
+      connectionIdLifetime: CONNECTION_ID_LIFETIME,
       mtuUpperBound: ETHERNET_MTU,
     }),
     links: new QuicEndpoint({

@@ -217,6 +217,10 @@ export class RelayCore implements ConnectionOwner {
     else if (node.identity.role === 'agent') this.#pushCatalogue(node);
   }
 
+  isAwaited(node: RelayNode, message: ToRelay): boolean {
+    return message.type === 'ready' && this.#opener.isAwaited(node, parseChannel(message.channel));
+  }
+
   onMessage(
     now: Instant,
     connection: NodeConnection,

@@ -7,10 +7,12 @@
  */
 
 import type { SocketAddress } from '../base/address.js';
+import { TokenBucket } from '../base/bucket.js';
 import { Drop, type DropReason } from '../base/drop.js';
 import { describeError, SallyportError } from '../base/error.js';
 import { type Instant, later, Seconds } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
+import { CloseCode as QuicCloseCode } from '../quic/close.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import { CloseCode } from '../tunnel/close-codes.js';
@@ -21,6 +23,9 @@ import type { RelayNode } from './node.js';
 /** A connection that has not said a valid hello by then is closed. */
 export const GREETING_TIMEOUT = Seconds(5);
 
+/** Messages a node may send unasked, on average and in one burst; a connector's answers to `channel` are bounded by those. */
+export const UNBIDDEN_PER_SECOND = 50;
+
 type Hello = Extract<ToRelay, { type: 'hello' }>;
 
 /** What a connection asks of the relay's core. */
@@ -28,6 +33,8 @@ export interface ConnectionOwner {
   /** @throws SallyportError when the node is refused. */
   onHello(now: Instant, connection: NodeConnection, hello: Hello): void;
   onMessage(now: Instant, connection: NodeConnection, node: RelayNode, message: Exclude<ToRelay, Hello>): void;
+  /** Whether the relay waits for this very message. */
+  isAwaited(node: RelayNode, message: ToRelay): boolean;
   onRevalidated(now: Instant, node: RelayNode, nonce: Word64): void;
   /** The node's relay connection has another address now. */
   onMoved(now: Instant, node: RelayNode): void;
@@ -43,6 +50,7 @@ export class NodeConnection implements ConnectionHandler {
   node: RelayNode | undefined;
   #state: 'greeting' | 'open' | 'closed' = 'greeting';
   #control: ControlStream | undefined;
+  readonly #unbidden = new TokenBucket(UNBIDDEN_PER_SECOND, UNBIDDEN_PER_SECOND);
   readonly #owner: ConnectionOwner;
 
   constructor(now: Instant, quic: QuicConnection, certificate: PeerIdentity, owner: ConnectionOwner) {
@@ -88,6 +96,11 @@ export class NodeConnection implements ConnectionHandler {
 
   onControlMessage(now: Instant, bytes: Uint8Array): void {
     const decoded = decodeMessage(ToRelay, bytes);
+    const isAwaited = decoded.ok && this.node !== undefined && this.#owner.isAwaited(this.node, decoded.message);
+    if (!isAwaited && !this.#unbidden.take(now)) {
+      this.close(now, QuicCloseCode.messageRate, 'too many control messages');
+      return;
+    }
     if (!decoded.ok) {
       if (this.#state === 'greeting') this.close(now, CloseCode.protocol, `hello expected: ${decoded.problem}`);
       else if (decoded.id !== undefined) {

@@ -83,6 +83,12 @@ export class Opener {
     return undefined;
   }
 
+  /** Whether this connector owes an answer for this channel. */
+  isAwaited(connector: RelayNode, channel: { high: number; low: number }): boolean {
+    const side = this.#parts.channels.find(channel.high, channel.low);
+    return side?.node === connector && this.#pending.has(side);
+  }
+
   ready(now: Instant, connector: RelayNode, channel: { high: number; low: number }): void {
     const side = this.#parts.channels.find(channel.high, channel.low);
     const pending = side === undefined ? undefined : this.#pending.get(side);

@@ -10,20 +10,15 @@ import { READABLE, type UdpSocket } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import { type PacketThreadContext, servePacketThread } from '../os/packet-thread.js';
 import { PolicyKeeper } from '../policy/keeper.js';
-import { QuicEndpoint } from '../quic/endpoint.js';
-import { RELAY_ALPN } from '../tunnel/messages.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
 import { RelayCore } from './core.js';
+import { makeRelayEndpoint } from './endpoint.js';
 import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread-protocol.js';
 
 /** A relay socket takes bursts of every node: the kernel is asked for this much. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
 /** Batches taken from one socket before the others get their turn. */
 const BATCHES_PER_TURN = 4;
-const IDLE = Seconds(90);
-/** quinn's unproved handshakes beyond which addresses must prove themselves by Retry. */
-const RETRY_ABOVE = 100;
-/** Bytes of the reset key that make connection ids recognisable after a restart; the rest makes the reset tokens. */
-const CONNECTION_ID_KEY = 8;
 
 await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
   const { data, reactor } = context;
@@ -31,20 +26,10 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
   const policy = new PolicyKeeper(crypto, data.policyKey, data.network);
   policy.offer(data.policy);
   const sockets = openSockets(data.listen);
-  const endpoint = new QuicEndpoint({
-    alpn: RELAY_ALPN,
-    ca: data.caPem,
-    identity: { certificate: data.certificatePem, key: data.keyPem },
-    wallTime: reactor.wall(),
-    client: false,
-    idleTimeout: IDLE,
-    resetKey: data.resetKey.slice(CONNECTION_ID_KEY),
-    connectionIdKey: data.resetKey.slice(0, CONNECTION_ID_KEY),
-    server: {
-      accept: (_now, connection) => core.accept(reactor.now(), connection),
-      migration: true,
-      retryAbove: RETRY_ABOVE,
-    },
+  const endpoint = makeRelayEndpoint({
+    ...data,
+    wall: reactor.wall(),
+    accept: (_now, connection) => core.accept(reactor.now(), connection),
   });
   const core: RelayCore = new RelayCore({
     sockets,

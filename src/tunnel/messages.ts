@@ -6,12 +6,16 @@
  * Identities written in JSON are never believed: they come from certificates and proofs.
  */
 import * as v from 'valibot';
+import { type Duration, Minutes } from '../base/time.js';
 import { decodeUtf8, encodeUtf8 } from '../base/utf8.js';
 
 /** Version of both protocols; the ALPN names carry the same number. */
 export const PROTOCOL_VERSION = 1;
 export const RELAY_ALPN = 'sallyport-relay-1';
 export const LINK_ALPN = 'sallyport-1';
+
+/** Either end of a relay connection gives the other new connection ids after this time: who watches the wire cannot follow it. */
+export const CONNECTION_ID_LIFETIME: Duration = Minutes(5);
 
 /** Services one `register` may hold, so that it fits into one message. */
 export const MAX_SERVICES_PER_MESSAGE = 256;

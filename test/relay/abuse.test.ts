@@ -50,7 +50,7 @@ test('many agents’ opens and ends at once are no fault of their connector’s'
   const agents = await Promise.all(['b1', 'b2', 'b3', 'b4'].map((name) => joined(world, 'agent', name)));
   for (let round = 0; round < 5; round++) {
     for (const agent of agents)
-      for (let i = 0; i < 9; i++) agent.say({ type: 'open', id: round * 100 + i, service: 'web' });
+      for (let i = 0; i < 20; i++) agent.say({ type: 'open', id: round * 100 + i, service: 'web' });
     world.run(Seconds(1));
   }
   expect(connector.relay.closed).toBeUndefined();
@@ -64,6 +64,26 @@ test('many agents’ opens and ends at once are no fault of their connector’s'
   world.run(Seconds(1));
   expect(world.relay.channels).toBe(1);
   expect(connector.relay.of('close').length).toBeGreaterThan(120);
+  othersGoOn();
+});
+
+test('agents that all come back at once cost a connector nothing but its answers', async () => {
+  const { world, connector, othersGoOn } = await scene();
+  const agents = await Promise.all(Array.from({ length: 20 }, (_, i) => joined(world, 'agent', `b${i}`)));
+  for (const agent of agents) for (let i = 0; i < 39; i++) agent.say({ type: 'open', id: i, service: 'web' });
+  expect(world.until(() => world.relay.core.counts.opened === 1 + 20 * 39, Seconds(1))).toBe(true);
+  expect(agents.flatMap((agent) => agent.relay.of('error'))).toEqual([]);
+  expect(connector.relay.closed).toBeUndefined();
+  othersGoOn();
+});
+
+test('answers that nobody waits for count as messages of one’s own', async () => {
+  const { world, connector, bad, othersGoOn } = await scene();
+  const other = await joined(world, 'connector', 'c2');
+  const told = connector.relay.of('channel')[0]!['channel'];
+  for (const node of [bad, other]) for (let i = 0; i < 60; i++) node.say({ type: 'ready', channel: told });
+  expect(world.until(() => isClosed(bad)() && isClosed(other)(), Seconds(1))).toBe(true);
+  expect(other.relay.closed!.text).toBe('too many control messages');
   othersGoOn();
 });
 

@@ -3,7 +3,7 @@ import type { AgentCoreEvent } from '../../src/agent/core.js';
 import { AgentCore } from '../../src/agent/core.js';
 import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { Millis, Seconds } from '../../src/base/time.js';
+import { Millis } from '../../src/base/time.js';
 import { type ServiceBackend, serviceBackend } from '../../src/connector/backends.js';
 import { ConnectorCore, type ConnectorCoreEvent } from '../../src/connector/core.js';
 import type { FlowLimits } from '../../src/engine/flow-options.js';
@@ -11,9 +11,9 @@ import { parsePeerIdentity } from '../../src/identity/peer-identity.js';
 import { driveNode, makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
 import { READABLE } from '../../src/os/io.js';
 import { PolicyKeeper } from '../../src/policy/keeper.js';
-import { QuicEndpoint } from '../../src/quic/endpoint.js';
+import type { QuicEndpoint } from '../../src/quic/endpoint.js';
 import { RelayCore, type RelayEvent } from '../../src/relay/core.js';
-import { RELAY_ALPN } from '../../src/tunnel/messages.js';
+import { makeRelayEndpoint } from '../../src/relay/endpoint.js';
 import { type Credentials, crypto, type NodeCredentials, type Operator } from './identities.js';
 import type { Path, SimNetwork, SimUdpSocket } from './sim-network.js';
 import { type SimClock, SimReactor } from './sim-reactor.js';
@@ -72,20 +72,12 @@ export class SimRelay {
     const udp = listen.map((text) => sockets.udp(at(text)));
     this.addresses = udp.map((socket) => socket.local);
     this.policy = new PolicyKeeper(crypto, operator.policyKey.publicKey, operator.network);
-    this.endpoint = new QuicEndpoint({
-      alpn: RELAY_ALPN,
-      ca: operator.caPem,
-      identity: { certificate: credentials.certificatePem, key: credentials.keyPem },
-      wallTime: reactor.wall(),
-      client: false,
-      idleTimeout: Seconds(90),
-      resetKey: new Uint8Array(56).fill(7),
-      connectionIdKey: new Uint8Array(8).fill(9),
-      server: {
-        accept: (_now, connection) => this.core.accept(reactor.now(), connection),
-        migration: true,
-        retryAbove: 100,
-      },
+    this.endpoint = makeRelayEndpoint({
+      ...credentials,
+      caPem: operator.caPem,
+      wall: reactor.wall(),
+      resetKey: new Uint8Array(64).fill(7),
+      accept: (_now, connection) => this.core.accept(reactor.now(), connection),
     });
     this.core = new RelayCore({
       sockets: udp,
