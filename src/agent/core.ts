@@ -33,6 +33,7 @@ import { TunPath } from './tun-path.js';
 export type AgentCoreEvent =
   | { readonly kind: 'relay-ready' }
   | { readonly kind: 'relay-lost'; readonly reason: string }
+  | { readonly kind: 'relay-drains'; readonly seconds: number }
   | {
       readonly kind: 'session';
       readonly connector: string;
@@ -222,6 +223,9 @@ export class AgentCore {
     switch (message.type) {
       case 'policy':
         this.offerPolicy(now, message.envelope);
+        break;
+      case 'drain':
+        this.#parts.onEvent({ kind: 'relay-drains', seconds: message.deadline / 1000 });
         break;
       case 'catalogue':
         this.available = new Set(message.services.filter((one) => one.available).map((one) => one.id));

@@ -26,6 +26,12 @@ const common = {
   logLevel: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 };
 const joining = { join: v.optional(text), joinFile: v.optional(text) };
+/** A whole or broken number of seconds, at most `max`. */
+const seconds = (max: number) =>
+  v.pipe(
+    v.number(`must be a number of seconds, 0 … ${max}`),
+    v.check((value) => value >= 0 && value <= max, `must be a number of seconds, 0 … ${max}`),
+  );
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535));
 
 export const RelayConfig = v.strictObject({
@@ -33,6 +39,7 @@ export const RelayConfig = v.strictObject({
   listen: v.optional(v.array(address), ['0.0.0.0:4433', '[::]:4433']),
   control: v.optional(address, '0.0.0.0:8443'),
   allowOperatorKey: v.optional(v.boolean(), false),
+  drain: v.optional(seconds(3600), 3),
 });
 export type RelayConfig = v.InferOutput<typeof RelayConfig>;
 

@@ -1,7 +1,8 @@
 /**
  * What running any role has in common: the state folder's lock, the local socket, signals, and an orderly end.
  *
- *   start ─► running ──SIGTERM, SIGINT──► stopping (≤ 2 s) ─► exit 0
+ *   start ─► running ──SIGTERM──► draining (relay: its own limit) ──► stopping (≤ 2 s) ─► exit 0
+ *               ├─────────────────SIGINT, a second signal──────────────────▲
  *               └─ packet thread dead ──► exit 1
  */
 import { describeError, type SallyportError } from '../base/error.js';
@@ -9,13 +10,15 @@ import type { Log } from '../base/log.js';
 import { StateLock } from '../identity/lock.js';
 import { type LocalRequest, serveLocal } from '../os/local-control.js';
 
-/** The whole process is gone this long after SIGTERM, whatever hangs. */
+/** The whole process is gone this long after it was told to stop, or has drained, whatever hangs. */
 const STOP_LIMIT_MS = 1900;
 
 export interface RoleProcess {
   status(): Promise<unknown>;
   /** SIGHUP, or `sallyport reload`. */
   reload?(): Promise<void>;
+  /** What SIGTERM waits for before `stop`, in a time that it bounds itself. Never rejects. */
+  drain?(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -44,17 +47,25 @@ async function runLocked({ role, dir, log, start }: RoleStart): Promise<number> 
   const finished = new Promise<number>((resolve) => {
     finish = resolve;
   });
+  let hurry: () => void = () => undefined;
+  const hurried = new Promise<void>((resolve) => {
+    hurry = resolve;
+  });
+  let isStopping = false;
   const onSignal = (signal: NodeJS.Signals): void => {
     log.info({ signal }, 'stopping');
+    if (isStopping || signal === 'SIGINT') hurry();
+    isStopping = true;
     finish(0);
   };
-  process.once('SIGTERM', onSignal);
-  process.once('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
   let running: RoleProcess | undefined;
   let stopServing: (() => void) | undefined;
   try {
     running = await start((error) => {
       log.error({ code: error.code, error: describeError(error) }, 'the packet thread has ended');
+      hurry();
       finish(1);
     });
     const { status, reload } = running;
@@ -63,6 +74,7 @@ async function runLocked({ role, dir, log, start }: RoleStart): Promise<number> 
       void reload?.().catch((error: unknown) => log.error({ error: describeError(error) }, 'reload failed'));
     });
     const code = await finished;
+    await Promise.race([running.drain?.(), hurried]);
     setTimeout(() => process.exit(code === 0 ? 1 : code), STOP_LIMIT_MS).unref();
     return code;
   } finally {

@@ -50,6 +50,7 @@ export type ConnectorCoreEvent =
   | ConnectorEvent
   | { readonly kind: 'relay-ready' }
   | { readonly kind: 'relay-lost'; readonly reason: string }
+  | { readonly kind: 'relay-drains'; readonly seconds: number }
   | { readonly kind: 'registered'; readonly service: string; readonly status: RegistrationStatus }
   | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
   | { readonly kind: 'policy-refused'; readonly code: string };
@@ -279,6 +280,9 @@ export class ConnectorCore {
       }
       case 'policy':
         this.offerPolicy(now, message.envelope);
+        break;
+      case 'drain':
+        this.#parts.onEvent({ kind: 'relay-drains', seconds: message.deadline / 1000 });
         break;
     }
   }

@@ -5,6 +5,8 @@
  *      ▲                 │                        │                          │
  *      └─────── back-off with jitter ◄── closed, refused, silent ◄───────────┘
  *
+ * A relay that drains is not tried at once when it has closed: it is known to be going, and all its nodes lose it together.
+ *
  * "Ready" means the relay's hello has arrived: a client's handshake ends before the server has judged its certificate.
  */
 import type { SocketAddress } from '../base/address.js';
@@ -70,6 +72,8 @@ export class RelayClient implements ConnectionHandler {
   #nextAddress = 0;
   #nextRequest = 1;
   readonly #lifeSigns = new LifeSigns();
+  /** The relay has said that it is about to stop. */
+  #isDraining = false;
   #lastProblem = '';
   readonly #requests = new Map<number, Request>();
   readonly #backoff: Backoff;
@@ -243,6 +247,11 @@ export class RelayClient implements ConnectionHandler {
       else request?.done(now, { ok: true, message });
       return;
     }
+    if (message.type === 'drain') {
+      if (this.#isDraining) return;
+      this.#isDraining = true;
+      this.#lastProblem = 'the relay is about to stop';
+    }
     if (message.type === 'error') this.#lastProblem = `${message.code}: ${message.message}`;
     else if (this.#state === 'ready') this.#parts.owner.onRelayMessage(now, message);
     else this.#early.push(message);
@@ -295,8 +304,10 @@ export class RelayClient implements ConnectionHandler {
    * that ended soon (two processes with one identity replace each other) waits, longer each time.
    */
   #wait(now: Instant): void {
-    const immediately = this.#state === 'ready' && elapsed(this.#since, now) >= SETTLED;
-    if (immediately) this.#backoff.reset();
+    const worked = this.#state === 'ready' && elapsed(this.#since, now) >= SETTLED;
+    const immediately = worked && !this.#isDraining;
+    if (worked) this.#backoff.reset();
+    this.#isDraining = false;
     this.#enter(now, 'waiting');
     this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
   }

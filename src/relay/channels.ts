@@ -91,6 +91,15 @@ export class ChannelTable {
     }
   }
 
+  /** When something last passed on any channel, or one was opened; undefined without channels. */
+  get lastUsed(): Instant | undefined {
+    let last: Instant | undefined;
+    this.#sides.forEach((side) => {
+      if (last === undefined || side.lastUsed > last) last = side.lastUsed;
+    });
+    return last;
+  }
+
   /** Agents' sides of the channels on which nothing has passed for `CHANNEL_IDLE`. */
   idle(now: Instant): ChannelSide[] {
     const result: ChannelSide[] = [];

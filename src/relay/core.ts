@@ -9,7 +9,7 @@ import type { Crypto } from '../base/crypto.js';
 import { DROP_REASONS, type DropName, type DropReason } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
@@ -20,6 +20,7 @@ import { CloseCode } from '../tunnel/close-codes.js';
 import type { Word64 } from '../tunnel/frames.js';
 import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
+import { Drain } from './drain.js';
 import { Forwarder } from './forwarder.js';
 import { nodeKey, type RelayNode } from './node.js';
 import { type ConnectionOwner, NodeConnection } from './node-connection.js';
@@ -36,6 +37,8 @@ export type RelayEvent =
   | { readonly kind: 'node-connected' | 'node-replaced'; readonly node: string; readonly address: string }
   | { readonly kind: 'node-refused'; readonly node: string; readonly code: string }
   | { readonly kind: 'node-lost'; readonly node: string; readonly reason: string }
+  /** After `drain`, once: the process may end. */
+  | { readonly kind: 'drained'; readonly channels: number }
   | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
   | {
       readonly kind: 'channel-opened' | 'channel-closed';
@@ -73,6 +76,7 @@ export class RelayCore implements ConnectionOwner {
   readonly registry = new Registry();
   readonly channels: ChannelTable;
   readonly forwarder: Forwarder;
+  readonly draining: Drain;
   readonly #parts: RelayParts;
   readonly #opener: Opener;
   readonly #greeting = new Set<NodeConnection>();
@@ -83,6 +87,7 @@ export class RelayCore implements ConnectionOwner {
     this.#parts = parts;
     this.drops = new Counters(DROP_REASONS);
     this.channels = new ChannelTable(parts.entropy);
+    this.draining = new Drain(this.channels);
     this.forwarder = new Forwarder(parts.sockets, parts.endpoint, this.channels, this.drops, parts.entropy);
     this.#opener = new Opener({
       registry: this.registry,
@@ -90,6 +95,7 @@ export class RelayCore implements ConnectionOwner {
       counts: this.counts,
       policy: parts.policy,
       wall: parts.wall,
+      isDraining: () => this.draining.isOn,
       onEvent: parts.onEvent,
     });
   }
@@ -131,11 +137,12 @@ export class RelayCore implements ConnectionOwner {
       this.#sweep(now);
       this.#nextSweep = later(now, SWEEP_INTERVAL);
     }
+    if (this.draining.isOver(now)) this.#parts.onEvent({ kind: 'drained', channels: this.channels.size });
     this.forwarder.flushEndpoint(now);
     const greeting = this.#greeting.values().next().value?.deadline;
     return earliest(
       earliest(this.#parts.endpoint.nextTimeout(), greeting),
-      earliest(this.#opener.deadline, this.#nextSweep),
+      earliest(earliest(this.#opener.deadline, this.#nextSweep), this.draining.due),
     );
   }
 
@@ -164,6 +171,7 @@ export class RelayCore implements ConnectionOwner {
     if (hello.role !== certificate.role || certificate.role === 'relay') {
       throw this.#refusal(certificate, 'ROLE_MISMATCH', 'the role differs from the certificate');
     }
+    if (this.draining.isOn) throw this.#refusal(certificate, 'DRAINING', 'this relay is about to stop');
     const { view } = policy;
     if (view === undefined || !policy.admits(wall())) {
       throw this.#refusal(certificate, 'POLICY_EXPIRED', 'the policy admits nobody now');
@@ -316,6 +324,12 @@ export class RelayCore implements ConnectionOwner {
       this.#pushPolicy(node);
     }
     this.#pushCatalogues();
+  }
+
+  /** Tells every node that the relay will be gone after `span` at the latest; the event `drained` says when it may be. */
+  drain(now: Instant, span: Duration): void {
+    const message = this.draining.begin(now, span);
+    for (const node of this.registry.nodes) node.connection.send(message);
   }
 
   /** Closes every connection; the driver flushes and stops. */

@@ -32,6 +32,7 @@ export interface OpenerParts {
   readonly counts: RelayCounts;
   readonly policy: PolicyKeeper;
   readonly wall: () => WallTime;
+  readonly isDraining: () => boolean;
   readonly onEvent: (event: RelayEvent) => void;
 }
 
@@ -74,8 +75,9 @@ export class Opener {
 
   /** Code and message of what speaks against an open request, whoever serves it. */
   #problem(now: Instant, agent: RelayNode, request: Open): readonly [string, string] | undefined {
-    const { policy, wall } = this.#parts;
+    const { policy, wall, isDraining } = this.#parts;
     const { view } = policy;
+    if (isDraining()) return ['DRAINING', 'this relay is about to stop'];
     if (view === undefined || !policy.admits(wall())) return ['POLICY_EXPIRED', 'the policy admits nothing new'];
     if (!view.mayUse(agent.identity, request.service)) return ['DENIED', 'the policy does not grant this service'];
     if (agent.channels.size >= MAX_CHANNELS_PER_NODE) return ['TOO_MANY_CHANNELS', 'close some channels first'];

@@ -2,7 +2,7 @@
 import { SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
 import { SOFTWARE } from '../base/software.js';
-import { elapsed, later, Seconds, toSeconds } from '../base/time.js';
+import { elapsed, type Instant, later, Seconds, toSeconds } from '../base/time.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
@@ -73,6 +73,10 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
         endpoint.setIdentity(certificatePem, keyPem);
         return undefined;
       },
+      drain: ({ span }) => {
+        core.drain(reactor.now(), span);
+        return undefined;
+      },
       shutdown: () => {
         core.shutdown(reactor.now());
         return undefined;
@@ -122,6 +126,7 @@ function statusOf(
   return {
     listening: sockets.map((socket) => socket.local.toString()),
     policyVersion: policy.view?.version ?? 0,
+    drainingSeconds: secondsUntil(core.draining.deadline, now),
     nodes: nodes.map((node) => ({
       role: node.identity.role,
       name: node.identity.name,
@@ -148,6 +153,10 @@ function statusOf(
     },
     drops: core.drops.snapshot() as Record<string, number>,
   };
+}
+
+function secondsUntil(at: Instant | undefined, now: Instant): number | undefined {
+  return at === undefined ? undefined : Math.max(0, Math.round(toSeconds(elapsed(now, at))));
 }
 
 function prefixed(prefix: string, values: Record<string, number>): Record<string, number> {

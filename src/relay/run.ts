@@ -5,7 +5,7 @@
 
 import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
-import { Millis } from '../base/time.js';
+import { type Duration, Millis, toMillis } from '../base/time.js';
 import type { RelayFolder } from '../identity/relay-folder.js';
 import { ThreadHost } from '../os/thread.js';
 import type { RelayEvent } from './core.js';
@@ -13,6 +13,8 @@ import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread
 
 /** A packet thread ends within a turn; after this it is torn down. */
 const STOP_DEADLINE = Millis(1200);
+/** A drain that has not said that it is over this long after its deadline never will. */
+const DRAIN_GRACE = Millis(200);
 
 export interface RelayOptions {
   readonly folder: RelayFolder;
@@ -27,6 +29,8 @@ export interface RunningRelay {
   /** @throws SallyportError those of `PolicyKeeper.offer`. */
   offerPolicy(envelope: unknown): Promise<{ readonly version: number; readonly changed: boolean }>;
   setIdentity(certificatePem: string, keyPem: string): Promise<void>;
+  /** Refuses what is new and lets what passes go on; resolves when nothing does any more, or after `span`. */
+  drain(span: Duration): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -44,11 +48,18 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
     keyPem: folder.keyPem,
     resetKey: folder.resetKey,
   };
+  let onDrained: () => void = () => undefined;
+  const drained = new Promise<void>((resolve) => {
+    onDrained = resolve;
+  });
   const thread = await ThreadHost.start<RelayProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'relay',
     data,
-    onEvent: (_name, event) => logEvent(log, event),
+    onEvent: (_name, event) => {
+      logEvent(log, event);
+      if (event.kind === 'drained') onDrained();
+    },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
     onStall: (span) => log.error({ milliseconds: span / 1000 }, 'the packet thread does not answer'),
@@ -59,6 +70,15 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
     offerPolicy: (envelope) => thread.request('policy', envelope),
     setIdentity: async (certificatePem, keyPem) => {
       await thread.request('identity', { certificatePem, keyPem });
+    },
+    drain: async (span) => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, toMillis(span) + toMillis(DRAIN_GRACE));
+      });
+      const gone = thread.request('drain', { span }).then(() => drained);
+      await Promise.race([gone.catch(() => undefined), late]);
+      clearTimeout(timer);
     },
     stop: async () => {
       await thread.request('shutdown', undefined).catch(() => undefined);

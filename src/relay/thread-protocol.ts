@@ -1,4 +1,5 @@
 /** What a relay's main thread and its packet thread say to each other. */
+import type { Duration } from '../base/time.js';
 import type { RelayEvent } from './core.js';
 
 /** What the packet thread is started with. */
@@ -34,6 +35,8 @@ export interface RelayChannelStatus {
 export interface RelayThreadStatus {
   readonly listening: readonly string[];
   readonly policyVersion: number;
+  /** Seconds until the relay is gone at the latest, while it drains. */
+  readonly drainingSeconds: number | undefined;
   readonly nodes: readonly RelayNodeStatus[];
   readonly channels: readonly RelayChannelStatus[];
   readonly counters: Readonly<Record<string, number>>;
@@ -52,6 +55,8 @@ export type RelayProtocol = {
       readonly input: { readonly certificatePem: string; readonly keyPem: string };
       readonly output: undefined;
     };
+    /** The event `drained` follows. */
+    readonly drain: { readonly input: { readonly span: Duration }; readonly output: undefined };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
   readonly events: { readonly event: RelayEvent };

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { SocketAddress } from '../../base/address.js';
 import { describeError } from '../../base/error.js';
 import type { Log } from '../../base/log.js';
-import { Minutes, toMillis } from '../../base/time.js';
+import { Minutes, Seconds, toMillis } from '../../base/time.js';
 import { createControlServer } from '../../control/server.js';
 import { loadRelayFolder, type RelayFolder, renewRelayIfDue } from '../../identity/relay-folder.js';
 import { PolicyKeeper } from '../../policy/keeper.js';
@@ -24,6 +24,7 @@ interface RelayFlags {
   readonly listen?: string[];
   readonly control?: string;
   readonly allowOperatorKey?: boolean;
+  readonly drain?: string;
   readonly logLevel?: string;
 }
 
@@ -40,13 +41,15 @@ export function register(program: Command, context: CommandContext): void {
     )
     .option('--control <address:port>', 'TCP address of the enrolment endpoint (default 0.0.0.0:8443)')
     .option('--allow-operator-key', 'start although the operator’s key is readable; for a demo on one machine')
+    .option('--drain <seconds>', 'after SIGTERM, let packets pass for this long at most (default 3)')
     .option('--config <file>', 'configuration file')
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
     .action((flags: RelayFlags) => run(flags, context));
 }
 
 async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
-  const { config: file, ...given } = flags;
+  const { config: file, ...rest } = flags;
+  const given = { ...rest, ...(rest.drain === undefined ? {} : { drain: Number(rest.drain) }) };
   const config = loadConfig(RelayConfig, 'relay', file, given, context.environment);
   const folder = loadRelayFolder(config.dir!, config.allowOperatorKey);
   const log = createLog('relay', config.logLevel, process.stderr.isTTY);
@@ -108,6 +111,7 @@ async function start(
   return {
     status: async () => ({ network: folder.network, name: folder.name, ...(await relay.status()) }),
     reload,
+    drain: () => relay.drain(Seconds(config.drain)),
     stop: async () => {
       for (const timer of timers) clearInterval(timer);
       await Promise.all([control.stop(), relay.stop()]);

@@ -111,6 +111,7 @@ function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
     `relay ${status.name} of network ${status.network}`,
     `listening on ${status.listening.join(', ')}; policy version ${status.policyVersion}`,
   ];
+  if (status.drainingSeconds !== undefined) head.push(`about to stop, in ${status.drainingSeconds} s at the latest`);
   const nodes = status.nodes.map((one) => [
     one.role,
     one.name,
@@ -135,8 +136,8 @@ function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
 function relayLine(relay: RelayStatus): string {
   const where = relay.address === undefined ? '' : ` ${relay.address}`;
   const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
-  const problem = relay.state === 'ready' || relay.problem === '' ? '' : `: ${relay.problem}`;
-  return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : problem}`;
+  const problem = relay.problem === '' ? '' : `: ${relay.problem}`;
+  return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}`;
 }
 
 function policyLine(status: { readonly policyVersion: number; readonly policyState: string }): string {
