@@ -27,9 +27,14 @@ export function describeMachine(): Machine {
     kernel: release(),
     node: process.version,
     iperf3: output(['iperf3', '--version']).split('\n')[0]!,
-    commit: output(['git', '-C', REPOSITORY, 'rev-parse', '--short=12', 'HEAD']),
+    commit: commitOf(),
     modified: output(['git', '-C', REPOSITORY, 'status', '--porcelain', '--untracked-files=no']) !== '',
   };
+}
+
+/** The commit of the work tree, 12 digits. */
+export function commitOf(): string {
+  return output(['git', '-C', REPOSITORY, 'rev-parse', '--short=12', 'HEAD']);
 }
 
 /** A folder outside the repository that lives on between runs. */

@@ -1,13 +1,18 @@
-/** The outcome of a benchmark: one table of 80 columns for people, one JSON document for the record. */
+/** The outcome of a benchmark: one JSON document for the record, and a table for people. */
+import { SallyportError } from '../src/base/error.js';
 import type { Machine } from './machine.js';
-import type { Row } from './plan.js';
+import { type Link, type Plan, rowsOf } from './plan.js';
 import type { RunRecord } from './run.js';
-import { compare, RUNS_FOR_VERDICT, type Summary, spreadPercent, summarize, type Verdict } from './statistics.js';
+import { RUNS_FOR_VERDICT, type Summary, spreadPercent, summarize } from './statistics.js';
+import { MAIN_PEER, OURS, type ReportRow, summarizeRows } from './summary.js';
 
 export const TABLE_WIDTH = 80;
 const LABEL_WIDTH = 28;
 const CELL_WIDTH = 13;
-const RATIO_WIDTH = TABLE_WIDTH - LABEL_WIDTH - 3 * CELL_WIDTH;
+/** Two ratios and the verdict. */
+const RATIO_WIDTH = 24;
+/** Subjects beside each other in one block of the table: none, a peer, ours. */
+const SUBJECTS_PER_BLOCK = Math.floor((TABLE_WIDTH - LABEL_WIDTH) / CELL_WIDTH);
 
 export interface SubjectInfo {
   readonly name: string;
@@ -17,64 +22,83 @@ export interface SubjectInfo {
 }
 
 export interface Report {
-  readonly format: 1;
+  readonly format: 2;
   readonly date: string;
-  readonly command: string;
+  /** Every command that added runs, oldest first. */
+  readonly commands: readonly string[];
   readonly machine: Machine;
-  readonly plan: object;
   readonly tunnelMtu: number;
+  readonly plan: Plan;
   readonly subjects: readonly SubjectInfo[];
   readonly rows: readonly ReportRow[];
   readonly runs: readonly RunRecord[];
 }
 
-export interface ReportRow extends Row {
-  readonly subjects: Readonly<Record<string, Summary>>;
-  /** Median of the first name over median of the second. */
-  readonly ratio?: number;
-  readonly verdict: Verdict;
+/** `earlier` and what was measured now, as one. Throws BENCH_USAGE unless every measurement took the same time in both. */
+export function mergeReports(earlier: Report, now: Report): Report {
+  const times = (report: Report): string => JSON.stringify([report.plan.clean, report.plan.lossy, report.tunnelMtu]);
+  if (times(earlier) !== times(now)) {
+    throw new SallyportError('caller', 'BENCH_USAGE', 'the earlier benchmark measured for other times');
+  }
+  const links = [...earlier.plan.links, ...now.plan.links].filter(
+    (link, index, all) => all.findIndex((one) => one.id === link.id) === index,
+  );
+  const plan = { ...now.plan, links };
+  const runs = [...earlier.runs, ...now.runs];
+  const subjects = [...new Map([...earlier.subjects, ...now.subjects].map((one) => [one.name, one])).values()];
+  return {
+    ...now,
+    commands: [...new Set([...earlier.commands, ...now.commands])],
+    plan,
+    subjects,
+    rows: summarizeRows(rowsOf(plan), runs),
+    runs,
+  };
 }
 
-/** `ours` and `peer` name the two subjects that the last column compares. */
-export function summarizeRows(
-  rows: readonly Row[],
-  runs: readonly RunRecord[],
-  ours: string,
-  peer: string,
-): ReportRow[] {
-  return rows.map((row) => {
-    const subjects: Record<string, Summary> = {};
-    for (const name of new Set(runs.map((run) => run.subject))) {
-      const values = runs.filter((run) => run.subject === name).flatMap((run) => run.values[row.id] ?? []);
-      const summary = summarize(values);
-      if (summary !== undefined) subjects[name] = summary;
-    }
-    const [mine, theirs] = [subjects[ours], subjects[peer]];
-    const verdict = compare(mine, theirs, row.better);
-    if (mine === undefined || theirs === undefined || theirs.median === 0) return { ...row, subjects, verdict };
-    return { ...row, subjects, verdict, ratio: mine.median / theirs.median };
-  });
-}
-
-/** The table: medians, half the range in percent, ratio of the last subject to the peer. At most 80 columns wide. */
-export function renderTable(report: Report, ours: string, peer: string): string {
-  const names = report.subjects.map((subject) => subject.name);
-  const lines = [
-    ...heading(report),
-    '',
-    cells('median ± half range', names, `${ours}/${peer === 'wireguard-go' ? 'wg' : peer}`),
-    '-'.repeat(TABLE_WIDTH),
-    ...report.rows.map((row) =>
-      cells(
-        `${row.label} (${row.unit})`,
-        names.map((name) => cell(row.subjects[name])),
-        ratioText(row),
-      ),
-    ),
-    '-'.repeat(TABLE_WIDTH),
-    ...notes(report),
-  ];
+/** The table: medians, half the range in percent, ratios to the peers. At most 80 columns wide. */
+export function renderTable(report: Report): string {
+  const lines = [...heading(report)];
+  for (const link of report.plan.links) lines.push('', ...linkTable(report, link));
+  lines.push('', ...notes(report));
   return lines.map((line) => line.trimEnd()).join('\n');
+}
+
+function linkTable(report: Report, link: Link): string[] {
+  const rows = report.rows.filter((row) => row.link === link.id);
+  const names = report.subjects.filter((one) => one.unavailable === undefined).map((one) => one.name);
+  const lines: string[] = [];
+  for (let from = 0; from < names.length; from += SUBJECTS_PER_BLOCK) {
+    const block = names.slice(from, from + SUBJECTS_PER_BLOCK);
+    lines.push(
+      cells(`${link.label}: median ± half range`, block),
+      '-'.repeat(TABLE_WIDTH),
+      ...rows.map((row) =>
+        cells(
+          rowLabel(row),
+          block.map((name) => cell(row.subjects[name])),
+        ),
+      ),
+      '',
+    );
+  }
+  if (!names.includes(OURS) || names.length < 2) return lines;
+  lines.push(
+    `${`${link.label}: ${OURS} over`.padEnd(LABEL_WIDTH)}${MAIN_PEER.padStart(CELL_WIDTH)}  the best peer`,
+    '-'.repeat(TABLE_WIDTH),
+    ...rows.map((row) => `${rowLabel(row).slice(0, LABEL_WIDTH).padEnd(LABEL_WIDTH)}${ratios(row)}`),
+  );
+  return lines;
+}
+
+function rowLabel(row: ReportRow): string {
+  return row.unit === '' ? row.label : `${row.label} (${row.unit})`;
+}
+
+function ratios(row: ReportRow): string {
+  const verdict = row.verdict === 'unknown' ? '' : row.verdict;
+  const best = `${(row.bestRatio?.toFixed(2) ?? '').padStart(7)} ${row.best ?? ''} ${verdict}`.trimEnd();
+  return `${(row.ratio?.toFixed(2) ?? '').padStart(CELL_WIDTH)}  ${best}`.slice(0, CELL_WIDTH + RATIO_WIDTH + 12);
 }
 
 function heading(report: Report): string[] {
@@ -96,14 +120,14 @@ function notes(report: Report): string[] {
   );
   return [
     'up = user to service. CPU over the TCP rows; its processes: user and system time.',
-    `better/worse: the ranges of the runs do not touch; same: they do (from ${RUNS_FOR_VERDICT} runs on).`,
+    `better/worse: than the best peer, the ranges of the runs do not touch; same: they do (from ${RUNS_FOR_VERDICT} runs on).`,
     ...errors.map((error) => `! ${error.split('\n')[0]}`),
   ].flatMap((line) => wrap(line, '  '));
 }
 
-function cells(label: string, values: readonly string[], last: string): string {
+function cells(label: string, values: readonly string[]): string {
   const middle = values.map((value) => value.slice(0, CELL_WIDTH - 1).padStart(CELL_WIDTH));
-  return `${label.slice(0, LABEL_WIDTH).padEnd(LABEL_WIDTH)}${middle.join('')}${last.slice(0, RATIO_WIDTH - 1).padStart(RATIO_WIDTH)}`;
+  return `${label.slice(0, LABEL_WIDTH).padEnd(LABEL_WIDTH)}${middle.join('')}`;
 }
 
 function cell(summary: Summary | undefined): string {
@@ -111,11 +135,6 @@ function cell(summary: Summary | undefined): string {
   const spread =
     summary.runs > 1 && summary.median !== 0 ? ` ±${Math.min(999, Math.round(spreadPercent(summary)))}%` : '';
   return significant(summary.median) + spread;
-}
-
-function ratioText(row: ReportRow): string {
-  const verdict = row.verdict === 'unknown' ? '' : row.verdict;
-  return row.ratio === undefined ? verdict : `${row.ratio.toFixed(2)} ${verdict}`.trim();
 }
 
 /** Three significant digits, never in exponent form. */

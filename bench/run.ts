@@ -1,29 +1,35 @@
-/** One run: a new laboratory, one subject in it, every row measured once, everything removed. */
+/** One run: a new laboratory, one subject in it, every row of the asked links measured once, everything removed. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeError, SallyportError } from '../src/base/error.js';
 import { Seconds } from '../src/base/time.js';
+import type { ImpairedLink } from '../test/lab/impaired-link.js';
 import { Lab } from '../test/lab/lab.js';
 import { type LabProcess, pollUntil } from '../test/lab/process.js';
 import { program, startIperf, startTcp } from '../test/lab/services.js';
-import { standardTopology } from '../test/lab/topology.js';
-import { loadAverage, otherLoad } from './machine.js';
+import { impairUplink, standardTopology } from '../test/lab/topology.js';
+import { commitOf, loadAverage, otherLoad } from './machine.js';
+import { deviceBytes } from './measure/device.js';
 import { measureTcp, measureUdp } from './measure/iperf.js';
 import { measurePing } from './measure/ping.js';
 import { groupUsage, machineTicks, stolenTicks, TICKS_PER_SECOND } from './measure/usage.js';
-import { type Plan, TUNNEL_MTU, tcpId, UDP_SIZE, udpId } from './plan.js';
-import { quantile } from './statistics.js';
+import * as plans from './plan.js';
+import { cleanId, DIRECTIONS, TCP_FLOWS, TUNNEL_MTU } from './plan.js';
+import { jainIndex, quantile } from './statistics.js';
 import type { RunningSubject, Subject, SubjectContext } from './subject.js';
 
 const IPERF_PORT = 5201;
 const ECHO_PORT = 7;
 const READY_TIMEOUT = Seconds(60);
 const BYTES_PER_GB = 1e9;
+/** The user's device towards the router, in the standard topology. */
+const UNDERLAY = 'to-net';
 
 export interface RunRecord {
   readonly subject: string;
   readonly round: number;
+  readonly commit: string;
   readonly startedAt: string;
   readonly loadAverage: number;
   /** Cores that others kept busy just before. */
@@ -36,10 +42,17 @@ export interface RunRecord {
   readonly errors: Record<string, string>;
 }
 
-export async function runOnce(subject: Subject, plan: Plan, round: number): Promise<RunRecord> {
+/** Measures one subject over `links`: the clean one, or any number of lossy ones. */
+export async function runOnce(
+  subject: Subject,
+  plan: plans.Plan,
+  links: readonly plans.Link[],
+  round: number,
+): Promise<RunRecord> {
   const record: RunRecord = {
     subject: subject.name,
     round,
+    commit: commitOf(),
     startedAt: new Date().toISOString(),
     loadAverage: loadAverage(),
     otherLoad: await otherLoad(),
@@ -52,6 +65,9 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
   const lab = new Lab();
   try {
     const topology = standardTopology(lab, { serviceClosed: false });
+    const lossy = links.filter((link) => link.profile !== undefined);
+    // Tunnels are made over a perfect link; what is lost then is a matter of luck, not of the row.
+    const wire = lossy.length === 0 ? undefined : await impairUplink(topology, 'user', {});
     const context = { topology, mtu: TUNNEL_MTU, folder, iperfPort: IPERF_PORT, echoPort: ECHO_PORT };
     await startIperf(topology.service, { port: IPERF_PORT });
     await startTcp(topology.service, 'echo', { port: ECHO_PORT });
@@ -59,9 +75,17 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
     const running = await subject.start(context);
     try {
       await firstByte(context, running);
-      record.values['ready'] = performance.now() - begun;
+      const ready = performance.now() - begun;
       checkMtu(running, record);
-      await measureAll(context, running, plan, record);
+      if (wire === undefined) {
+        record.values[cleanId('ready')] = ready;
+        await measureClean(context, running, plan.clean, record);
+      } else {
+        for (const link of lossy) await measureLossy(context, running, wire, link, plan.lossy, record);
+      }
+      for (const [role, one] of Object.entries(running.processes)) {
+        if (!one.running) record.errors[role] = `ended during the run: ${lastWords(one).split('\n').at(-1) ?? ''}`;
+      }
     } finally {
       await running.stop();
     }
@@ -76,57 +100,94 @@ export async function runOnce(subject: Subject, plan: Plan, round: number): Prom
   return record;
 }
 
-async function measureAll(
+async function measureClean(
   context: SubjectContext,
   running: RunningSubject,
-  plan: Plan,
+  times: plans.Times,
   record: RunRecord,
 ): Promise<void> {
-  const { user } = context.topology;
-  const target = { user, address: running.target, port: context.iperfPort };
   const groups = Object.values(running.processes).map((started) => started.pid);
   const { values } = record;
-
-  await measure(record, 'rtt-p50', async () => {
-    const { sent, rtts } = await measurePing(user, running.target, plan.pings, plan.pingIntervalMs);
-    values['rtt-lost'] = (1 - rtts.length / sent) * 100;
+  await measure(record, cleanId('rtt-p50'), async () => {
+    const { user } = context.topology;
+    const { sent, rtts } = await measurePing(user, running.target, times.pings, times.pingIntervalMs);
+    values[cleanId('rtt-lost')] = (1 - rtts.length / sent) * 100;
     if (rtts.length === 0) throw new SallyportError('peer', 'BENCH_MEASUREMENT_FAILED', 'no ping was answered');
     for (const [row, q] of [
       ['rtt-p50', 0.5],
       ['rtt-p95', 0.95],
       ['rtt-p99', 0.99],
     ] as const) {
-      values[row] = quantile(rtts, q);
+      values[cleanId(row)] = quantile(rtts, q);
     }
   });
-
-  let bytes = 0;
   const before = { own: groupUsage(groups).cpuSeconds, all: machineTicks() };
-  for (const flows of plan.tcpFlows) {
-    for (const direction of ['up', 'down'] as const) {
-      await measure(record, tcpId(flows, direction), async () => {
-        const result = await measureTcp(target, { flows, direction, seconds: plan.tcpSeconds });
-        values[tcpId(flows, direction)] = result.mbits;
+  const bytes = await measureTcpRows(context, running, plans.CLEAN, times, record);
+  if (bytes > 0) {
+    values[cleanId('cpu-gb')] = (groupUsage(groups).cpuSeconds - before.own) / (bytes / BYTES_PER_GB);
+    values[cleanId('cpu-gb-all')] = (machineTicks() - before.all) / TICKS_PER_SECOND / (bytes / BYTES_PER_GB);
+  }
+  await measureUdpRows(context, running, plans.CLEAN, times, record);
+  values[cleanId('rss')] = groupUsage(groups).peakBytes / 1e6;
+}
+
+async function measureLossy(
+  context: SubjectContext,
+  running: RunningSubject,
+  wire: ImpairedLink,
+  link: plans.Link,
+  times: plans.Times,
+  record: RunRecord,
+): Promise<void> {
+  await wire.set(link.profile ?? {}, record.round + 1);
+  await measureTcpRows(context, running, link, times, record);
+  await measureUdpRows(context, running, link, times, record);
+}
+
+/** Returns how many payload bytes arrived. */
+async function measureTcpRows(
+  context: SubjectContext,
+  running: RunningSubject,
+  link: plans.Link,
+  times: plans.Times,
+  record: RunRecord,
+): Promise<number> {
+  const { user } = context.topology;
+  const target = { user, address: running.target, port: context.iperfPort };
+  let bytes = 0;
+  const passed = carried(context, running);
+  for (const flows of TCP_FLOWS) {
+    for (const direction of DIRECTIONS) {
+      const row = plans.tcpId(link.id, flows, direction);
+      await measure(record, row, async () => {
+        const result = await measureTcp(target, { flows, direction, seconds: times.tcpSeconds });
+        record.values[row] = result.mbits;
+        if (flows > 1) record.values[plans.fairId(link.id, flows, direction)] = jainIndex(result.flows);
         bytes += result.bytes;
       });
     }
   }
-  if (bytes > 0) {
-    values['cpu-gb'] = (groupUsage(groups).cpuSeconds - before.own) / (bytes / BYTES_PER_GB);
-    values['cpu-gb-all'] = (machineTicks() - before.all) / TICKS_PER_SECOND / (bytes / BYTES_PER_GB);
-  }
+  const problem = passed(bytes);
+  if (problem !== undefined) record.errors[`${link.id}/carried`] = problem;
+  return bytes;
+}
 
-  for (const rate of plan.udpRates) {
-    await measure(record, udpId(rate, 'delivered'), async () => {
-      const result = await measureUdp(target, { rate, size: UDP_SIZE, seconds: plan.udpSeconds });
-      values[udpId(rate, 'delivered')] = result.deliveredMbits;
-      values[udpId(rate, 'loss')] = result.lossPercent;
+async function measureUdpRows(
+  context: SubjectContext,
+  running: RunningSubject,
+  link: plans.Link,
+  times: plans.Times,
+  record: RunRecord,
+): Promise<void> {
+  const { user } = context.topology;
+  const target = { user, address: running.target, port: context.iperfPort };
+  for (const rate of times.udpRates) {
+    const row = plans.udpId(link.id, rate, 'delivered');
+    await measure(record, row, async () => {
+      const result = await measureUdp(target, { rate, size: plans.UDP_SIZE, seconds: times.udpSeconds });
+      record.values[row] = result.deliveredMbits;
+      record.values[plans.udpId(link.id, rate, 'loss')] = result.lossPercent;
     });
-  }
-  values['rss'] = groupUsage(groups).peakBytes / 1e6;
-  for (const [role, started] of Object.entries(running.processes)) {
-    if (!started.running)
-      record.errors[role] = `ended during the run: ${started.stderr.trim().split('\n').at(-1) ?? ''}`;
   }
 }
 
@@ -136,6 +197,18 @@ async function measure(record: RunRecord, row: string, action: () => Promise<voi
   } catch (error) {
     record.errors[row] = describeError(error).split('\n')[0]!;
   }
+}
+
+/** Until the end: whether the payload went through the tunnel's device and over the wire, and not some other way. */
+function carried(context: SubjectContext, running: RunningSubject): (payload: number) => string | undefined {
+  const { user } = context.topology;
+  const devices = [{ host: user, name: UNDERLAY }, ...(running.device === undefined ? [] : [running.device])];
+  const before = devices.map(({ host, name }) => deviceBytes(host, name));
+  return (payload) => {
+    const short = devices.filter(({ host, name }, index) => deviceBytes(host, name) - before[index]! < payload);
+    if (short.length === 0) return undefined;
+    return `${payload} bytes arrived, but fewer went through ${short.map(({ name }) => name).join(' and ')}`;
+  };
 }
 
 /** A tunnel with larger packets than the others' would win for that alone. */
@@ -156,7 +229,7 @@ async function firstByte(context: SubjectContext, running: RunningSubject): Prom
       throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${lastWords(started)}`);
     }
     // The client ends with an error soon where nothing answers; where packets vanish, this does.
-    const attempt = await context.topology.user.exec(['timeout', '2', ...argv], { check: false });
+    const attempt = await context.topology.user.exec(['timeout', '0.5', ...argv], { check: false });
     return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
   };
   try {

@@ -29,6 +29,13 @@ export function spreadPercent(summary: Summary): number {
   return ((summary.max - summary.min) / 2 / summary.median) * 100;
 }
 
+/** Jain's index of fairness: 1 when all shares are equal, 1/n when one has everything; 1 when nothing was shared out. */
+export function jainIndex(shares: readonly number[]): number {
+  const sum = shares.reduce((total, share) => total + share, 0);
+  const squares = shares.reduce((total, share) => total + share * share, 0);
+  return squares === 0 ? 1 : (sum * sum) / (shares.length * squares);
+}
+
 export type Verdict = 'better' | 'worse' | 'same' | 'unknown';
 
 /** Fewest runs of each side that a verdict needs: with three, ranges that do not touch happen by chance once in ten times. */

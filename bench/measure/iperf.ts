@@ -29,6 +29,8 @@ export interface TcpResult {
   /** Payload at the receiver, in Mbit/s. */
   readonly mbits: number;
   readonly bytes: number;
+  /** Payload at the receiver, in bytes, of each flow. */
+  readonly flows: readonly number[];
 }
 
 export interface UdpResult {
@@ -47,8 +49,15 @@ interface Sum {
 
 interface IperfReport {
   readonly error?: string;
-  readonly end?: { readonly sum_sent?: Sum; readonly sum_received?: Sum };
+  readonly end?: {
+    readonly sum_sent?: Sum;
+    readonly sum_received?: Sum;
+    readonly streams?: readonly { readonly receiver?: Sum }[];
+  };
 }
+
+/** What a run may take beyond its own time: the control connection meets the same losses as the data. */
+const GRACE_SECONDS = 20;
 
 export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpResult> {
   const flags = ['-P', String(run.flows), ...(run.direction === 'down' ? ['-R'] : [])];
@@ -62,8 +71,8 @@ export async function measureUdp(target: IperfTarget, run: UdpRun): Promise<UdpR
 
 /** Reads the JSON report of a TCP run. Throws BENCH_MEASUREMENT_FAILED. */
 export function tcpResult(text: string): TcpResult {
-  const { received } = sums(text);
-  return { mbits: received.bits_per_second / 1e6, bytes: received.bytes };
+  const { received, flows } = sums(text);
+  return { mbits: received.bits_per_second / 1e6, bytes: received.bytes, flows };
 }
 
 /** Reads the JSON report of a UDP run whose client sent. Throws BENCH_MEASUREMENT_FAILED. */
@@ -80,11 +89,11 @@ export function udpResult(text: string, size: number): UdpResult {
 
 async function iperf(target: IperfTarget, seconds: number, flags: readonly string[]): Promise<string> {
   const argv = ['iperf3', '-c', target.address, '-p', String(target.port), '-t', String(seconds), '-J', ...flags];
-  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + 8), check: false });
+  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + GRACE_SECONDS), check: false });
   return stdout;
 }
 
-function sums(text: string): { sent: Sum; received: Sum } {
+function sums(text: string): { sent: Sum; received: Sum; flows: number[] } {
   let report: IperfReport;
   try {
     report = JSON.parse(text) as IperfReport;
@@ -97,5 +106,6 @@ function sums(text: string): { sent: Sum; received: Sum } {
     const message = `iperf3: ${report.error ?? 'report without sums'}`;
     throw new SallyportError('environment', 'BENCH_MEASUREMENT_FAILED', message);
   }
-  return { sent, received };
+  const flows = (report.end?.streams ?? []).map((stream) => stream.receiver?.bytes ?? 0);
+  return { sent, received, flows };
 }

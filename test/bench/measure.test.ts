@@ -8,8 +8,9 @@ const sum = (bytes: number, packets?: number) => ({ bytes, seconds: 2, bits_per_
 
 describe('iperf3 reports', () => {
   it('count TCP where it arrives', () => {
-    const text = JSON.stringify({ end: { sum_sent: sum(3_000_000), sum_received: sum(2_000_000) } });
-    expect(tcpResult(text)).toEqual({ mbits: 8, bytes: 2_000_000 });
+    const streams = [{ receiver: sum(1_500_000) }, { receiver: sum(500_000) }, {}];
+    const text = JSON.stringify({ end: { sum_sent: sum(3_000_000), sum_received: sum(2_000_000), streams } });
+    expect(tcpResult(text)).toEqual({ mbits: 8, bytes: 2_000_000, flows: [1_500_000, 500_000, 0] });
   });
 
   it('count lost datagrams from both ends, those after the last arrival too', () => {

@@ -1,16 +1,31 @@
 import { describe, expect, it } from 'vitest';
-import { FULL, QUICK, rowsOf } from '../../bench/plan.js';
-import { type Report, renderTable, significant, summarizeRows, TABLE_WIDTH } from '../../bench/report.js';
+import { parseOptions } from '../../bench/options.js';
+import {
+  CLEAN,
+  DIRECTIONS,
+  FULL,
+  LOSSY,
+  type Plan,
+  QUICK,
+  QUICK_SUBJECTS,
+  rowsOf,
+  TCP_FLOWS,
+  TUNNEL_MTU,
+} from '../../bench/plan.js';
+import { mergeReports, type Report, renderTable, significant, TABLE_WIDTH } from '../../bench/report.js';
 import type { RunRecord } from '../../bench/run.js';
+import { SUBJECTS } from '../../bench/subjects/all.js';
+import { summarizeRows } from '../../bench/summary.js';
 
 const record = (subject: string, round: number, values: Record<string, number>, errors = {}): RunRecord => ({
   subject,
   round,
+  commit: '0123456789ab',
   startedAt: '2026-01-01T00:00:00.000Z',
   loadAverage: 1,
   otherLoad: 0.5,
   steal: 0,
-  values,
+  values: Object.fromEntries(Object.entries(values).map(([id, value]) => [`clean/${id}`, value])),
   errors,
 });
 
@@ -19,19 +34,21 @@ const runs = [
   record('wireguard-go', 0, { 'tcp-1-up': 1000, 'rtt-p50': 0.2, 'udp-100-loss': 0 }),
   record('wireguard-go', 1, { 'tcp-1-up': 1200, 'rtt-p50': 0.3, 'udp-100-loss': 0 }),
   record('wireguard-go', 2, { 'tcp-1-up': 1100, 'rtt-p50': 0.25, 'udp-100-loss': 0 }),
+  ...[0, 1, 2].map((round) => record('tinc', round, { 'tcp-1-up': 2100 + round, 'rtt-p50': 0.5 })),
   record('sallyport', 0, { 'tcp-1-up': 2000, 'rtt-p50': 0.4, 'udp-100-loss': 1 }),
   record('sallyport', 1, { 'tcp-1-up': 2200, 'rtt-p50': 0.5, 'udp-100-loss': 1 }),
   record(
     'sallyport',
     2,
-    { 'tcp-1-up': 2100, 'rtt-p50': 0.45, 'udp-100-loss': 1 },
+    { 'tcp-1-up': 2101, 'rtt-p50': 0.45, 'udp-100-loss': 1 },
     { 'udp-100-delivered': 'iperf3: refused' },
   ),
 ];
-const report: Report = {
-  format: 1,
+
+const reportOf = (plan: Plan, measured: readonly RunRecord[]): Report => ({
+  format: 2,
   date: '2026-01-01T00:00:00.000Z',
-  command: 'npm run bench',
+  commands: ['npm run bench'],
   machine: {
     cpu: 'A processor with a name that goes on and on, so that the line has to be wrapped somewhere @ 3 GHz',
     cores: 2,
@@ -42,26 +59,32 @@ const report: Report = {
     commit: '0123456789ab',
     modified: true,
   },
-  plan: QUICK,
-  tunnelMtu: 1400,
-  subjects: ['none', 'wireguard-go', 'sallyport'].map((name) => ({ name, version: 'v1' })),
-  rows: summarizeRows(rowsOf(QUICK), runs, 'sallyport', 'wireguard-go'),
-  runs,
-};
+  tunnelMtu: TUNNEL_MTU,
+  plan,
+  subjects: [
+    ...[...new Set(measured.map((run) => run.subject))].map((name) => ({ name, version: 'v1' })),
+    { name: 'openvpn-dco', version: '', unavailable: 'left out: this kernel does not have it' },
+  ],
+  rows: summarizeRows(rowsOf(plan), measured),
+  runs: measured,
+});
+const report = reportOf(QUICK, runs);
 
 describe('the report', () => {
-  it('compares medians, shows losing rows, and leaves out nothing that failed', () => {
-    const row = (id: string) => report.rows.find((one) => one.id === id)!;
-    expect(row('tcp-1-up')).toMatchObject({ verdict: 'better' });
-    expect(row('tcp-1-up').ratio).toBeCloseTo(2100 / 1100);
-    expect(row('rtt-p50')).toMatchObject({ verdict: 'worse' });
+  it('compares medians with the best peer, shows losing rows, and leaves out nothing that failed', () => {
+    const row = (id: string) => report.rows.find((one) => one.id === `clean/${id}`)!;
+    expect(row('tcp-1-up')).toMatchObject({ best: 'tinc', verdict: 'same', bestRatio: 1 });
+    expect(row('tcp-1-up').ratio).toBeCloseTo(2101 / 1100);
+    expect(row('rtt-p50')).toMatchObject({ best: 'wireguard-go', verdict: 'worse' });
     expect(row('udp-100-loss')).toMatchObject({ verdict: 'worse' });
     expect(row('udp-100-loss').ratio).toBeUndefined();
     expect(row('tcp-8-up')).toMatchObject({ verdict: 'unknown', subjects: {} });
-    const table = renderTable(report, 'sallyport', 'wireguard-go');
-    expect(table).toMatch(/TCP 1 flow up.*10000.*1100 ±9%.*2100 ±5%.*1\.91 better/);
-    expect(table).toMatch(/ping p50.*0\.250 ±20%.*0\.450 ±11%.*1\.80 worse/);
+    const table = renderTable(report);
+    expect(table).toMatch(/TCP 1 flow up.* 10000 +1100 ±9% +2101 ±0%/);
+    expect(table).toMatch(/TCP 1 flow up.* 1\.91 +1\.00 tinc same/);
+    expect(table).toMatch(/ping p50.* 1\.80 +1\.80 wireguard-go worse/);
     expect(table).toContain('! sallyport, round 3, udp-100-delivered: iperf3: refused');
+    expect(table).toContain('openvpn-dco: left out: this kernel does not have it');
   });
 
   it('fits its width whatever it says', () => {
@@ -70,12 +93,22 @@ describe('the report', () => {
       values: Object.fromEntries(rowsOf(FULL).map((row) => [row.id, 123_456.789 * (run.round + 1)])),
       errors: { start: 'x'.repeat(300) },
     }));
-    const rows = summarizeRows(rowsOf(FULL), huge, 'sallyport', 'wireguard-go');
-    for (const one of [report, { ...report, runs: huge, rows }]) {
-      for (const line of renderTable(one, 'sallyport', 'wireguard-go').split('\n')) {
-        expect(line.length).toBeLessThanOrEqual(TABLE_WIDTH);
-      }
+    for (const one of [report, reportOf(FULL, huge)]) {
+      for (const line of renderTable(one).split('\n')) expect(line.length).toBeLessThanOrEqual(TABLE_WIDTH);
     }
+  });
+
+  it('takes runs of a later benchmark, over other links too, and refuses those that lasted otherwise', () => {
+    const lossy = LOSSY[0]!;
+    const later = reportOf({ ...QUICK, links: [lossy] }, [
+      { ...record('nebula', 3, {}), values: { [`${lossy.id}/tcp-1-up`]: 7 } },
+    ]);
+    const merged = mergeReports(report, later);
+    expect(merged.plan.links.map((link) => link.id)).toEqual([CLEAN.id, lossy.id]);
+    expect(merged.runs).toHaveLength(runs.length + 1);
+    expect(merged.rows.find((row) => row.id === `${lossy.id}/tcp-1-up`)?.subjects['nebula']?.median).toBe(7);
+    expect(merged.rows.find((row) => row.id === 'clean/tcp-1-up')?.best).toBe('tinc');
+    expect(() => mergeReports(report, reportOf(FULL, runs))).toThrow(/other times/);
   });
 
   it('writes three significant digits', () => {
@@ -88,13 +121,34 @@ describe('the report', () => {
       '12345',
     ]);
   });
+});
 
-  it('has a quick plan that fits four minutes', () => {
-    const tcp = QUICK.tcpFlows.length * 2 * QUICK.tcpSeconds;
-    const udp = QUICK.udpRates.length * QUICK.udpSeconds;
-    const ping = (QUICK.pings * QUICK.pingIntervalMs) / 1000;
-    const subjects = 3;
+describe('plans', () => {
+  it('have a quick one that fits four minutes', () => {
+    const { clean } = QUICK;
+    const tcp = TCP_FLOWS.length * DIRECTIONS.length * clean.tcpSeconds;
+    const udp = clean.udpRates.length * clean.udpSeconds;
+    const ping = (clean.pings * clean.pingIntervalMs) / 1000;
     const setUpSeconds = 9;
-    expect((tcp + udp + ping + setUpSeconds) * QUICK.rounds * subjects).toBeLessThanOrEqual(240);
+    const total = (tcp + udp + ping + setUpSeconds) * QUICK.rounds * QUICK_SUBJECTS.length;
+    expect(total).toBeLessThanOrEqual(QUICK.minutes * 60);
+  });
+
+  it('give every row an id of its own', () => {
+    const ids = rowsOf(FULL).map((row) => row.id);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(LOSSY).toHaveLength(8);
+  });
+
+  it('follow the command line, which says what is allowed', () => {
+    const options = (...argv: string[]) => parseOptions(argv)!;
+    expect(options().subjects).toHaveLength(SUBJECTS.length);
+    expect(options('--quick').subjects.map((subject) => subject.name)).toEqual(QUICK_SUBJECTS);
+    expect(options('--full').plan.links).toHaveLength(1 + LOSSY.length);
+    expect(options('--link', 'lossy', '--rounds', '2').plan).toMatchObject({ rounds: 2, links: LOSSY });
+    expect(parseOptions(['--help'])).toBeUndefined();
+    for (const wrong of [['--subject', 'x'], ['--link', 'x'], ['--rounds', '0'], ['--quick', '--full'], ['--bogus']]) {
+      expect(() => parseOptions(wrong), wrong.join(' ')).toThrow(wrong.length === 1 ? /bogus/ : /npm run bench|one of/);
+    }
   });
 });

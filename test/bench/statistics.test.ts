@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compare, quantile, spreadPercent, summarize } from '../../bench/statistics.js';
+import { compare, jainIndex, quantile, spreadPercent, summarize } from '../../bench/statistics.js';
 
 const finite = fc.double({ noNaN: true, noDefaultInfinity: true, min: -1e9, max: 1e9 });
 
@@ -50,5 +50,20 @@ describe('summarize', () => {
     expect(spreadPercent(summary)).toBe(10);
     expect(spreadPercent({ runs: 3, median: 0, min: 0, max: 0 })).toBe(0);
     expect(summarize([])).toBeUndefined();
+  });
+});
+
+describe("Jain's index", () => {
+  it('is 1 for equal shares and 1/n when one takes all', () => {
+    expect(jainIndex([5, 5, 5, 5])).toBe(1);
+    expect(jainIndex([8, 0, 0, 0])).toBe(0.25);
+    expect(jainIndex([])).toBe(1);
+    fc.assert(
+      fc.property(fc.array(fc.double({ min: 0.001, max: 1e6, noNaN: true }), { minLength: 1 }), (shares) => {
+        const index = jainIndex(shares);
+        expect(index).toBeGreaterThanOrEqual(1 / shares.length - 1e-9);
+        expect(index).toBeLessThanOrEqual(1 + 1e-9);
+      }),
+    );
   });
 });
