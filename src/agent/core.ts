@@ -91,10 +91,10 @@ export class AgentCore {
     this.#own = { overlay4: identity.overlay4, overlay6: identity.overlay6 };
     this.#underlay = new Underlay(parts.udp, relayEndpoint, linkEndpoint, this.drops, {
       onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
-      onRelayed: () => this.relay.heard(),
+      onRelayed: (now) => this.relay.receivedRelayed(now),
+      onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });
-    this.relay = new RelayClient(
-      {
+    this.relay = new RelayClient({
         endpoint: relayEndpoint,
         entropy,
         role: 'agent',
@@ -115,11 +115,11 @@ export class AgentCore {
             this.observed = address;
           },
           onRelayAttempt: () => parts.onRelayAttempt(),
-          isRelayWanted: () => this.sessions.isRelayWanted,
+          isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
         },
-      },
-      (address) => this.#underlay.setRelay(address),
-    );
+        setRelay: (address) => this.#underlay.setRelay(address),
+        sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
+      });
     this.sessions = new Sessions({
       relay: this.relay,
       underlay: this.#underlay,
@@ -193,6 +193,12 @@ export class AgentCore {
     const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout()), this.stack.nextTimeout());
     const next = earliest(network, own);
     return next !== undefined && next <= now ? later(now, Millis(1)) : next;
+  }
+
+  /** This machine may have slept: everybody is asked for a life sign at once. */
+  suspect(now: Instant): void {
+    this.relay.suspect(now);
+    this.sessions.suspect(now);
   }
 
   /** A policy envelope from the relay or the state folder. */

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, RelayName } from '../node/run-node.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
@@ -42,7 +42,6 @@ export interface RunningAgent {
 /** @throws SallyportError TUN_NOT_PERMITTED (mode tun), ROUTE_CONFLICT, and those of the sockets (environment). */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const { state, log } = options;
-  const contact = state.relays[0]!;
   const data: AgentThreadData = {
     ...nodeThreadData(state, options.port),
     mode: options.mode,
@@ -52,18 +51,14 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     forwards: options.forwards,
   };
   let routes: TunRoutes | undefined;
-  const sendRelayAddresses = async (): Promise<void> => {
-    const addresses = await resolveHost(contact.quic);
-    if (addresses.length === 0) log.warn({ relay: contact.quic }, 'the relay’s name has no address now');
-    await thread.request('relayAddresses', addresses);
-  };
+  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'agent',
     data,
     onEvent: (name, payload) => {
       if (name === 'relayAttempt') {
-        void sendRelayAddresses().catch(() => undefined);
+        relayName.refresh();
         return;
       }
       const event = payload as AgentCoreEvent;
@@ -87,7 +82,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     await endNodeThread(thread, log);
     throw error;
   }
-  await sendRelayAddresses();
+  relayName.refresh();
   const stopRenewal = keepRenewed(state, options.crypto, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });

@@ -18,6 +18,9 @@ import { Fragmenter } from '../tunnel/fragments.js';
 /** A session outlives its last packet by this long, so that it survives a sleep. */
 export const SESSION_IDLE: Duration = Minutes(30);
 
+/** A session that carried packets within this time is missed when it has no link: nobody waits out a long back-off for it. */
+const WANTED_TIME: Duration = Minutes(5);
+
 export type SessionState = 'waiting' | 'opening' | 'linking' | 'live' | 'closed';
 
 /** Why a session is in the state it is in; shown by `status`. */
@@ -88,6 +91,11 @@ export class AgentSession {
     this.transition = transition;
     this.downSince = to === 'live' ? undefined : (this.downSince ?? now);
     this.#onTransition(this, transition);
+  }
+
+  /** Whether packets wait for it, or programs have lately used it: one that only reads sends nothing while it waits. */
+  isWanted(now: Instant): boolean {
+    return this.waiting.length > 0 || (this.welcomed && elapsed(this.lastUsed, now) < WANTED_TIME);
   }
 
   isIdle(now: Instant): boolean {

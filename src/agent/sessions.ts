@@ -74,9 +74,9 @@ export class Sessions {
     return this.#byService.get(service) === session;
   }
 
-  /** Whether some session's packets wait for the relay. */
-  get isRelayWanted(): boolean {
-    for (const session of this.#byConnector.values()) if (!session.isLive && session.waiting.length > 0) return true;
+  /** Whether a session that programs have lately used waits for the relay. */
+  isRelayWanted(now: Instant): boolean {
+    for (const session of this.#byConnector.values()) if (!session.isLive && session.isWanted(now)) return true;
     return false;
   }
 
@@ -165,8 +165,10 @@ export class Sessions {
     for (const session of this.#byConnector.values()) {
       if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
       const link = session.link;
-      if (session.isLive && link?.lifeSigns.isGone(now, link.connection)) {
-        this.#unlink(now, session, 'the connector has gone silent', true);
+      if (session.isLive && link !== undefined) {
+        const state = link.lifeSigns.check(now, link.connection);
+        if (state === 'gone') this.#unlink(now, session, 'the connector has gone silent', true);
+        else if (state === 'back') this.#parts.onReleased(now, session, []);
       }
       if (session.isIdle(now)) this.#close(now, session, 'idle');
     }
@@ -179,6 +181,11 @@ export class Sessions {
       if (session.isLive) next = earliest(next, session.link?.lifeSigns.due);
     }
     return next;
+  }
+
+  /** This machine may have slept: every connector is asked for a life sign at once. */
+  suspect(now: Instant): void {
+    for (const session of this.#byConnector.values()) session.link?.lifeSigns.suspect(now);
   }
 
   shutdown(now: Instant): void {
@@ -240,8 +247,10 @@ export class Sessions {
           this.#parts.drops.values[Drop.not_admitted]! += batch.count;
           return;
         }
+        const isBack = session.link!.lifeSigns.isAsking;
         session.link!.received(now, batch.count);
         session.lastUsed = now;
+        if (isBack) this.#parts.onReleased(now, session, []);
         this.#parts.onDatagrams(now, session, batch);
       },
       onClosed: (now, reason: CloseReason, connection) => {
@@ -384,7 +393,7 @@ export class Sessions {
   #wait(now: Instant, session: AgentSession, reason: string): void {
     session.lastProblem = reason;
     session.enter(now, 'waiting', reason);
-    session.deadline = later(now, session.backoff.next(session.waiting.length > 0));
+    session.deadline = later(now, session.backoff.next(session.isWanted(now)));
   }
 
   #close(now: Instant, session: AgentSession, reason: string): void {

@@ -1,5 +1,6 @@
 /** What an agent's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { Resolved } from '../node/run-node.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { AgentCoreEvent } from './core.js';
 
@@ -72,7 +73,7 @@ export type AgentProtocol = {
       readonly input: undefined;
       readonly output: { readonly overlay: readonly string[]; readonly prefixes: readonly string[] };
     };
-    readonly relayAddresses: { readonly input: readonly string[]; readonly output: undefined };
+    readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     readonly identity: {
       readonly input: { readonly certificatePem: string; readonly keyPem: string };
       readonly output: undefined;

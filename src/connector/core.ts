@@ -103,10 +103,10 @@ export class ConnectorCore {
     this.#parts = parts;
     this.#underlay = new Underlay(parts.udp, parts.relayEndpoint, parts.linkEndpoint, this.drops, {
       onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
-      onRelayed: () => this.relay.heard(),
+      onRelayed: (now) => this.relay.receivedRelayed(now),
+      onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });
-    this.relay = new RelayClient(
-      {
+    this.relay = new RelayClient({
         endpoint: parts.relayEndpoint,
         entropy: parts.entropy,
         role: 'connector',
@@ -121,11 +121,11 @@ export class ConnectorCore {
             this.observed = address;
           },
           onRelayAttempt: () => parts.onRelayAttempt(),
-          isRelayWanted: () => false,
+          isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
         },
-      },
-      (address) => this.#underlay.setRelay(address),
-    );
+        setRelay: (address) => this.#underlay.setRelay(address),
+        sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
+      });
     this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
       onTooBig: (_now, packet, offset, length, mtu) => this.#sending?.tooLarge.add(packet, offset, length, mtu),
     });
@@ -183,18 +183,23 @@ export class ConnectorCore {
       this.#nextSweep = later(now, SWEEP_INTERVAL);
       this.links.sweep(now);
     }
-    this.links.endReplaced(now);
+    this.links.turn(now);
     this.#timers.expire(now);
     for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
     this.#flush(now);
     if (this.#dirty.length > 0) return now;
-    const replaced = this.links.replacedDue;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(
       earliest(this.#timers.next(), this.relay.nextTimeout()),
       earliest(this.#nextSweep, this.#registerAt),
     );
-    return earliest(earliest(network, own), replaced);
+    return earliest(earliest(network, own), this.links.nextTimeout());
+  }
+
+  /** This machine may have slept: everybody is asked for a life sign at once. */
+  suspect(now: Instant): void {
+    this.relay.suspect(now);
+    this.links.suspect(now);
   }
 
   /** A policy envelope from the relay or the state folder. */

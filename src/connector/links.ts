@@ -11,8 +11,20 @@ import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, elapsed, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
+import {
+  type Duration,
+  earliest,
+  elapsed,
+  type Instant,
+  later,
+  Millis,
+  Minutes,
+  Seconds,
+  type WallTime,
+} from '../base/time.js';
+import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
+import { SILENCE } from '../node/life-signs.js';
 import { Link } from '../node/link.js';
 import type { Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
@@ -26,6 +38,8 @@ import { type ConnectorSession, SESSION_KEPT } from './session.js';
 const HELLO_TIMEOUT: Duration = Seconds(5);
 /** A new link takes packets when its agent has read the welcome, a round trip after it was sent; resets wait for that. */
 const RESET_DELAY: Duration = Millis(250);
+/** A session that has lost its links is waited for this long: its relay is looked for without patience. */
+export const WANTED_TIME: Duration = Minutes(5);
 /** Sessions held at once: one per agent, so this bounds the agents of one connector. */
 const MAX_SESSIONS = 10_000;
 
@@ -59,6 +73,13 @@ export interface LinksParts {
   readonly onSentRelayed: (now: Instant) => void;
 }
 
+/** A link whose agent is watched for life signs; the timer is armed by traffic. */
+interface WatchedLink {
+  readonly session: ConnectorSession;
+  readonly link: Link;
+  readonly timer: Timer;
+}
+
 interface Greeting {
   readonly connection: QuicConnection;
   readonly deadline: Instant;
@@ -73,6 +94,9 @@ export class ConnectorLinks {
   readonly #replaced: { readonly old: ConnectorSession; readonly by: ConnectorSession; readonly at: Instant }[] = [];
   /** Links of ended sessions, still open for the resets of their flows. */
   readonly #ending: { readonly link: Link; readonly reason: string }[] = [];
+  readonly #timers = new TimerQueue();
+  /** Links whose agents have been asked for a life sign. */
+  readonly #asking = new Set<WatchedLink>();
 
   constructor(parts: LinksParts) {
     this.#parts = parts;
@@ -102,6 +126,7 @@ export class ConnectorLinks {
     this.#greeting.add(greeting);
     let session: ConnectorSession | undefined;
     let link: Link | undefined;
+    let watched: WatchedLink | undefined;
     return {
       onConnected: () => {},
       onControlMessage: (at, bytes) => {
@@ -115,20 +140,28 @@ export class ConnectorLinks {
           this.#greeting.delete(greeting);
           session = this.#hello(at, connection, certificate, message);
           if (session === undefined) return;
-          link = new Link(at, connection, channel, message.link, session.fragmenter, this.#parts.onSentRelayed);
+          link = new Link(at, connection, channel, message.link, session.fragmenter, (sent) => {
+            if (watched !== undefined) this.#watch(sent, watched);
+            this.#parts.onSentRelayed(sent);
+          });
+          watched = this.#watchedLink(session, link);
           this.#join(at, session, link);
         }
       },
       onDatagrams: (at, batch) => {
         if (session === undefined || !link!.isLive) this.#parts.drops.values[Drop.not_admitted]! += batch.count;
         else {
+          const isBack = link!.lifeSigns.isAsking;
           link!.received(at, batch.count);
+          this.#watch(at, watched!);
+          if (isBack) this.#parts.onLink(at, session);
           this.#parts.onDatagrams(at, session, batch);
         }
       },
       onClosed: (at, reason) => {
         this.#greeting.delete(greeting);
         if (session === undefined) return;
+        this.#unwatch(watched!);
         this.#leave(at, session, link!, reason.text);
         const isOver = reason.kind === 'peer-application' && reason.code === CloseCode.sessionOver;
         if (isOver) this.close(at, session, reason.text);
@@ -248,16 +281,70 @@ export class ConnectorLinks {
     this.#parts.onEvent({ kind: 'session-closed', agent: session.identity.name, reason });
   }
 
-  /** When `endReplaced` wants to be called. */
-  get replacedDue(): Instant | undefined {
-    return this.#replaced[0]?.at;
+  /** Whether sessions wait for the relay that some agent has lately used. */
+  isRelayWanted(now: Instant): boolean {
+    for (const session of this.#sessions.values()) {
+      if (session.link === undefined && elapsed(session.lastLink, now) < WANTED_TIME) return true;
+    }
+    return false;
+  }
+
+  /** Runs what is due: agents are asked for life signs, replaced sessions end. */
+  turn(now: Instant): void {
+    this.#timers.expire(now);
+    for (const watched of this.#asking) this.#check(now, watched);
+    this.#endReplaced(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    return earliest(this.#timers.next(), this.#replaced[0]?.at);
+  }
+
+  /** This machine may have slept: every agent is asked for a life sign at once. */
+  suspect(now: Instant): void {
+    for (const session of this.#sessions.values()) for (const link of session.links) link.lifeSigns.suspect(now);
+    for (const watched of this.#watchedLinks) this.#timers.arm(watched.timer, now);
+  }
+
+  #watchedLink(session: ConnectorSession, link: Link): WatchedLink {
+    const watched: WatchedLink = { session, link, timer: new Timer((now) => this.#check(now, watched)) };
+    this.#watchedLinks.add(watched);
+    return watched;
+  }
+  readonly #watchedLinks = new Set<WatchedLink>();
+
+  #watch(now: Instant, { timer }: WatchedLink): void {
+    if (!timer.isArmed) this.#timers.arm(timer, later(now, SILENCE));
+  }
+
+  #unwatch(watched: WatchedLink): void {
+    this.#timers.cancel(watched.timer);
+    this.#asking.delete(watched);
+    this.#watchedLinks.delete(watched);
+  }
+
+  #check(now: Instant, watched: WatchedLink): void {
+    const { session, link, timer } = watched;
+    const { lifeSigns, connection } = link;
+    const state = lifeSigns.check(now, connection);
+    if (state === 'gone') {
+      this.#unwatch(watched);
+      connection.close(now, CloseCode.done, 'the agent has gone silent');
+      this.#leave(now, session, link, 'the agent has gone silent');
+      return;
+    }
+    if (state === 'asking') this.#asking.add(watched);
+    else this.#asking.delete(watched);
+    if (state === 'back' && session.link === link) this.#parts.onLink(now, session);
+    const { due } = lifeSigns;
+    if (due !== undefined) this.#timers.arm(timer, due);
   }
 
   /**
    * Ends the sessions that were replaced: a restarted agent knows nothing of its programs' old flows, so the resets go over
    * its new link, as soon as that takes packets.
    */
-  endReplaced(now: Instant): void {
+  #endReplaced(now: Instant): void {
     while (this.#replaced.length > 0 && this.#replaced[0]!.at <= now) {
       const { old, by } = this.#replaced.shift()!;
       for (const link of old.links) link.connection.close(now, CloseCode.sessionOver, 'replaced by a new session');

@@ -6,7 +6,7 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, resolveHost } from '../node/run-node.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, RelayName, resolveHost } from '../node/run-node.js';
 import { ThreadHost } from '../os/thread.js';
 import { serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -36,22 +36,17 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const { state, log } = options;
   const services = { ...state.services, ...options.services };
   const backends = Object.entries(services).map(([id, url]) => serviceBackend(id, url));
-  const contact = state.relays[0]!;
   const data: ConnectorThreadData = {
     ...nodeThreadData(state, options.port),
     services,
   };
-  const sendRelayAddresses = async (): Promise<void> => {
-    const addresses = await resolveHost(contact.quic);
-    if (addresses.length === 0) log.warn({ relay: contact.quic }, 'the relay’s name has no address now');
-    await thread.request('relayAddresses', addresses);
-  };
+  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'connector',
     data,
     onEvent: (name, payload) => {
-      if (name === 'relayAttempt') void sendRelayAddresses().catch(() => undefined);
+      if (name === 'relayAttempt') relayName.refresh();
       else handleEvent(payload as ConnectorCoreEvent, state.dir, log);
     },
     onBug: (error, suppressed) =>
@@ -63,13 +58,13 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     const resolved: Record<string, string> = {};
     for (const { id, host, address } of backends) {
       if (host === undefined || address !== undefined) continue;
-      const found = (await resolveHost(`${host}:0`))[0];
+      const { addresses: [found], problem } = await resolveHost(`${host}:0`);
       if (found !== undefined) resolved[id] = found.replace(/^\[|\]?:0$/g, '');
-      else log.warn({ service: id, host }, 'the backend’s name has no address');
+      else log.warn({ service: id }, `the backend is not found: ${problem ?? 'no address'}`);
     }
     if (Object.keys(resolved).length > 0) await thread.request('backends', resolved);
   };
-  await sendRelayAddresses();
+  relayName.refresh();
   await resolveBackends();
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();

@@ -1,5 +1,6 @@
 /** What a connector's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { Resolved } from '../node/run-node.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { ConnectorCoreEvent } from './core.js';
 
@@ -39,7 +40,7 @@ export type ConnectorProtocol = {
   readonly requests: {
     readonly status: { readonly input: undefined; readonly output: ConnectorThreadStatus };
     /** The relay's addresses, ADDRESS:PORT. */
-    readonly relayAddresses: { readonly input: readonly string[]; readonly output: undefined };
+    readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */
     readonly backends: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
     readonly identity: {

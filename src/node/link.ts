@@ -97,6 +97,6 @@ export class Link {
   received(now: Instant, packets: number): void {
     this.packetsIn += packets;
     this.lastIn = now;
-    this.lifeSigns.heard();
+    this.lifeSigns.received(now);
   }
 }

@@ -8,11 +8,12 @@
  * A relay that drains is not tried at once when it has closed: it is known to be going, and all its nodes lose it together.
  *
  * "Ready" means the relay's hello has arrived: a client's handshake ends before the server has judged its certificate.
+ * While packets wait for a relay that cannot be reached, its addresses are probed, and the first that answers is tried at once.
  */
 import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import { describeError } from '../base/error.js';
-import { type Duration, earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
@@ -20,13 +21,24 @@ import { Backoff, RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
 import { LifeSigns } from './life-signs.js';
+import { RelayProbes } from './relay-probes.js';
 
 /** An attempt that has not become ready by then is given up. */
 const CONNECT_TIMEOUT: Duration = Seconds(8);
+/** The same while nothing at all has come from an address and there are others to try. */
+const NEXT_ADDRESS: Duration = Seconds(2);
+/** An answer to a probe sent this long after a handshake began, which nothing has answered: what it sent was lost. */
+const LOST_HANDSHAKE: Duration = Millis(200);
+/** An attempt that an answered probe began is let alone for this long: a relay that restarts has many to answer. */
+const PROBED_PATIENCE: Duration = Seconds(2);
+/** The native side and this one round the same instant differently. */
+const CLOCK_STEP: Duration = Millis(1);
 /** A connection that was ready for this long has worked. */
 const SETTLED: Duration = Seconds(5);
 /** A request without an answer is failed after this time. */
 const REQUEST_TIMEOUT: Duration = Seconds(8);
+
+const NO_ADDRESS = 'the relay’s name has no address that this machine reaches';
 
 export type RelayState = 'waiting' | 'connecting' | 'greeting' | 'ready' | 'stopped';
 /** What a request got: the answer, or the relay's refusal, or the loss of the connection. */
@@ -54,6 +66,9 @@ export interface RelayClientParts {
   readonly software: string;
   readonly proof: () => unknown;
   readonly owner: RelayClientOwner;
+  /** The relay is at this address from now on. */
+  readonly setRelay: (address: SocketAddress) => void;
+  readonly sendProbe: (address: SocketAddress, bytes: Uint8Array) => void;
 }
 
 interface Request {
@@ -75,15 +90,21 @@ export class RelayClient implements ConnectionHandler {
   /** The relay has said that it is about to stop. */
   #isDraining = false;
   #lastProblem = '';
+  /** What the relay said against this node on the present connection. */
+  #refusal = '';
   readonly #requests = new Map<number, Request>();
   readonly #backoff: Backoff;
   readonly #parts: RelayClientParts;
-  readonly #setRelay: (address: SocketAddress) => void;
+  readonly #probes: RelayProbes;
+  /** The last attempt or connection ended because nothing came any more. */
+  #isUnreachable = false;
+  /** The present attempt was begun by an answered probe. */
+  #isProbed = false;
 
-  constructor(parts: RelayClientParts, setRelay: (address: SocketAddress) => void) {
+  constructor(parts: RelayClientParts) {
     this.#parts = parts;
-    this.#setRelay = setRelay;
     this.#backoff = new Backoff(parts.entropy);
+    this.#probes = new RelayProbes(parts.entropy, parts.sendProbe);
   }
 
   get state(): RelayState {
@@ -106,12 +127,20 @@ export class RelayClient implements ConnectionHandler {
 
   /** The relay's addresses, best first; used from the next attempt on. */
   setAddresses(addresses: readonly SocketAddress[]): void {
-    if (addresses.map(String).join() === this.#addresses.map(String).join()) return;
+    this.#noAddress = NO_ADDRESS;
+    if (addresses.map(String).join() === this.#addresses.map(String).join() && this.#deadline !== undefined) return;
     const isFirst = this.#addresses.length === 0;
     this.#addresses = addresses;
     this.#nextAddress = 0;
     if (isFirst && this.#state === 'waiting') this.#deadline = 0 as Instant;
   }
+
+  /** The relay's name cannot be resolved now: the addresses known before are still tried. */
+  noAddress(problem: string): void {
+    this.#noAddress = problem;
+    if (this.#state === 'waiting' && this.#addresses.length === 0) this.#deadline ??= 0 as Instant;
+  }
+  #noAddress = NO_ADDRESS;
 
   /** Makes the next attempt at once: the network has changed. */
   wake(now: Instant): void {
@@ -147,9 +176,30 @@ export class RelayClient implements ConnectionHandler {
     this.#lifeSigns.sent(now);
   }
 
-  /** Something valid came from the relay. */
-  heard(): void {
-    this.#lifeSigns.heard();
+  /** Packets came through the relay. */
+  receivedRelayed(now: Instant): void {
+    this.#lifeSigns.received(now);
+  }
+
+  /** This machine may have slept: the relay is asked for a life sign at once. */
+  suspect(now: Instant): void {
+    if (this.#state === 'ready') this.#lifeSigns.suspect(now);
+    else this.wake(now);
+  }
+
+  /** An address of the relay answered a probe: it is tried at once, unless an attempt is well under way. */
+  onProbeReply(now: Instant, nonce: Word64): void {
+    const probe = this.#isUnreachable ? this.#probes.answered(nonce) : undefined;
+    if (probe === undefined) return;
+    if (this.#state === 'connecting') {
+      const age = elapsed(this.#since, now);
+      const isHeard = this.#connection!.silentFor(now) < age - CLOCK_STEP;
+      const isLost = !isHeard && elapsed(this.#since, probe.asked) >= LOST_HANDSHAKE;
+      if (!isLost || (this.#isProbed && age < PROBED_PATIENCE)) return;
+      this.#abandon(now);
+    } else if (this.#state !== 'waiting') return;
+    this.#connect(now, probe.address);
+    this.#isProbed = true;
   }
 
   stop(now: Instant): void {
@@ -168,9 +218,10 @@ export class RelayClient implements ConnectionHandler {
       if (this.#state === 'waiting') this.#attempt(now);
       else if (this.#state !== 'ready') this.#drop(now, 'the relay does not answer');
     }
-    if (this.#state === 'ready' && this.#lifeSigns.isGone(now, this.#connection!)) {
+    if (this.#state === 'ready' && this.#lifeSigns.check(now, this.#connection!) === 'gone') {
       this.#drop(now, 'the relay has gone silent');
     }
+    if (this.#isProbing) this.#probes.ask(now, this.#addresses);
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) break;
       this.#requests.delete(id);
@@ -180,7 +231,13 @@ export class RelayClient implements ConnectionHandler {
 
   nextTimeout(): Instant | undefined {
     const request = this.#requests.values().next().value?.deadline;
-    return earliest(earliest(this.#deadline, request), this.#state === 'ready' ? this.#lifeSigns.due : undefined);
+    const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing ? this.#probes.due : undefined;
+    return earliest(earliest(this.#deadline, request), own);
+  }
+
+  get #isProbing(): boolean {
+    const isAway = this.#state === 'waiting' || this.#state === 'connecting';
+    return isAway && this.#isUnreachable && this.#parts.owner.isRelayWanted();
   }
 
   #attempt(now: Instant): void {
@@ -188,11 +245,17 @@ export class RelayClient implements ConnectionHandler {
     const address = this.#addresses[this.#nextAddress % Math.max(1, this.#addresses.length)];
     this.#nextAddress++;
     if (address === undefined) {
-      this.#lastProblem = 'the relay’s name has no address that this machine reaches';
+      this.#lastProblem = this.#noAddress;
       this.#wait(now);
       return;
     }
-    this.#setRelay(address);
+    this.#connect(now, address);
+  }
+
+  #connect(now: Instant, address: SocketAddress): void {
+    this.#isProbed = false;
+    this.#refusal = '';
+    this.#parts.setRelay(address);
     try {
       this.#connection = this.#parts.endpoint.connect(now, address, this.#parts.serverName, this);
     } catch (error) {
@@ -201,11 +264,12 @@ export class RelayClient implements ConnectionHandler {
       return;
     }
     this.#enter(now, 'connecting');
-    this.#deadline = later(now, CONNECT_TIMEOUT);
+    this.#deadline = later(now, this.#addresses.length > 1 ? NEXT_ADDRESS : CONNECT_TIMEOUT);
   }
 
   onConnected(now: Instant, connection: QuicConnection): void {
     if (connection !== this.#connection) return;
+    this.#deadline = later(this.#since, CONNECT_TIMEOUT);
     this.#enter(now, 'greeting');
     this.#control = connection.openControl();
     this.#control.send(
@@ -232,7 +296,7 @@ export class RelayClient implements ConnectionHandler {
     const decoded = decodeMessage(FromRelay, bytes);
     if (!decoded.ok) return;
     const { message } = decoded;
-    this.heard();
+    this.#lifeSigns.heard();
     if (message.type === 'hello') {
       if (this.#state === 'greeting') this.#ready(now);
       return;
@@ -250,9 +314,10 @@ export class RelayClient implements ConnectionHandler {
     if (message.type === 'drain') {
       if (this.#isDraining) return;
       this.#isDraining = true;
-      this.#lastProblem = 'the relay is about to stop';
+      this.#refusal = 'the relay is about to stop';
+      this.#lastProblem = this.#refusal;
     }
-    if (message.type === 'error') this.#lastProblem = `${message.code}: ${message.message}`;
+    if (message.type === 'error') this.#refusal = `${message.code}: ${message.message}`;
     else if (this.#state === 'ready') this.#parts.owner.onRelayMessage(now, message);
     else this.#early.push(message);
   }
@@ -262,13 +327,14 @@ export class RelayClient implements ConnectionHandler {
   #ready(now: Instant): void {
     this.#enter(now, 'ready');
     this.#deadline = undefined;
+    this.#isUnreachable = false;
     this.#lastProblem = '';
     this.#parts.owner.onRelayReady(now);
     for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, message);
   }
 
   onDatagrams(now: Instant, batch: DatagramBatch): void {
-    this.heard();
+    this.#lifeSigns.heard();
     for (let i = 0; i < batch.count; i++) {
       const address = decodeObserved(batch.bytes, batch.table[i * 2]!, batch.table[i * 2 + 1]!);
       if (address !== undefined) this.#parts.owner.onObserved(now, address);
@@ -277,13 +343,22 @@ export class RelayClient implements ConnectionHandler {
 
   onClosed(now: Instant, reason: CloseReason, connection: QuicConnection): void {
     if (connection !== this.#connection) return;
-    this.#lost(now, this.#lastProblem === '' ? reason.text : this.#lastProblem);
+    this.#isUnreachable = reason.kind === 'timed-out' || reason.kind === 'reset';
+    this.#lost(now, this.#refusal === '' ? reason.text : this.#refusal);
   }
 
   #drop(now: Instant, reason: string): void {
     const connection = this.#connection;
+    this.#isUnreachable = true;
     this.#lost(now, reason);
     connection?.close(now, 0, reason);
+  }
+
+  /** Ends an attempt for the sake of another. */
+  #abandon(now: Instant): void {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    connection?.close(now, 0, 'tried anew');
   }
 
   #lost(now: Instant, reason: string): void {
@@ -291,7 +366,7 @@ export class RelayClient implements ConnectionHandler {
     this.#connection = undefined;
     this.#control = undefined;
     this.#early.length = 0;
-    this.heard();
+    this.#lifeSigns.heard();
     if (this.#state === 'stopped') return;
     this.#lastProblem = reason;
     this.#failRequests(now, reason);

@@ -3,7 +3,7 @@
  */
 import { IpAddress, SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
-import { type Instant, later, Seconds } from '../base/time.js';
+import { elapsed, type Instant, later, Seconds } from '../base/time.js';
 import { READABLE, type Reactor, type Sockets, type UdpSocket } from '../os/io.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
@@ -11,6 +11,7 @@ import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
 import type { RelayClient } from './relay-client.js';
+import type { Resolved } from './run-node.js';
 
 /** Everything the main thread hands to a node's packet thread. */
 export interface NodeThreadData {
@@ -38,6 +39,8 @@ const RELAY_KEEP_ALIVE = Seconds(10);
 /** What a relay may tell a node: it speaks for all of the node's peers, many of which may go at once. */
 const RELAY_MESSAGES_PER_SECOND = 20_000;
 const LINK_IDLE = Seconds(90);
+/** A wall clock that gained more than this on the monotonic one in a second: the machine slept, or the clock was set. */
+const SLEPT = Seconds(2);
 /** Below the lifetime of any UDP mapping in use (protocol §4). */
 const LINK_KEEP_ALIVE = Seconds(15);
 
@@ -113,17 +116,29 @@ export function driveNode(
   reactor: Reactor,
   sockets: readonly UdpSocket[],
   endpoints: NodeEndpoints,
-  core: { receive(now: Instant, index: number): number; turn(now: Instant): Instant | undefined },
+  core: {
+    receive(now: Instant, index: number): number;
+    turn(now: Instant): Instant | undefined;
+    /** Much may have happened that this process has not seen. */
+    suspect(now: Instant): void;
+  },
 ): void {
   sockets.forEach((socket, index) => {
     reactor.watch(socket.fd, READABLE, () => {
       for (let batch = 0; batch < BATCHES_PER_TURN; batch++) if (core.receive(reactor.now(), index) <= 0) return;
     });
   });
-  let nextClock = reactor.now();
+  let lastClock = reactor.now();
+  let lastWall = reactor.wall();
+  let nextClock = lastClock;
   reactor.onTurn((now) => {
     if (now >= nextClock) {
       const wall = reactor.wall();
+      const ahead = (wall - lastWall) * 1000 - elapsed(lastClock, now);
+      // The monotonic clock stands still while a machine sleeps, the wall clock does not.
+      if (ahead > SLEPT) core.suspect(now);
+      lastClock = now;
+      lastWall = wall;
       endpoints.relay.setWallTime(now, wall);
       endpoints.links.setWallTime(now, wall);
       nextClock = later(now, Seconds(1));
@@ -152,9 +167,10 @@ export function nodeRequests(
   core: { readonly relay: RelayClient; reaches(a: SocketAddress): boolean },
 ) {
   return {
-    relayAddresses: (texts: readonly string[]): undefined => {
+    relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
       const addresses = texts.map((text) => SocketAddress.parse(text)!);
-      core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
+      if (problem === undefined) core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
+      else core.relay.noAddress(problem);
     },
     identity: ({ certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string }): undefined => {
       endpoints.relay.setIdentity(certificatePem, keyPem);

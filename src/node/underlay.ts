@@ -4,6 +4,7 @@
  *   from the relay's address   QUIC      → endpoint of the relay connection
  *                              RELAYED   → endpoint of the links, at the virtual address of its channel
  *                              REVALIDATE→ owner
+ *   from anywhere              PROBE REPLY→ owner, which knows the nonces it asked with
  *   anything else              dropped and counted
  *
  * Sending is the mirror image: what the links' endpoint sends to a virtual address leaves for the relay, with the RELAYED
@@ -18,7 +19,9 @@ import type { TransmitMemory, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
   decodeNonce,
+  decodeProbeReply,
   Frame,
+  PROBE_LENGTH,
   putRelayed,
   RELAYED_HEADER,
   SHORTEST_QUIC_PACKET,
@@ -51,6 +54,7 @@ export interface UnderlayOwner {
   onRevalidate(now: Instant, nonce: Word64): void;
   /** A valid RELAYED frame arrived: the relay carries our packets. */
   onRelayed(now: Instant): void;
+  onProbeReply(now: Instant, nonce: Word64): void;
 }
 
 interface Attached {
@@ -59,6 +63,7 @@ interface Attached {
   readonly linkMemory: number;
   readonly relayTransmit: TransmitMemory;
   readonly linkTransmit: TransmitMemory;
+  readonly probe: TransmitMemory;
 }
 
 export class Underlay {
@@ -91,6 +96,7 @@ export class Underlay {
       linkMemory: links.attachReceive(socket.rx.memory),
       relayTransmit: socket.registerTransmit(relay.tx),
       linkTransmit: socket.registerTransmit(links.tx),
+      probe: socket.registerTransmit(new Uint8Array(PROBE_LENGTH)),
     }));
   }
 
@@ -149,7 +155,7 @@ export class Underlay {
     for (let entry = 0; entry < entries; entry++) {
       if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
         this.#fromRelay(now, attached, entry);
-      } else {
+      } else if (!this.#isProbeReply(now, attached, entry)) {
         const length = rx.lengths[entry]!;
         this.#drops.values[Drop.unknown_source]! += length === 0 ? 1 : Math.ceil(length / rx.segments[entry]!);
       }
@@ -179,11 +185,22 @@ export class Underlay {
         at = this.#relayedRun(now, attached, at, end, segment);
       } else {
         const nonce = first === Frame.revalidate ? decodeNonce(memory, at, size) : undefined;
-        if (nonce === undefined) this.#drops.values[Drop.unknown_frame]!++;
-        else this.#owner.onRevalidate(now, nonce);
+        const reply = first === Frame.probeReply ? decodeProbeReply(memory, at, size) : undefined;
+        if (nonce !== undefined) this.#owner.onRevalidate(now, nonce);
+        else if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
+        else this.#drops.values[Drop.unknown_frame]!++;
         at += size;
       }
     }
+  }
+
+  /** Whether this entry is the answer to a probe of one of the relay's addresses, which need not be the one in use. */
+  #isProbeReply(now: Instant, attached: Attached, entry: number): boolean {
+    const { memory, offsets, lengths } = attached.socket.rx;
+    if (memory[offsets[entry]!] !== Frame.probeReply || lengths[entry] === 0) return false;
+    const reply = decodeProbeReply(memory, offsets[entry]!, lengths[entry]!);
+    if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
+    return reply !== undefined;
   }
 
   /** Queues the neighbours that carry the channel of the frame at `at`; returns where they end. */
@@ -235,6 +252,17 @@ export class Underlay {
       }
     }
     if (offset > 0) this.#flushSockets();
+  }
+
+  /** Sends one PROBE to an address that `reaches`. */
+  probe(address: SocketAddress, bytes: Uint8Array): void {
+    const attached = this.#sockets[this.#socketFor(address.ip.family)];
+    if (attached === undefined) return;
+    const words = new Uint32Array(ADDRESS_WORDS);
+    address.write(words, 0);
+    attached.probe.bytes.set(bytes);
+    attached.socket.send(attached.probe, 0, bytes.length, bytes.length, words, 0);
+    attached.socket.flush();
   }
 
   #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {

@@ -22,7 +22,7 @@ function watch(signs: LifeSigns, peer: Peer, end: Instant): number | undefined {
   for (let due = signs.due; due !== undefined && due <= end; due = signs.due) {
     expect(due).toBeGreaterThanOrEqual(peer.now);
     peer.now = due;
-    if (signs.isGone(due, peer)) return toMillis(elapsed(instantAt(0), due));
+    if (signs.check(due, peer) === 'gone') return toMillis(elapsed(instantAt(0), due));
   }
   return undefined;
 }
@@ -30,27 +30,27 @@ function watch(signs: LifeSigns, peer: Peer, end: Instant): number | undefined {
 test('nothing is asked while nothing is sent', () => {
   const signs = new LifeSigns();
   expect(signs.due).toBeUndefined();
-  expect(signs.isGone(instantAt(1e9), new Peer())).toBe(false);
+  expect(signs.check(instantAt(1e9), new Peer())).toBe('quiet');
 });
 
-test('a second after the first unanswered packet: one PING per 300 ms, gone after ten', () => {
+test('half a second after the first unanswered packet: one PING per 300 ms, gone after ten', () => {
   const signs = new LifeSigns();
   const peer = new Peer();
   signs.sent(instantAt(0));
-  signs.sent(later(instantAt(0), Millis(900)));
-  expect(watch(signs, peer, later(instantAt(0), Seconds(60)))).toBe(4000);
-  expect(peer.pings).toEqual(Array.from({ length: 10 }, (_, i) => 1000 + i * 300));
+  signs.sent(later(instantAt(0), Millis(400)));
+  expect(watch(signs, peer, later(instantAt(0), Seconds(60)))).toBe(3500);
+  expect(peer.pings).toEqual(Array.from({ length: 10 }, (_, i) => 500 + i * 300));
 });
 
 test('whatever the peer is heard by ends the question', () => {
   const signs = new LifeSigns();
   const peer = new Peer();
   signs.sent(instantAt(0));
-  expect(watch(signs, peer, later(instantAt(0), Millis(1500)))).toBeUndefined();
+  expect(watch(signs, peer, later(instantAt(0), Millis(1000)))).toBeUndefined();
   expect(peer.pings.length).toBe(2);
   // An acknowledgement, which nobody but the connection sees.
-  peer.lastHeard = later(instantAt(0), Millis(1700));
-  expect(watch(signs, peer, later(instantAt(0), Seconds(60)))).toBeUndefined();
+  peer.lastHeard = later(instantAt(0), Millis(1050));
+  expect(signs.check(later(instantAt(0), Millis(1060)), peer)).toBe('back');
   expect(signs.due).toBeUndefined();
 
   signs.sent(later(instantAt(0), Seconds(2)));
@@ -62,7 +62,30 @@ test('asking early changes nothing', () => {
   const signs = new LifeSigns();
   const peer = new Peer();
   signs.sent(instantAt(0));
-  for (let at = 0; at < 4000; at += 10) expect(signs.isGone(later(instantAt(0), Millis(at)), peer)).toBe(false);
+  for (let at = 0; at < 3500; at += 10) expect(signs.check(later(instantAt(0), Millis(at)), peer)).not.toBe('gone');
   expect(peer.pings.length).toBe(10);
-  expect(signs.isGone(later(instantAt(0), Millis(4000)), peer)).toBe(true);
+  expect(signs.check(later(instantAt(0), Millis(3500)), peer)).toBe('gone');
+});
+
+test('traffic that ends is asked about once, and no more when it was answered', () => {
+  const signs = new LifeSigns();
+  const peer = new Peer();
+  for (let at = 0; at <= 1000; at += 100) signs.received(later(instantAt(0), Millis(at)));
+  peer.lastHeard = later(instantAt(0), Millis(1000));
+  peer.now = later(instantAt(0), Millis(1500));
+  expect(signs.due).toBe(peer.now);
+  expect(signs.check(peer.now, peer)).toBe('asking');
+  peer.lastHeard = later(instantAt(0), Millis(1540));
+  expect(signs.check(later(instantAt(0), Millis(1550)), peer)).toBe('back');
+  expect(signs.due).toBeUndefined();
+  expect(peer.pings.length).toBe(1);
+});
+
+test('after a sleep the peer is asked although it was just heard', () => {
+  const signs = new LifeSigns();
+  const peer = new Peer();
+  signs.suspect(instantAt(1e6));
+  peer.lastHeard = instantAt(1e6);
+  expect(signs.due).toBe(1e6);
+  expect(signs.check(instantAt(1e6), peer)).toBe('asking');
 });
