@@ -95,31 +95,31 @@ export class AgentCore {
       onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });
     this.relay = new RelayClient({
-        endpoint: relayEndpoint,
-        entropy,
-        role: 'agent',
-        serverName: parts.relayName,
-        software: parts.software,
-        proof: () => parts.proof,
-        owner: {
-          onRelayReady: (now) => {
-            parts.onEvent({ kind: 'relay-ready' });
-            this.sessions.relayReady(now);
-          },
-          onRelayLost: (now, reason) => {
-            parts.onEvent({ kind: 'relay-lost', reason });
-            this.sessions.relayLost(now, reason);
-          },
-          onRelayMessage: (now, message) => this.#message(now, message),
-          onObserved: (_now, address) => {
-            this.observed = address;
-          },
-          onRelayAttempt: () => parts.onRelayAttempt(),
-          isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
+      endpoint: relayEndpoint,
+      entropy,
+      role: 'agent',
+      serverName: parts.relayName,
+      software: parts.software,
+      proof: () => parts.proof,
+      owner: {
+        onRelayReady: (now) => {
+          parts.onEvent({ kind: 'relay-ready' });
+          this.sessions.relayReady(now);
         },
-        setRelay: (address) => this.#underlay.setRelay(address),
-        sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
-      });
+        onRelayLost: (now, reason) => {
+          parts.onEvent({ kind: 'relay-lost', reason });
+          this.sessions.relayLost(now, reason);
+        },
+        onRelayMessage: (now, message) => this.#message(now, message),
+        onObserved: (_now, address) => {
+          this.observed = address;
+        },
+        onRelayAttempt: () => parts.onRelayAttempt(),
+        isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
+      },
+      setRelay: (address) => this.#underlay.setRelay(address),
+      sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
+    });
     this.sessions = new Sessions({
       relay: this.relay,
       underlay: this.#underlay,

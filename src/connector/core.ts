@@ -107,25 +107,25 @@ export class ConnectorCore {
       onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });
     this.relay = new RelayClient({
-        endpoint: parts.relayEndpoint,
-        entropy: parts.entropy,
-        role: 'connector',
-        serverName: parts.relayName,
-        software: parts.software,
-        proof: () => parts.proof,
-        owner: {
-          onRelayReady: (now) => this.#relayReady(now),
-          onRelayLost: (now, reason) => this.#relayLost(now, reason),
-          onRelayMessage: (now, message) => this.#message(now, message),
-          onObserved: (_now, address) => {
-            this.observed = address;
-          },
-          onRelayAttempt: () => parts.onRelayAttempt(),
-          isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
+      endpoint: parts.relayEndpoint,
+      entropy: parts.entropy,
+      role: 'connector',
+      serverName: parts.relayName,
+      software: parts.software,
+      proof: () => parts.proof,
+      owner: {
+        onRelayReady: (now) => this.#relayReady(now),
+        onRelayLost: (now, reason) => this.#relayLost(now, reason),
+        onRelayMessage: (now, message) => this.#message(now, message),
+        onObserved: (_now, address) => {
+          this.observed = address;
         },
-        setRelay: (address) => this.#underlay.setRelay(address),
-        sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
-      });
+        onRelayAttempt: () => parts.onRelayAttempt(),
+        isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
+      },
+      setRelay: (address) => this.#underlay.setRelay(address),
+      sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
+    });
     this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
       onTooBig: (_now, packet, offset, length, mtu) => this.#sending?.tooLarge.add(packet, offset, length, mtu),
     });

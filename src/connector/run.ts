@@ -6,7 +6,14 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, RelayName, resolveHost } from '../node/run-node.js';
+import {
+  endNodeThread,
+  handleNodeEvent,
+  keepRenewed,
+  nodeThreadData,
+  RelayName,
+  resolveHost,
+} from '../node/run-node.js';
 import { ThreadHost } from '../os/thread.js';
 import { serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -58,7 +65,10 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     const resolved: Record<string, string> = {};
     for (const { id, host, address } of backends) {
       if (host === undefined || address !== undefined) continue;
-      const { addresses: [found], problem } = await resolveHost(`${host}:0`);
+      const {
+        addresses: [found],
+        problem,
+      } = await resolveHost(`${host}:0`);
       if (found !== undefined) resolved[id] = found.replace(/^\[|\]?:0$/g, '');
       else log.warn({ service: id }, `the backend is not found: ${problem ?? 'no address'}`);
     }

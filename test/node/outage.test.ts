@@ -85,7 +85,8 @@ describe('sleep', () => {
   test('a machine whose wall clock has jumped asks at once, from wherever it is now', async () => {
     const it = await scene();
     const { app, stream } = connected(it);
-    it.world.run(Seconds(30));
+    // Between two keep-alives.
+    it.world.run(Seconds(33));
     const [socket] = it.agent.udp;
     socket!.rebind(new SocketAddress(socket!.external.ip, 50_000));
     it.world.clock.ahead = Minutes(5);
