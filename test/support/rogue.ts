@@ -145,6 +145,7 @@ export class RogueNode {
         if (this.revalidates) this.echo(nonce);
       },
       onRelayed: () => {},
+      onProbeReply: () => {},
     });
     this.underlay.setRelay(this.relayAddress);
     for (const socket of this.udp) {
