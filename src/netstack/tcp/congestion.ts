@@ -17,6 +17,8 @@ export interface CongestionControl {
   segment: number;
   /** `acked` new bytes were acknowledged outside recovery while the window was the limit. */
   acknowledged(now: Instant, acked: number, rtt: Duration): void;
+  /** A round trip was measured, µs, by an acknowledgement up to `una` while numbers up to `nxt` were out. Comes before `acknowledged`. */
+  measured(rtt: number, una: number, nxt: number): void;
   /** A loss was detected with `flight` bytes outstanding: sets the threshold (not the window). */
   lost(now: Instant, flight: number): void;
   /** The retransmission timer expired: sets threshold and window (one segment). */

@@ -57,6 +57,7 @@ export class TcpConnection extends Flow {
   nextNamed = 0;
   synPending = false;
   probePending = false;
+  tailPending = false;
   keepalivePending = false;
   /** Opened by the peer. */
   passive = false;
@@ -70,6 +71,8 @@ export class TcpConnection extends Flow {
 
   // Deadlines, in µs of the monotonic clock.
   retransmitAt = NEVER;
+  tailAt = NEVER;
+  reorderAt = NEVER;
   delayedAckAt = NEVER;
   keepaliveAt = NEVER;
   idleAt = NEVER;
@@ -85,7 +88,7 @@ export class TcpConnection extends Flow {
   retries = 0;
   /** When ICMP last said the peer could not be reached; −1 = never. For reports only (RFC 5927 §5). */
   softErrorAt = -1;
-  /** Timestamp of the first retransmission after a timeout, to recognize a spurious one (RFC 3522). */
+  /** Timestamp of the first retransmission of a recovery, to recognize a spurious one (RFC 3522). */
   eifelTimestamp = 0;
   eifelArmed = false;
 
@@ -248,6 +251,8 @@ export class TcpConnection extends Flow {
   /** Both streams are over and acknowledged: from LAST-ACK to CLOSED, from the other states to TIME-WAIT. */
   finish(now: Instant): void {
     this.retransmitAt = NEVER;
+    this.tailAt = NEVER;
+    this.reorderAt = NEVER;
     this.keepaliveAt = NEVER;
     this.finished = true;
     this.sender.release();
@@ -294,6 +299,8 @@ export class TcpConnection extends Flow {
   /** Arms the timer for the earliest deadline. */
   arm(): void {
     let at = this.retransmitAt;
+    if (this.tailAt < at) at = this.tailAt;
+    if (this.reorderAt < at) at = this.reorderAt;
     if (this.delayedAckAt < at) at = this.delayedAckAt;
     if (this.keepaliveAt < at) at = this.keepaliveAt;
     if (this.idleAt < at) at = this.idleAt;

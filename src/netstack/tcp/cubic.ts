@@ -8,6 +8,7 @@
  */
 import { type Duration, type Instant, toSeconds } from '../../base/time.js';
 import { type CongestionControl, initialWindow } from './congestion.js';
+import { HyStart } from './hystart.js';
 
 /** Segments per second cubed, RFC 9438 §5.1. */
 const C = 0.4;
@@ -19,6 +20,7 @@ const ALPHA = (3 * (1 - BETA)) / (1 + BETA);
 export class Cubic implements CongestionControl {
   window: number;
   threshold = Number.MAX_SAFE_INTEGER;
+  readonly #slowStart = new HyStart();
   /** Window before the last reduction, segments; 0 before the first. */
   #wMax = 0;
   #k = 0;
@@ -38,9 +40,9 @@ export class Cubic implements CongestionControl {
   acknowledged(now: Instant, acked: number, rtt: Duration): void {
     let left = acked;
     if (this.window < this.threshold) {
-      const grow = Math.min(left, this.threshold - this.window);
+      const grow = Math.min(this.#slowStart.growth(left), this.threshold - this.window);
       this.window += grow;
-      left -= grow;
+      left = this.window < this.threshold ? 0 : left - grow;
     }
     if (left > 0) this.#avoid(now, left / this.segment, rtt);
   }
@@ -52,6 +54,14 @@ export class Cubic implements CongestionControl {
   timedOut(_now: Instant, flight: number): void {
     this.#reduce(flight);
     this.window = this.segment;
+  }
+
+  measured(rtt: number, una: number, nxt: number): void {
+    const slow = this.#slowStart;
+    if (slow.isOver) return;
+    slow.measured(rtt, una, nxt);
+    // Read again: that may have ended it.
+    if (this.#slowStart.isOver && this.window < this.threshold) this.threshold = this.window;
   }
 
   undo(): void {
@@ -93,6 +103,7 @@ export class Cubic implements CongestionControl {
 
   #reduce(flight: number): void {
     const cwnd = this.window / this.segment;
+    this.#slowStart.finish();
     this.#undoWindow = this.window;
     this.#undoThreshold = this.threshold;
     this.#undoMax = this.#wMax;

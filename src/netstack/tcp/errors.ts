@@ -24,8 +24,8 @@ export function unreachable(c: TcpConnection, now: Instant, seq: number, hard: b
     const mss = Math.max(mtu, least) - ip - TCP_HEADER - dataOptionSpace(c.timestamps);
     if (mss >= s.mss) return;
     s.setMss(mss);
-    s.untime();
-    s.recovery.resendAll(s.una, s.nxt);
+    s.synAt = -1;
+    s.recovery.resendAll();
     c.host.schedule(c);
     return;
   }

@@ -18,7 +18,7 @@ import { startKeepalive } from './timers.js';
 
 /** A timestamp older than this says nothing (RFC 7323 §5.5): 24 days in µs. */
 const PAWS_IDLE = 24 * 86_400 * 1e6;
-const events: SenderEvents = { fastRetransmits: 0 };
+const events: SenderEvents = { fastRetransmits: 0, duplicateReports: 0, undone: 0 };
 
 export function processSegment(c: TcpConnection, now: Instant, seg: Segment): void {
   if (c.state === State.closed) return;
@@ -66,7 +66,7 @@ function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
     c.host.schedule(c);
     return;
   }
-  s.acknowledge(now, seg, false, echoedRtt(c, now, seg), events);
+  s.acknowledge(now, seg, false, echoedRtt(c, now, seg), true, events);
   establish(c, now, seg, true);
   c.ackNow = true;
   c.host.schedule(c);
@@ -192,7 +192,7 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
       c.host.emitter.reset(c.words, seg.ack, 0, false);
       return false;
     }
-    s.acknowledge(now, seg, false, echoedRtt(c, now, seg), events);
+    s.acknowledge(now, seg, false, echoedRtt(c, now, seg), true, events);
     establish(c, now, seg, c.synAckSeen);
     return c.isConnected;
   }
@@ -213,15 +213,18 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
   if (bareDuplicate) c.host.counts[Count.tcp_dup_acks]++;
   if (acked > 0 || seg.options.sackCount > 0 || bareDuplicate) {
     // After a timeout the echo may date from before acknowledgements were lost: it would measure the outage.
-    const timely = acked > 0 && s.recovery.phase !== Phase.timeout;
-    const echoed = timely ? echoedRtt(c, now, seg) : -1;
-    if (acked > 0 && c.eifelArmed) spuriousTimeout(c, seg);
-    s.acknowledge(now, seg, bareDuplicate, echoed, events);
+    const timely = s.recovery.phase !== Phase.timeout;
+    if (acked > 0 && c.eifelArmed) spuriousRecovery(c, seg);
+    s.acknowledge(now, seg, bareDuplicate, acked > 0 ? echoedRtt(c, now, seg) : -1, timely, events);
+    c.reorderAt = s.recovery.rack.deadline;
+    countEvents(c);
   }
   if (acked >= 0) s.updateWindow(seg, false, false);
   if (acked > 0) {
     c.progressAt = now;
     c.retries = 0;
+    c.tailAt = NEVER;
+    c.tailPending = false;
     c.retransmitAt = s.una === s.nxt ? NEVER : now + s.rtt.timeout;
     if (s.wanting && s.room >= s.ring.length) {
       s.wanting = false;
@@ -243,12 +246,23 @@ function echoedRtt(c: TcpConnection, now: Instant, seg: Segment): number {
   return millis >= 0 ? Micros(millis * 1000) : -1;
 }
 
-/** The first acknowledgement after a timeout echoes a timestamp from before it: the original had arrived (RFC 3522). */
-function spuriousTimeout(c: TcpConnection, seg: Segment): void {
+/** The first new acknowledgement of a recovery echoes a timestamp from before it: the original had arrived (RFC 3522). */
+function spuriousRecovery(c: TcpConnection, seg: Segment): void {
   c.eifelArmed = false;
-  if (c.sender.recovery.phase !== Phase.timeout || !seqBefore(seg.echo, c.eifelTimestamp)) return;
-  c.host.counts[Count.tcp_spurious_rto]++;
-  c.sender.recovery.undoTimeout(c.sender.una);
+  const { phase } = c.sender.recovery;
+  if (phase === Phase.open || seg.echo === 0 || !seqBefore(seg.echo, c.eifelTimestamp)) return;
+  c.host.counts[phase === Phase.timeout ? Count.tcp_spurious_rto : Count.tcp_spurious_recoveries]++;
+  c.sender.recovery.undo();
+}
+
+function countEvents(c: TcpConnection): void {
+  const { counts } = c.host;
+  counts[Count.tcp_recoveries] += events.fastRetransmits;
+  counts[Count.tcp_dsack_in] += events.duplicateReports;
+  counts[Count.tcp_spurious_recoveries] += events.undone;
+  events.fastRetransmits = 0;
+  events.duplicateReports = 0;
+  events.undone = 0;
 }
 
 function finAcknowledged(c: TcpConnection, now: Instant): void {

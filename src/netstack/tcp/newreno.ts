@@ -6,10 +6,12 @@
  */
 import type { Duration, Instant } from '../../base/time.js';
 import { type CongestionControl, initialWindow } from './congestion.js';
+import { HyStart } from './hystart.js';
 
 export class NewReno implements CongestionControl {
   window: number;
   threshold = Number.MAX_SAFE_INTEGER;
+  readonly #slowStart = new HyStart();
   #credit = 0;
   #priorWindow = 0;
   #priorThreshold = 0;
@@ -21,9 +23,9 @@ export class NewReno implements CongestionControl {
   acknowledged(_now: Instant, acked: number, _rtt: Duration): void {
     let left = acked;
     if (this.window < this.threshold) {
-      const grow = Math.min(left, this.threshold - this.window);
+      const grow = Math.min(this.#slowStart.growth(left), this.threshold - this.window);
       this.window += grow;
-      left -= grow;
+      left = this.window < this.threshold ? 0 : left - grow;
     }
     if (left <= 0) return;
     this.#credit += left;
@@ -35,6 +37,7 @@ export class NewReno implements CongestionControl {
 
   lost(_now: Instant, flight: number): void {
     this.#remember();
+    this.#slowStart.finish();
     this.threshold = Math.max(flight / 2, 2 * this.segment);
     this.#credit = 0;
   }
@@ -42,6 +45,14 @@ export class NewReno implements CongestionControl {
   timedOut(now: Instant, flight: number): void {
     this.lost(now, flight);
     this.window = this.segment;
+  }
+
+  measured(rtt: number, una: number, nxt: number): void {
+    const slow = this.#slowStart;
+    if (slow.isOver) return;
+    slow.measured(rtt, una, nxt);
+    // Read again: that may have ended it.
+    if (this.#slowStart.isOver && this.window < this.threshold) this.threshold = this.window;
   }
 
   undo(): void {

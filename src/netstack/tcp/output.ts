@@ -10,8 +10,9 @@ import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, PSH, SYN } from './segment.js';
-import { seqAfter, seqAtOrAfter } from './sequence.js';
+import { seqAfter, seqBefore } from './sequence.js';
 import { isIn, NEVER, SENDING, State, SYNCHRONIZED } from './state.js';
+import { probeTimeout } from './tail-probe.js';
 
 /** A super-segment with its headers fits the 16-bit length fields; 120 bytes is the longest header. */
 const MAX_PAYLOAD = 65_535 - 120;
@@ -41,7 +42,9 @@ export function transmit(c: TcpConnection, now: Instant): void {
     sendLost(c, now);
     sendNew(c, now);
     if (c.probePending) sendProbe(c, now);
+    if (c.tailPending) sendTail(c, now);
     armRetransmission(c, now);
+    armTailProbe(c, now);
   }
   if (c.keepalivePending) {
     c.keepalivePending = false;
@@ -64,10 +67,10 @@ function sendSyn(c: TcpConnection, now: Instant): void {
   s.nxt = (s.iss + 1) | 0;
   s.maxSent = s.nxt;
   if (first) {
-    s.time(now, s.nxt);
+    s.synAt = now;
     c.progressAt = now;
   } else {
-    s.untime();
+    s.synAt = -1;
     c.host.counts[Count.tcp_retransmits]++;
   }
   const answer = c.state === State.synReceived;
@@ -94,31 +97,34 @@ export function scaleFor(window: number): number {
 function sendLost(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const r = s.recovery;
-  while (r.hasLost) {
-    const seq = r.nextLost(s.una);
-    if (seqAtOrAfter(seq, r.lostEdge)) {
-      r.highRxt = r.lostEdge;
-      return;
-    }
-    const hole = (r.holeEnd(seq) - seq) | 0;
-    const pipe = s.pipe;
-    const budget = s.congestion.window - pipe;
-    if (budget < Math.min(hole, s.mss) && pipe > 0) {
+  const { log } = r;
+  while (log.lost > 0) {
+    const i = log.firstLost();
+    const seq = log.starts[i];
+    const hole = log.lengthOf(i);
+    const budget = s.congestion.window - r.pipe;
+    if (budget < Math.min(hole, s.mss) && r.pipe > 0 && !r.headDue) {
       s.windowLimited = true;
       return;
     }
+    r.headDue = false;
     const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(budget / s.mss), 1) * s.mss));
     c.host.counts[Count.tcp_retransmits] += Math.ceil(sent / s.mss);
     if (r.phase === Phase.fast && seq === s.una) c.host.counts[Count.tcp_fast_retransmits]++;
-    r.resent(seq, (seq + sent) | 0, s.nxt);
-    s.untime();
+    if (r.firstCopyDue) {
+      r.firstCopyDue = false;
+      c.eifelArmed = c.timestamps;
+      c.eifelTimestamp = c.timestampAt(now);
+    }
+    r.resent(now, i, sent);
+    c.tailAt = NEVER;
   }
 }
 
 function sendNew(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const mss = s.mss;
-  let pipe = s.pipe;
+  let { pipe } = s.recovery;
   if (s.una === s.nxt && s.unsent > 0) {
     if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
     c.progressAt = now;
@@ -147,10 +153,11 @@ function sendNew(c: TcpConnection, now: Instant): void {
     const sent = sendRange(c, now, first, bare ? 1 : n);
     s.nxt = (first + sent) | 0;
     if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
-    s.time(now, s.nxt);
-    s.recovery.sentNew(sent);
+    s.recovery.sentNew(now, sent);
     pipe += sent;
     c.probePending = false;
+    c.tailPending = false;
+    c.tailAt = NEVER;
   }
 }
 
@@ -203,6 +210,45 @@ function sendProbe(c: TcpConnection, now: Instant): void {
   const end = (s.nxt + 1) | 0;
   if (seqAfter(end, s.maxSent)) s.maxSent = end;
   acknowledged(c);
+}
+
+/** One segment more than the window allows, or the last one again (RFC 8985 §7.3). */
+function sendTail(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  const r = s.recovery;
+  c.tailPending = false;
+  if (r.phase !== Phase.open || s.una === s.nxt) return;
+  c.host.counts[Count.tcp_tail_probes]++;
+  const fresh = Math.min(s.unsent, s.mss, (s.una + s.window - s.nxt) | 0);
+  if (fresh > 0) {
+    const sent = sendRange(c, now, s.nxt, fresh);
+    s.nxt = (s.nxt + sent) | 0;
+    if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
+    r.sentNew(now, sent);
+    s.tail.sent(s.nxt, false);
+  } else {
+    const { log } = r;
+    let seq = r.tailOf(s.mss);
+    // The ring's wrap may cut it in two.
+    while (seqBefore(seq, s.nxt)) {
+      const at = log.split(seq);
+      const sent = sendRange(c, now, seq, (s.nxt - seq) | 0);
+      if (at >= 0) r.resent(now, at, sent);
+      seq = (seq + sent) | 0;
+    }
+    c.host.counts[Count.tcp_retransmits]++;
+    s.tail.sent(s.nxt, true);
+  }
+  c.retransmitAt = now + s.rtt.timeout;
+}
+
+function armTailProbe(c: TcpConnection, now: Instant): void {
+  const s = c.sender;
+  const { log, phase } = s.recovery;
+  if (c.tailAt !== NEVER || !s.sack || s.una === s.nxt || phase !== Phase.open || log.sacked > 0 || s.tail.isOut)
+    return;
+  const at = now + probeTimeout(s.rtt.smoothed, ((s.nxt - s.una) | 0) <= s.mss);
+  if (at < c.retransmitAt) c.tailAt = at;
 }
 
 /** Something is outstanding, or waits for the window: the timer runs (RFC 6298 §5.1). */

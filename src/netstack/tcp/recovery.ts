@@ -1,87 +1,114 @@
 /**
- * Loss detection and recovery of one sender: which bytes are lost, how many are in flight, and how fast to resend.
+ * Loss recovery of one sender: which bytes are lost, how many are in flight, how fast to resend, and when to take it back.
  *
- *   una ─── highRxt ─── lostEdge ─────────────── nxt
- *    holes:  resent      lost, to be resent        in flight, or selectively acknowledged
- *
- *   open ──3 duplicates or SACK says lost──► fast ──all of it acknowledged──► open
- *     └───────────timer──────► timeout ◄──timer──┘        timeout ──all of it acknowledged──► open
+ *   open ──RACK, or three duplicates without SACK──► fast ──all of it acknowledged──► open
+ *     └───────────────timer──────► timeout ◄──timer──┘      timeout ──all of it acknowledged──► open
+ *     fast, timeout ──the original had arrived (timestamp, or every copy a duplicate)──► open, window as before
  *
  * Without SACK each duplicate ACK counts as one segment that left the network (RFC 6582), so that one rule serves both.
- * RFC 6675 §4–5 (pipe, IsLost, NextSeg), RFC 9937 (PRR), RFC 3042 (limited transmit follows from counting in `pipe`).
+ * RFC 8985 (RACK), RFC 6675 §4 (pipe), RFC 9937 (PRR), RFC 6582, RFC 3042 (limited transmit follows from counting in
+ * `pipe`), RFC 4015 and RFC 3708 (undo). A retransmission lost again in the same recovery does not reduce a second time.
  */
 import type { Instant } from '../../base/time.js';
 import type { CongestionControl } from './congestion.js';
-import { SequenceRanges } from './ranges.js';
-import { seqAfter, seqAtOrAfter, seqBefore, seqMax, seqMin } from './sequence.js';
+import { ProportionalReduction } from './prr.js';
+import { Rack } from './rack.js';
+import type { RttEstimator } from './rtt.js';
+import { RESENT, SACKED, SendLog } from './send-log.js';
+import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore, seqMax, seqMin } from './sequence.js';
 
 /** Duplicate acknowledgements that make a loss, RFC 5681 §2. */
 const DUP_THRESHOLD = 3;
-/** Ranges kept by the scoreboard; information beyond is ignored (SACK is advice). */
-const SCOREBOARD_RANGES = 256;
 
 export const Phase = { open: 0, fast: 1, timeout: 2 } as const;
 
 export class Recovery {
   phase: number = Phase.open;
-  readonly board = new SequenceRanges(SCOREBOARD_RANGES);
+  readonly log = new SendLog();
+  readonly rack = new Rack();
+  readonly #prr = new ProportionalReduction();
   /** Recovery ends when everything before this is acknowledged. */
   point = 0;
-  lostEdge = 0;
-  highRxt = 0;
   dupAcks = 0;
+  /** The timer has expired: the head goes out whatever the window says. */
+  headDue = false;
+  /** Nothing was sent again yet in this recovery. */
+  firstCopyDue = false;
   /** Without SACK: bytes that duplicates say have left the network. */
   #guessed = 0;
+  /** Delivered by the acknowledgement being taken, bytes. */
   #delivered = 0;
-  #sent = 0;
-  #startFlight = 1;
-  /** `nxt` when the last retransmission left: later data acknowledged past it proves that retransmission lost. */
-  #lastRxtNxt = 0;
+  /** Bytes sent again in this recovery and not reported as duplicates; −1 = nothing to take back. */
+  #unproven = -1;
+  /** Where this recovery began. */
+  #from = 0;
 
-  constructor(readonly congestion: CongestionControl) {}
+  constructor(
+    readonly congestion: CongestionControl,
+    readonly rtt: RttEstimator,
+  ) {}
 
   start(iss: number): void {
     this.point = iss;
-    this.lostEdge = iss;
-    this.highRxt = iss;
+    this.log.reset((iss + 1) | 0);
+    this.rack.start(iss);
   }
 
   /** Bytes in flight by the sender's best knowledge. */
-  pipe(una: number, nxt: number, sack: boolean): number {
-    const from = seqMax(una, this.highRxt);
-    let lost = (this.lostEdge - from) | 0;
-    if (lost < 0) lost = 0;
-    else if (lost > 0 && this.board.count > 0) lost -= this.board.bytesWithin(from, this.lostEdge);
-    const pipe = ((nxt - una) | 0) - (sack ? this.board.bytes : this.#guessed) - lost;
-    return Math.max(pipe, 0);
+  get pipe(): number {
+    const { log } = this;
+    if (log.head === log.tail) return 0;
+    return Math.max(((log.end - log.starts[log.head]) | 0) - log.sacked - log.lost - this.#guessed, 0);
   }
 
-  /** Whether lost bytes wait to be resent. */
-  get hasLost(): boolean {
-    return seqAfter(this.lostEdge, this.highRxt);
+  // ---- one acknowledgement: `advance`, `takeBlock` for each SACK block, `conclude`
+
+  /** `una` has advanced (or not). `echoed` as in `Rack.delivered`. */
+  advance(now: Instant, una: number, echoed: number): void {
+    const { log, rack } = this;
+    const least = this.rtt.least;
+    rack.begin();
+    this.#delivered = 0;
+    while (log.head < log.tail && seqBefore(log.starts[log.head], una)) {
+      const i = log.head;
+      const end = seqMin(log.endOf(i), una);
+      const mark = log.marks[i];
+      if ((mark & SACKED) === 0) {
+        this.#delivered += (end - log.starts[i]) | 0;
+        rack.delivered(now, log.times[i], end, mark, least, echoed);
+      }
+      if (end === log.endOf(i)) log.dropHead();
+      else log.trimHead(una);
+    }
+  }
+
+  /** A SACK block, which lies between una and the end of what was sent. */
+  takeBlock(now: Instant, left: number, right: number, echoed: number): void {
+    const { log, rack } = this;
+    if (log.split(left) < 0 || log.split(right) < 0) return;
+    // Looked up again, because making room moves records.
+    const from = log.indexOf(left);
+    const last = right === log.end ? log.tail : log.indexOf(right);
+    let gained = 0;
+    for (let i = from; i < last; i++) {
+      if ((log.marks[i] & SACKED) !== 0) continue;
+      gained += log.lengthOf(i);
+      rack.delivered(now, log.times[i], log.endOf(i), log.marks[i], this.rtt.least, echoed);
+      log.markSacked(i);
+    }
+    this.#delivered += gained;
+    if (last > from) log.joinSacked(from, last - 1);
   }
 
   /**
-   * An acknowledgement, after `una` has advanced by `acked` and the board has taken its SACK blocks (`sacked` new bytes,
-   * of which none is below `una`; `trimmed` of the acknowledged were known before).
-   * Returns true when fast recovery begins with it.
+   * The acknowledgement has been taken: phase and window follow. `acked`: bytes by which una advanced; `duplicate`: it
+   * acknowledged nothing new although data is outstanding, or brought SACK blocks. True when fast recovery begins with it.
    */
-  acknowledged(
-    now: Instant,
-    una: number,
-    nxt: number,
-    mss: number,
-    sack: boolean,
-    acked: number,
-    sacked: number,
-    trimmed: number,
-    duplicate: boolean,
-  ): boolean {
-    let delivered = acked - trimmed + sacked;
+  conclude(now: Instant, una: number, mss: number, sack: boolean, acked: number, duplicate: boolean): boolean {
+    const { log } = this;
+    let delivered = this.#delivered;
     if (acked > 0) {
       this.dupAcks = 0;
-      if (seqBefore(this.highRxt, una)) this.highRxt = una;
-      if (seqBefore(this.lostEdge, una)) this.lostEdge = una;
       if (!sack) {
         // What duplicates had announced is part of what is acknowledged now, except the segment that filled the gap.
         const known = Math.min(this.#guessed, Math.max(acked - mss, 0));
@@ -91,152 +118,159 @@ export class Recovery {
     } else if (duplicate) {
       this.dupAcks++;
       if (!sack && this.phase !== Phase.timeout) {
-        const room = ((nxt - una) | 0) - mss - this.#guessed;
+        const room = ((log.end - una) | 0) - mss - this.#guessed;
         const step = Math.min(mss, Math.max(room, 0));
         this.#guessed += step;
         delivered += step;
       }
     }
-    if (this.phase !== Phase.open && seqAtOrAfter(una, this.point)) this.#finish(una);
+    if (this.phase !== Phase.open && seqAtOrAfter(una, this.point)) this.#finish();
+    const lost = sack ? this.#detect(now, mss) : this.#detectByCount(una, mss);
     if (this.phase === Phase.timeout) return false;
-    const before = this.lostEdge;
-    const lost = this.#detect(una, nxt, mss, sack);
-    if (this.phase === Phase.open) {
-      if (!lost) return false;
-      this.#enter(now, una, nxt);
-      this.#proportion(una, nxt, mss, sack, delivered, false, true);
-      return true;
-    }
-    if (sack && this.#retransmissionLost(una, nxt, mss)) {
-      this.highRxt = una;
-      this.#enter(now, una, nxt);
-    }
-    const safe = acked > 0 && this.lostEdge === before;
-    this.#proportion(una, nxt, mss, sack, delivered, safe, false);
-    return false;
+    const began = this.phase === Phase.open && log.lost > 0;
+    if (began) this.#enter(now, delivered);
+    if (this.phase === Phase.fast) this.#reduce(mss, delivered, acked > 0 && lost === 0);
+    return began;
   }
 
-  /** The retransmission timer expired: everything outstanding counts as lost. */
-  timedOut(now: Instant, una: number, nxt: number, again: boolean): void {
-    // A receiver that no longer holds what it reported would have the first hole reported as held (RFC 2018 §8).
-    if (this.board.count > 0 && !seqAfter(this.board.starts[0], una)) this.board.clear();
+  /** The reordering timer: losses may be certain by now. True when fast recovery begins. */
+  reorderingTimeout(now: Instant, mss: number): boolean {
+    this.#detect(now, mss);
+    if (this.phase !== Phase.open || this.log.lost === 0) return false;
+    this.#enter(now, 0);
+    this.#reduce(mss, 0, false);
+    return true;
+  }
+
+  /** The peer reported [left, right) as a duplicate. True when that proves the whole recovery needless: it is undone. */
+  duplicateReported(una: number, nxt: number, left: number, right: number): boolean {
+    this.rack.duplicateReported(una, nxt);
+    if (this.#unproven <= 0 || seqBefore(left, this.#from) || seqAfter(right, this.point)) return false;
+    this.#unproven -= (right - left) | 0;
+    if (this.#unproven > 0) return false;
+    this.undo();
+    return true;
+  }
+
+  /** The retransmission timer expired. `again`: for the second time in a row. */
+  timedOut(now: Instant, sack: boolean, again: boolean): void {
+    const { log } = this;
+    // The head cannot have arrived beyond a gap: the receiver no longer holds what it reported (RFC 2018 §8).
+    if (log.sacked > 0 && (log.marks[log.head] & SACKED) !== 0) log.forgetSacked();
     if (again) this.congestion.window = this.congestion.segment;
-    else this.congestion.timedOut(now, (nxt - una) | 0);
+    else this.congestion.timedOut(now, this.pipe);
     this.phase = Phase.timeout;
-    this.point = nxt;
-    this.lostEdge = nxt;
-    this.highRxt = una;
+    this.point = log.end;
     this.dupAcks = 0;
     this.#guessed = 0;
+    this.headDue = true;
+    if (!again) {
+      this.#unproven = 0;
+      this.#from = log.starts[log.head];
+      this.firstCopyDue = true;
+    }
+    if (sack) this.rack.detectTimeout(now, log, this.#window(0));
+    else this.#loseAll();
   }
 
   /** What is outstanding was too big for the path: all of it goes again, and that is no sign of congestion. */
-  resendAll(una: number, nxt: number): void {
+  resendAll(): void {
     this.phase = Phase.timeout;
-    this.point = nxt;
-    this.lostEdge = nxt;
-    this.highRxt = una;
+    this.point = this.log.end;
     this.#guessed = 0;
+    this.#unproven = -1;
+    this.#loseAll();
   }
 
-  /** The timeout was spurious: nothing is lost, the window is as before. */
-  undoTimeout(una: number): void {
+  /** The recovery was needless: nothing is lost, the window is as before. */
+  undo(): void {
     this.congestion.undo();
     this.phase = Phase.open;
-    this.lostEdge = una;
-    this.highRxt = una;
+    this.headDue = false;
+    this.firstCopyDue = false;
+    this.log.forgetLost();
+    this.rack.recovered();
+    this.#guessed = 0;
+    this.dupAcks = 0;
+    this.#unproven = -1;
   }
 
-  /** Start of the next lost hole; call only when `hasLost`. Equal to or after `lostEdge`: there is none. */
-  nextLost(una: number): number {
-    return this.board.skip(seqMax(una, this.highRxt));
+  // ---- sending
+
+  /** Record `i` of the log, from its start, was sent again with `length` numbers. */
+  resent(now: Instant, i: number, length: number): void {
+    const { log } = this;
+    const start = log.starts[i];
+    log.split((start + length) | 0);
+    log.markResent(log.indexOf(start), now);
+    if (this.#unproven >= 0) this.#unproven += length;
+    if (this.phase === Phase.fast) this.#prr.sent(length);
   }
 
-  /** End of the hole that starts at `seq`. */
-  holeEnd(seq: number): number {
-    return this.board.nextStart(seq, this.lostEdge);
+  /** New data of `length` numbers was sent. */
+  sentNew(now: Instant, length: number): void {
+    this.log.sent(now, length);
+    if (this.phase === Phase.fast) this.#prr.sent(length);
   }
 
-  /** [seq, end) was sent again. */
-  resent(seq: number, end: number, nxt: number): void {
-    this.highRxt = end;
-    this.#lastRxtNxt = nxt;
-    this.#sent += (end - seq) | 0;
+  /** Where a tail probe that resends begins: the last segment outstanding. */
+  tailOf(mss: number): number {
+    const { log } = this;
+    return seqMax((log.end - mss) | 0, log.starts[log.head]);
   }
 
-  /** New data of `bytes` was sent. */
-  sentNew(bytes: number): void {
-    if (this.phase === Phase.fast) this.#sent += bytes;
-  }
-
-  #enter(now: Instant, una: number, nxt: number): void {
-    const flight = (nxt - una) | 0;
-    this.congestion.lost(now, flight);
+  #enter(now: Instant, delivered: number): void {
+    const { log } = this;
+    const outstanding = (log.end - log.starts[log.head]) | 0;
+    this.congestion.lost(now, outstanding - this.#guessed);
     this.phase = Phase.fast;
-    this.point = nxt;
-    this.#lastRxtNxt = nxt;
-    this.#startFlight = Math.max(flight, 1);
-    this.#delivered = 0;
-    this.#sent = 0;
+    this.point = log.end;
+    this.#unproven = 0;
+    this.#from = log.starts[log.head];
+    this.firstCopyDue = true;
+    this.#prr.begin(outstanding - log.sacked - this.#guessed + delivered);
   }
 
-  #finish(una: number): void {
+  #finish(): void {
     if (this.phase === Phase.fast) this.congestion.window = this.congestion.threshold;
     this.phase = Phase.open;
     this.#guessed = 0;
-    // `highRxt` stays: holes beyond the point may have been resent already.
-    this.lostEdge = una;
+    this.rack.recovered();
   }
 
-  /** Moves `lostEdge` forward; true when there is a loss. */
-  #detect(una: number, nxt: number, mss: number, sack: boolean): boolean {
-    let edge = una;
-    if (!sack) {
-      if (this.phase === Phase.fast) edge = seqMin((una + mss) | 0, this.point);
-      else if (this.dupAcks >= DUP_THRESHOLD) edge = seqMin((una + mss) | 0, nxt);
-    } else if (this.board.count > 0) {
-      let above = 0;
-      for (let i = this.board.count - 1; i >= 0; i--) {
-        above += (this.board.ends[i] - this.board.starts[i]) | 0;
-        if (this.board.count - i >= DUP_THRESHOLD || above > (DUP_THRESHOLD - 1) * mss) {
-          edge = this.board.starts[i];
-          break;
-        }
-      }
-      if (edge === una && this.dupAcks >= DUP_THRESHOLD) edge = seqMin((una + mss) | 0, this.board.starts[0]);
-    }
-    if (seqAfter(edge, this.lostEdge)) this.lostEdge = edge;
-    return seqAfter(edge, una);
+  #reduce(mss: number, delivered: number, safe: boolean): void {
+    const { congestion } = this;
+    congestion.window = this.#prr.window(this.pipe, congestion.threshold, mss, delivered, safe);
   }
 
-  /** Everything lost was resent, and data sent after the last of it has arrived: what is still missing is lost again. */
-  #retransmissionLost(una: number, nxt: number, mss: number): boolean {
-    if (this.hasLost || !seqAfter(this.lostEdge, una) || this.board.count === 0) return false;
-    return this.board.bytesWithin(this.#lastRxtNxt, nxt) > (DUP_THRESHOLD - 1) * mss;
+  #window(mss: number): number {
+    const eager = this.phase !== Phase.open || this.dupAcks >= DUP_THRESHOLD || this.#sackedEnough(mss);
+    return this.rack.window(eager, this.rtt.least, this.rtt.smoothed);
   }
 
-  /** Proportional rate reduction: how much this acknowledgement allows to be sent (RFC 9937 §6). */
-  #proportion(
-    una: number,
-    nxt: number,
-    mss: number,
-    sack: boolean,
-    delivered: number,
-    safe: boolean,
-    first: boolean,
-  ): void {
-    const cc = this.congestion;
-    const pipe = this.pipe(una, nxt, sack);
-    this.#delivered += delivered;
-    let send: number;
-    if (pipe > cc.threshold) {
-      send = Math.ceil((this.#delivered * cc.threshold) / this.#startFlight) - this.#sent;
-    } else {
-      send = Math.max(this.#delivered - this.#sent, delivered);
-      if (safe) send += mss;
-      send = Math.min(send, cc.threshold - pipe);
-    }
-    if (first || (this.#sent === 0 && send < mss)) send = Math.max(send, mss);
-    cc.window = pipe + Math.max(send, 0);
+  /** RFC 6675 §4's measure of three segments. */
+  #sackedEnough(mss: number): boolean {
+    return this.log.sacked > (DUP_THRESHOLD - 1) * mss;
+  }
+
+  #detect(now: Instant, mss: number): number {
+    return this.rack.detect(now, this.log, this.#window(mss));
+  }
+
+  /** Without SACK: the third duplicate, and in recovery every partial acknowledgement, means the first segment (RFC 6582). */
+  #detectByCount(una: number, mss: number): number {
+    const { log } = this;
+    if (log.head === log.tail) return 0;
+    const certain = this.phase === Phase.fast ? (log.marks[log.head] & RESENT) === 0 : this.dupAcks >= DUP_THRESHOLD;
+    if (!certain || this.phase === Phase.timeout) return 0;
+    const before = log.lost;
+    if (seqAtOrBefore((una + mss) | 0, log.end)) log.split((una + mss) | 0);
+    log.markLost(log.head);
+    return log.lost - before;
+  }
+
+  #loseAll(): void {
+    const { log } = this;
+    for (let i = log.head; i < log.tail; i++) log.markLost(i);
   }
 }

@@ -15,7 +15,8 @@ import type { TcpOptions } from './options.js';
 import { Phase, Recovery } from './recovery.js';
 import { RttEstimator } from './rtt.js';
 import type { Segment } from './segment.js';
-import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+import { seqAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+import { TailProbe } from './tail-probe.js';
 
 /** Below this much contiguous room a growing ring grows rather than offering crumbs. */
 const CRUMB = 16 * 1024;
@@ -44,9 +45,9 @@ export class Sender {
   readonly congestion: CongestionControl;
   readonly recovery: Recovery;
   readonly rtt = new RttEstimator();
-  /** Being timed: acknowledged past `#timedSeq`, the sample is now − `#timedAt`; −1 = none (Karn). */
-  #timedAt = -1;
-  #timedSeq = 0;
+  readonly tail = new TailProbe();
+  /** When the SYN was sent, if only once; −1 = no measure (Karn). */
+  synAt = -1;
   /** The window kept data from being sent since the last acknowledgement: only then may it grow (RFC 7661's concern). */
   windowLimited = false;
   /** The application found the ring full. */
@@ -59,7 +60,7 @@ export class Sender {
   ) {
     this.ring = new ByteRing(pool);
     this.congestion = createCongestionControl(options.congestion, this.mss);
-    this.recovery = new Recovery(this.congestion);
+    this.recovery = new Recovery(this.congestion, this.rtt);
   }
 
   start(iss: number): void {
@@ -88,10 +89,6 @@ export class Sender {
   get unsent(): number {
     const n = (this.end - this.nxt) | 0;
     return Math.max(n, 0);
-  }
-
-  get pipe(): number {
-    return this.recovery.pipe(this.una, this.nxt, this.sack);
   }
 
   /** Bytes the application may add now, counting growth that is allowed. */
@@ -142,54 +139,43 @@ export class Sender {
     return changed;
   }
 
-  /** Starts timing when nothing is being timed; `end` = number after the bytes just sent for the first time. */
-  time(now: Instant, end: number): void {
-    if (this.#timedAt >= 0) return;
-    this.#timedAt = now;
-    this.#timedSeq = end;
-  }
-
-  /** Something was sent again: the running measurement means nothing any more (Karn). */
-  untime(): void {
-    this.#timedAt = -1;
-  }
-
   /**
-   * A valid acknowledgement. `echoed` is the round trip its timestamp tells, or −1. Returns the bytes of stream that
+   * A valid acknowledgement. `echoed` is the round trip its timestamp tells, or −1; `timely`: it is fit to be a sample. Returns the bytes of stream that
    * left the ring, or −1 when nothing new was acknowledged.
    */
-  acknowledge(now: Instant, seg: Segment, duplicate: boolean, echoed: number, events: SenderEvents): number {
+  acknowledge(
+    now: Instant,
+    seg: Segment,
+    duplicate: boolean,
+    echoed: number,
+    timely: boolean,
+    events: SenderEvents,
+  ): number {
+    const { recovery } = this;
+    const { log, rack } = recovery;
     const acked = (seg.ack - this.una) | 0;
-    const before = this.recovery.board.bytes;
-    let sacked = 0;
-    let trimmed = 0;
     if (acked > 0) {
       this.una = seg.ack;
       if (seqAfter(this.una, this.nxt)) this.nxt = this.una;
-      this.recovery.board.trimBelow(this.una);
-      trimmed = before - this.recovery.board.bytes;
-      if (this.#timedAt >= 0 && seqAtOrAfter(this.una, this.#timedSeq)) {
-        this.rtt.sample(Micros(now - this.#timedAt));
-        this.#timedAt = -1;
-      } else if (echoed >= 0 && this.#timedAt < 0) this.rtt.sample(Micros(echoed));
     }
-    if (this.sack && seg.options.sackCount > 0) sacked = this.#takeSack(seg);
-    const inRecovery = this.recovery.phase;
-    const began = this.recovery.acknowledged(
-      now,
-      this.una,
-      this.nxt,
-      this.mss,
-      this.sack,
-      Math.max(acked, 0),
-      sacked,
-      trimmed,
-      duplicate || sacked > 0,
-    );
-    if (began) events.fastRetransmits++;
+    recovery.advance(now, this.una, echoed);
+    if (log.head === log.tail && log.end !== this.nxt) log.reset(this.nxt);
+    const reported = this.sack && seg.options.sackCount > 0 && this.#takeSack(now, seg, echoed, events);
+    const before = recovery.phase;
+    this.#measure(now, timely ? echoed : -1);
+    const told = duplicate || (this.sack && seg.options.sackCount > 0 && !reported);
+    if (recovery.conclude(now, this.una, this.mss, this.sack, Math.max(acked, 0), told)) {
+      events.fastRetransmits++;
+      this.tail.cancel();
+    }
+    if (this.tail.acknowledged(this.una, reported, duplicate) && recovery.phase === Phase.open) {
+      this.congestion.lost(now, acked);
+      this.congestion.window = Math.min(this.congestion.window, this.congestion.threshold);
+    }
     if (acked <= 0) return -1;
     this.rtt.resetBackoff();
-    if (inRecovery !== Phase.fast && this.recovery.phase !== Phase.fast && this.windowLimited) {
+    if (before !== Phase.fast && recovery.phase !== Phase.fast && this.windowLimited) {
+      if (rack.sampledAt >= 0) this.congestion.measured(now - rack.sampledAt, this.una, this.nxt);
       this.congestion.acknowledged(now, acked, this.rtt.smoothed);
     }
     let freed = (this.una - this.ringSeq) | 0;
@@ -210,7 +196,7 @@ export class Sender {
 
   release(): void {
     this.ring.release();
-    this.recovery.board.clear();
+    this.recovery.log.reset(this.nxt);
   }
 
   /** Bytes the ring may hold now: twice the congestion window, within the configured bounds, a power of two. */
@@ -220,22 +206,51 @@ export class Sender {
     return wanted >= sendMax ? sendMax : 1 << (32 - Math.clz32(wanted - 1));
   }
 
-  #takeSack(seg: Segment): number {
-    let gained = 0;
+  /** One sample per acknowledgement, of the newest segment it delivers; none when a copy was among them (Karn). */
+  #measure(now: Instant, echoed: number): void {
+    const { rack } = this.recovery;
+    if (this.synAt >= 0) {
+      this.rtt.sample(Micros(now - this.synAt));
+      this.synAt = -1;
+    } else if (rack.sampledAt >= 0) {
+      if (!rack.copyDelivered) this.rtt.sample(Micros(now - rack.sampledAt));
+    } else if (echoed >= 0) this.rtt.sample(Micros(echoed));
+  }
+
+  /** Takes the blocks of an acknowledgement. True when the first reports a duplicate (RFC 2883 §4). */
+  #takeSack(now: Instant, seg: Segment, echoed: number, events: SenderEvents): boolean {
     const { sackCount, sackEdges } = seg.options;
+    let reported = false;
     for (let i = 0; i < sackCount; i++) {
       const left = sackEdges[2 * i] | 0;
       const right = sackEdges[2 * i + 1] | 0;
-      // A block at or below una is a duplicate report (RFC 2883); one beyond what was sent is nonsense.
-      if (seqAtOrBefore(left, this.una) || seqBefore(right, left) || seqAfter(right, this.nxt)) continue;
-      const n = this.recovery.board.add(left, right);
-      if (n > 0) gained += n;
+      // Beyond what was sent, or empty: nonsense.
+      if (seqAtOrBefore(right, left) || seqAfter(right, this.nxt)) continue;
+      if (i === 0 && this.#isDuplicate(left, right, seg)) {
+        reported = true;
+        events.duplicateReports++;
+        if (this.recovery.duplicateReported(this.una, this.nxt, left, right)) events.undone++;
+        continue;
+      }
+      if (seqBefore(left, this.una)) continue;
+      this.recovery.takeBlock(now, left, right, echoed);
     }
-    return gained;
+    return reported;
+  }
+
+  #isDuplicate(left: number, right: number, seg: Segment): boolean {
+    if (seqAtOrBefore(right, seg.ack)) return seqAfter(left, (this.una - this.maxWindow) | 0);
+    if (seg.options.sackCount < 2) return false;
+    const outerLeft = seg.options.sackEdges[2] | 0;
+    const outerRight = seg.options.sackEdges[3] | 0;
+    return seqAtOrBefore(outerLeft, left) && seqAtOrBefore(right, outerRight);
   }
 }
 
 /** What one acknowledgement set off, for the counters. */
 export interface SenderEvents {
   fastRetransmits: number;
+  duplicateReports: number;
+  /** Recoveries taken back because every copy was a duplicate. */
+  undone: number;
 }

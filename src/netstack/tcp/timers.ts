@@ -1,6 +1,7 @@
 /**
  * What happens when a connection's time has come.
  *
+ *   reorderAt      a segment is late by more than the reordering window: lost      tailAt   probe (RFC 8985 §6.3, §7)
  *   retransmitAt   SYN states: the SYN again · data outstanding: RTO (RFC 6298 §5.4–5.7) · window shut: probe (RFC 9293 §3.8.6.1)
  *   delayedAckAt   the acknowledgement goes out            keepaliveAt   a probe, or the end after too many (RFC 1122 §4.2.3.6)
  *   idleAt         no payload for too long: reset           timeWaitAt    the 4-tuple is free again
@@ -20,6 +21,17 @@ export function expireTimers(c: TcpConnection, now: Instant): void {
   if (c.retransmitAt <= now) {
     c.retransmitAt = NEVER;
     retransmissionTimeout(c, now);
+  }
+  if (c.reorderAt <= now) {
+    c.reorderAt = NEVER;
+    if (c.sender.recovery.reorderingTimeout(now, c.sender.mss)) c.sender.tail.cancel();
+    c.reorderAt = c.sender.recovery.rack.deadline;
+    c.host.schedule(c);
+  }
+  if (c.tailAt <= now) {
+    c.tailAt = NEVER;
+    c.tailPending = true;
+    c.host.schedule(c);
   }
   if (c.keepaliveAt <= now && c.state !== State.closed) {
     c.keepaliveAt = NEVER;
@@ -71,12 +83,10 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   counts[Count.tcp_rto]++;
   const again = s.recovery.phase === Phase.timeout && c.retries > 0;
   c.retries++;
-  s.untime();
-  s.recovery.timedOut(now, s.una, s.nxt, again);
-  if (!again) {
-    c.eifelArmed = c.timestamps;
-    c.eifelTimestamp = c.timestampAt(now);
-  }
+  s.tail.cancel();
+  s.recovery.timedOut(now, s.sack, again);
+  c.tailAt = NEVER;
+  c.reorderAt = NEVER;
 }
 
 function giveUp(c: TcpConnection): void {
