@@ -32,7 +32,7 @@ describe('acknowledgements', () => {
     expect(w.wait(Seconds(1))).toEqual([]);
   });
 
-  test('bytes beyond a gap are named at once, the latest first, three ranges at most', () => {
+  test('bytes beyond a gap are named at once, upwards, the latest first in the last acknowledgement, three ranges at most', () => {
     const w = opened();
     for (const seq of [2001, 6001, 4001, 8001]) w.send('A', { seq, ack: 1, data: bytes(1000) });
     const acks = w.take();
@@ -41,8 +41,8 @@ describe('acknowledgements', () => {
       return Array.from({ length: sackCount }, (_, k) => (sackEdges[2 * k]! - w.iss) | 0);
     };
     expect(acks.map((s) => s.ack)).toEqual([1, 1]);
-    expect(ranges(0)[0]).toBe(8001);
-    expect(new Set([...ranges(0), ...ranges(1)])).toEqual(new Set([2001, 4001, 6001, 8001]));
+    expect(ranges(0)).toEqual([2001, 4001, 6001]);
+    expect(ranges(1)[0]).toBe(8001);
     w.send('A', { seq: 1, ack: 1, data: bytes(1000) });
     expect(w.take().at(-1)!.ack).toBe(1001);
     w.send('A', { seq: 1001, ack: 1, data: bytes(1000) });
@@ -185,14 +185,14 @@ describe('the window we are given', () => {
     expect(w.take()[0]!.seq).toBe(1002);
   });
 
-  test('small: no silly segments while full ones are on their way', () => {
+  test('small: cut evenly, and no silly segments while full ones are on their way', () => {
     const w = opened({}, { window: 3000 });
     w.app.connection!.write(bytes(10_000), 0, 10_000);
-    expect(w.take().map((s) => s.data.length)).toEqual([1460, 1460]);
-    w.send('A', { seq: 1, ack: 1461, window: 1700 });
+    expect(w.take().map((s) => s.data.length)).toEqual([1000, 1000, 1000]);
+    w.send('A', { seq: 1, ack: 1001, window: 2500 });
     expect(w.take()).toEqual([]);
-    w.send('A', { seq: 1, ack: 2921, window: 1700 });
-    expect(w.take().map((s) => s.data.length)).toEqual([1460]);
+    w.send('A', { seq: 1, ack: 3001, window: 1700 });
+    expect(w.take().map((s) => s.data.length)).toEqual([1000]);
   });
 });
 

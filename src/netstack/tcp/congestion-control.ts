@@ -2,8 +2,10 @@
 import type { CongestionAlgorithm, CongestionControl } from './congestion.js';
 import { Cubic } from './cubic.js';
 import { NewReno } from './newreno.js';
+import { Westwood } from './westwood.js';
 
 /** @param segment bytes of one full segment. */
 export function createCongestionControl(algorithm: CongestionAlgorithm, segment: number): CongestionControl {
-  return algorithm === 'cubic' ? new Cubic(segment) : new NewReno(segment);
+  if (algorithm === 'newreno') return new NewReno(segment);
+  return algorithm === 'cubic' ? new Cubic(segment) : new Westwood(segment);
 }

@@ -6,7 +6,7 @@
  */
 import type { Duration, Instant } from '../../base/time.js';
 
-export type CongestionAlgorithm = 'cubic' | 'newreno';
+export type CongestionAlgorithm = 'cubic' | 'newreno' | 'westwood';
 
 export interface CongestionControl {
   /** Congestion window, bytes. During recovery the sender sets it (PRR). */
@@ -19,6 +19,8 @@ export interface CongestionControl {
   acknowledged(now: Instant, acked: number, rtt: Duration): void;
   /** A round trip was measured, µs, by an acknowledgement up to `una` while numbers up to `nxt` were out. Comes before `acknowledged`. */
   measured(rtt: number, una: number, nxt: number): void;
+  /** `bytes` were delivered, by acknowledgement or SACK, in recovery too; `least`: the smallest round trip known, µs. */
+  delivered?(now: Instant, bytes: number, least: number): void;
   /** A loss was detected with `flight` bytes outstanding: sets the threshold (not the window). */
   lost(now: Instant, flight: number): void;
   /** The retransmission timer expired: sets threshold and window (one segment). */

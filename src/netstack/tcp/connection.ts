@@ -53,7 +53,7 @@ export class TcpConnection extends Flow {
   unacked = 0;
   /** Segments that came beyond a gap since the last flush: each is owed an acknowledgement. */
   duplicatesOwed = 0;
-  /** The out-of-order range that was named last. */
+  /** The out-of-order range to be named next. */
   nextNamed = 0;
   synPending = false;
   probePending = false;

@@ -294,6 +294,8 @@ function text(c: TcpConnection, now: Instant, seg: Segment): void {
     // What fills (part of) a gap is acknowledged at once (RFC 5681 §4.2).
     if (gap) c.ackNow = true;
     c.unacked += seg.parts;
+    // The peer is, or with its next segment will be, held back by the window it knows.
+    if (r.window < c.sender.mss && r.canOpen(c.sender.mss)) c.ackNow = true;
     r.tune(now, c.sender.rtt.smoothed > 0 ? c.sender.rtt.smoothed : 1e6);
   } else {
     c.host.counts[Count.tcp_ooo] += seg.parts;

@@ -123,7 +123,7 @@ function sendLost(c: TcpConnection, now: Instant): void {
 
 function sendNew(c: TcpConnection, now: Instant): void {
   const s = c.sender;
-  const mss = s.mss;
+  const mss = s.cut;
   let { pipe } = s.recovery;
   if (s.una === s.nxt && s.unsent > 0) {
     if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
@@ -180,7 +180,7 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
     return 1;
   }
   const most = Math.min(options.superSegment, MAX_PAYLOAD);
-  let n = Math.min(length, left, Math.max(most - (most % s.mss), s.mss));
+  let n = Math.min(length, left, Math.max(most - (most % s.cut), s.cut));
   n = s.ring.contiguous(at, n);
   let flags = ACK;
   let numbers = n;
@@ -193,7 +193,7 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
       numbers++;
     }
   }
-  emitter.data(c.words, flags, seq, c.receiver.nxt, window, s.ring.arena, s.ring.index(at), n, s.mss);
+  emitter.data(c.words, flags, seq, c.receiver.nxt, window, s.ring.arena, s.ring.index(at), n, s.cut);
   acknowledged(c);
   return numbers;
 }
@@ -268,36 +268,38 @@ function sendAck(c: TcpConnection, now: Instant): void {
 /**
  * Acknowledgements while bytes are missing. A batch may have brought many segments beyond gaps and RFC 5681 §4.2 owes one
  * for each: without SACK the sender counts them; with SACK it needs as many as it takes to name every range, since one
- * names three (what goes unnamed would look lost).
+ * names three (what goes unnamed would look lost). They are named upwards, in the order in which segments usually come:
+ * downwards would look like reordering (RFC 8985 §6.2.3).
  */
 function sendDuplicates(c: TcpConnection, now: Instant): void {
   const r = c.receiver;
-  const needed = c.sender.sack ? Math.ceil(r.ranges.count / SACK_BLOCKS) : c.duplicatesOwed;
-  const n = Math.max(Math.min(c.duplicatesOwed, needed, MAX_DUPLICATES), 1);
+  const groups = Math.ceil(r.ranges.count / SACK_BLOCKS);
+  const n = Math.max(Math.min(c.duplicatesOwed, c.sender.sack ? groups : c.duplicatesOwed, MAX_DUPLICATES), 1);
   c.duplicatesOwed = 0;
   for (let i = 0; i < n; i++) {
-    if (c.sender.sack) c.host.emitter.options.sackCount = nameRanges(c, i === 0);
+    if (c.sender.sack) c.host.emitter.options.sackCount = nameRanges(c, i === n - 1);
     sendAck(c, now);
   }
 }
 
-/** Writes SACK blocks: in the first acknowledgement the latest range (RFC 2018 §4), then the others in turn. */
-function nameRanges(c: TcpConnection, first: boolean): number {
+/** Writes SACK blocks, upwards from acknowledgement to acknowledgement; in the last one the latest range first (RFC 2018 §4). */
+function nameRanges(c: TcpConnection, last: boolean): number {
   const { ranges, latest } = c.receiver;
   const edges = c.host.emitter.options.sackEdges;
-  const recent = first ? ranges.indexOf(latest) : -1;
+  const recent = last ? ranges.indexOf(latest) : -1;
   let blocks = 0;
   if (recent >= 0) {
     edges[0] = ranges.starts[recent];
     edges[1] = ranges.ends[recent];
     blocks = 1;
   }
+  // Round and round: each range is named as often as the others.
   for (let tried = 0; tried < ranges.count && blocks < SACK_BLOCKS; tried++) {
-    // Round and round from the top: each range is named as often as the others.
-    c.nextNamed = c.nextNamed > 0 && c.nextNamed <= ranges.count ? c.nextNamed - 1 : ranges.count - 1;
-    if (c.nextNamed === recent) continue;
-    edges[2 * blocks] = ranges.starts[c.nextNamed];
-    edges[2 * blocks + 1] = ranges.ends[c.nextNamed];
+    if (c.nextNamed >= ranges.count) c.nextNamed = 0;
+    const i = c.nextNamed++;
+    if (i === recent) continue;
+    edges[2 * blocks] = ranges.starts[i];
+    edges[2 * blocks + 1] = ranges.ends[i];
     blocks++;
   }
   return blocks;

@@ -124,6 +124,7 @@ export class Recovery {
         delivered += step;
       }
     }
+    this.congestion.delivered?.(now, delivered, this.rtt.least);
     if (this.phase !== Phase.open && seqAtOrAfter(una, this.point)) this.#finish();
     const lost = sack ? this.#detect(now, mss) : this.#detectByCount(una, mss);
     if (this.phase === Phase.timeout) return false;
@@ -157,8 +158,9 @@ export class Recovery {
     const { log } = this;
     // The head cannot have arrived beyond a gap: the receiver no longer holds what it reported (RFC 2018 §8).
     if (log.sacked > 0 && (log.marks[log.head] & SACKED) !== 0) log.forgetSacked();
-    if (again) this.congestion.window = this.congestion.segment;
-    else this.congestion.timedOut(now, this.pipe);
+    // One reduction per flight: what recovery has reduced already, or the same timeout again, only shrinks the window.
+    if (again || this.phase === Phase.fast) this.congestion.window = this.congestion.segment;
+    else this.congestion.timedOut(now, (log.end - log.starts[log.head]) | 0);
     this.phase = Phase.timeout;
     this.point = log.end;
     this.dupAcks = 0;

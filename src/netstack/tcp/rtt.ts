@@ -2,7 +2,7 @@
  * The round-trip estimate of one connection and the retransmission timeout that follows from it.
  *
  *   first sample R: SRTT = R, RTTVAR = R/2      then: RTTVAR = ¾ RTTVAR + ¼ |SRTT − R|, SRTT = ⅞ SRTT + ⅛ R
- *   RTO = SRTT + max(G, 4 RTTVAR), within [floor, cap], doubled per back-off
+ *   RTO = SRTT + max(margin, 4 RTTVAR), at most the cap, doubled per back-off
  *
  * RFC 6298 §2, §5.5–5.7. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4).
  */
@@ -10,12 +10,13 @@ import { type Duration, Micros, Millis, Seconds } from '../../base/time.js';
 
 /** RFC 6298 §2.1. */
 export const INITIAL_RTO = Seconds(1);
-/** Lower than the RFC's 1 s, as Linux and other deployed stacks have it. */
-export const MIN_RTO = Millis(200);
+/**
+ * The least that is waited beyond the smoothed round trip: longer than any delayed acknowledgement in use. Lower than the
+ * RFC's floor of 1 s for the whole, as Linux and other deployed stacks have it.
+ */
+const MARGIN = Millis(200);
 /** RFC 6298 §2.5 allows any cap ≥ 60 s. */
 export const MAX_RTO = Seconds(120);
-/** Clock granularity G: drivers' clocks are finer than this. */
-const GRANULARITY = Millis(1);
 const MAX_BACKOFF = 10;
 
 export class RttEstimator {
@@ -38,8 +39,7 @@ export class RttEstimator {
       this.smoothed = Micros(0.875 * this.smoothed + 0.125 * r);
       if (r < this.least) this.least = Micros(r);
     }
-    const base = this.smoothed + Math.max(GRANULARITY, 4 * this.variation);
-    this.#base = Micros(Math.min(Math.max(base, MIN_RTO), MAX_RTO));
+    this.#base = Micros(Math.min(this.smoothed + Math.max(MARGIN, 4 * this.variation), MAX_RTO));
     this.backoff = 0;
   }
 

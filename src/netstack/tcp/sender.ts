@@ -20,6 +20,10 @@ import { TailProbe } from './tail-probe.js';
 
 /** Below this much contiguous room a growing ring grows rather than offering crumbs. */
 const CRUMB = 16 * 1024;
+/** Windows of more segments than this lose little by a part of one. */
+const EVEN_SEGMENTS = 32;
+/** Segments are not made smaller than this. */
+const LEAST_CUT = 256;
 
 export class Sender {
   iss = 0;
@@ -41,6 +45,8 @@ export class Sender {
   finSent = false;
   /** Payload bytes of a full segment. */
   mss = 536;
+  /** What segments are cut into: `mss`, or less where a small window would leave a part of itself unused. */
+  cut = 536;
   sack = false;
   readonly congestion: CongestionControl;
   readonly recovery: Recovery;
@@ -76,6 +82,7 @@ export class Sender {
   setMss(mss: number): void {
     const whole = this.congestion.window / this.congestion.segment;
     this.mss = mss;
+    this.#chooseCut();
     this.congestion.segment = mss;
     this.congestion.window = Math.max(Math.floor(whole) * mss, mss);
   }
@@ -133,7 +140,10 @@ export class Sender {
     const window = seg.window * 2 ** (unscaled ? 0 : this.shift);
     const changed = window !== this.window;
     this.window = window;
-    if (window > this.maxWindow) this.maxWindow = window;
+    if (window > this.maxWindow) {
+      this.maxWindow = window;
+      this.#chooseCut();
+    }
     this.#wl1 = seg.seq;
     this.#wl2 = seg.ack;
     return changed;
@@ -217,25 +227,44 @@ export class Sender {
     } else if (echoed >= 0) this.rtt.sample(Micros(echoed));
   }
 
-  /** Takes the blocks of an acknowledgement. True when the first reports a duplicate (RFC 2883 §4). */
+  /**
+   * Takes the blocks of an acknowledgement, the lowest first: what one acknowledgement tells is no sign of reordering.
+   * True when the first reports a duplicate (RFC 2883 §4).
+   */
   #takeSack(now: Instant, seg: Segment, echoed: number, events: SenderEvents): boolean {
     const { sackCount, sackEdges } = seg.options;
     let reported = false;
-    for (let i = 0; i < sackCount; i++) {
-      const left = sackEdges[2 * i] | 0;
-      const right = sackEdges[2 * i + 1] | 0;
+    let from = this.una;
+    for (let taken = 0; taken < sackCount; taken++) {
+      let lowest = -1;
+      for (let i = 0; i < sackCount; i++) {
+        const left = sackEdges[2 * i] | 0;
+        if (seqBefore(left, from)) continue;
+        if (lowest < 0 || seqBefore(left, sackEdges[2 * lowest] | 0)) lowest = i;
+      }
+      if (lowest < 0) break;
+      const left = sackEdges[2 * lowest] | 0;
+      const right = sackEdges[2 * lowest + 1] | 0;
+      from = (left + 1) | 0;
       // Beyond what was sent, or empty: nonsense.
       if (seqAtOrBefore(right, left) || seqAfter(right, this.nxt)) continue;
-      if (i === 0 && this.#isDuplicate(left, right, seg)) {
-        reported = true;
-        events.duplicateReports++;
-        if (this.recovery.duplicateReported(this.una, this.nxt, left, right)) events.undone++;
-        continue;
-      }
-      if (seqBefore(left, this.una)) continue;
-      this.recovery.takeBlock(now, left, right, echoed);
+      if (lowest > 0 || !this.#isDuplicate(left, right, seg)) this.recovery.takeBlock(now, left, right, echoed);
+    }
+    const left = sackEdges[0] | 0;
+    const right = sackEdges[1] | 0;
+    if (seqBefore(left, right) && this.#isDuplicate(left, right, seg)) {
+      reported = true;
+      events.duplicateReports++;
+      if (this.recovery.duplicateReported(this.una, this.nxt, left, right)) events.undone++;
     }
     return reported;
+  }
+
+  /** The peer's largest window in whole segments of equal size (RFC 1122 §4.2.3.4 would leave the rest of it waiting). */
+  #chooseCut(): void {
+    const whole = Math.ceil(this.maxWindow / this.mss);
+    const even = whole < 2 || whole > EVEN_SEGMENTS ? this.mss : Math.floor(this.maxWindow / whole);
+    this.cut = Math.max(even, Math.min(this.mss, LEAST_CUT));
   }
 
   #isDuplicate(left: number, right: number, seg: Segment): boolean {

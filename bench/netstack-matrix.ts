@@ -1,0 +1,40 @@
+/**
+ * Prints the matrix and the fairness table; see netstack-matrix.mjs.
+ */
+import { BUFFERS, cell, LOSSES, SMOLTCP, share } from '../test/netstack/matrix/matrix.js';
+
+const quick = process.argv.includes('--quick');
+const at = process.argv.indexOf('--congestion');
+const named = process.argv[at + 1];
+const congestion = at >= 0 && (named === 'newreno' || named === 'westwood') ? named : 'cubic';
+const BYTES = quick ? 1024 * 1024 : 10 * 1024 * 1024;
+
+const row = (...cells: readonly string[]): void => console.log(`| ${cells.join(' | ')} |`);
+
+row('buffer', ...LOSSES.map((loss) => `${loss * 100} %`));
+row('---', ...LOSSES.map(() => '---:'));
+let below = 0;
+BUFFERS.forEach((buffer, i) => {
+  const cells = LOSSES.map((loss, j) => {
+    const rate = cell(buffer, loss, BYTES, 1 + i * LOSSES.length + j, { congestion });
+    const ratio = rate / SMOLTCP[i]![j]!;
+    if (ratio < 1) below++;
+    return `${rate.toFixed(rate < 1000 ? 1 : 0)} (×${ratio.toFixed(2)})`;
+  });
+  row(String(buffer), ...cells);
+});
+console.log(`\n${below} of ${BUFFERS.length * LOSSES.length} cells below smoltcp's\n`);
+
+row('flows', 'fairness', 'bottleneck used', 'slowest, B/s', 'fastest, B/s', 'drops');
+row('---:', '---:', '---:', '---:', '---:', '---:');
+for (const flows of [1, 2, 4, 16, 32, 64]) {
+  const r = share(flows, 7, { congestion });
+  row(
+    String(flows),
+    r.fairness.toFixed(4),
+    `${(100 * r.used).toFixed(1)} %`,
+    r.least.toFixed(0),
+    r.most.toFixed(0),
+    String(r.dropped),
+  );
+}
