@@ -203,13 +203,18 @@ export class AgentCore {
 
   /** A policy envelope from the relay or the state folder. */
   offerPolicy(now: Instant, envelope: unknown): void {
-    const { policy, identity, onEvent } = this.#parts;
     try {
-      if (!policy.offer(envelope)) return;
+      this.takePolicy(now, envelope);
     } catch (error) {
-      onEvent({ kind: 'policy-refused', code: error instanceof SallyportError ? error.code : 'POLICY_MALFORMED' });
-      return;
+      const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
+      this.#parts.onEvent({ kind: 'policy-refused', code });
     }
+  }
+
+  /** As `offerPolicy`. @throws SallyportError those of `PolicyKeeper.offer`. */
+  takePolicy(now: Instant, envelope: unknown): void {
+    const { policy, identity, onEvent } = this.#parts;
+    if (!policy.offer(envelope)) return;
     const routes = new Routes(policy.view!, identity);
     this.#routes = routes;
     this.tun?.resetDenied(routes);

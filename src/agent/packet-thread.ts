@@ -1,5 +1,5 @@
 /** The packet thread of an agent: opens the device and the sockets, makes the core, and runs it in the reactor. */
-import { SocketAddress } from '../base/address.js';
+import { Prefix, SocketAddress } from '../base/address.js';
 import { describeError, SallyportError } from '../base/error.js';
 import { SOFTWARE } from '../base/software.js';
 import { spkiOf } from '../identity/keys.js';
@@ -19,11 +19,13 @@ import { type PacketThreadContext, servePacketThread } from '../os/packet-thread
 import { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import { AgentCore } from './core.js';
+import { ProxyAccess } from './proxy/access.js';
 import { parseForward } from './proxy/forward.js';
+import type { ProxyListeners } from './proxy/proxy-listeners.js';
 import { ProxyServer } from './proxy/proxy-server.js';
 import { resolveTarget } from './proxy/resolve.js';
 import { agentStatus } from './status.js';
-import type { AgentDevice, AgentProtocol, AgentThreadData } from './thread-protocol.js';
+import type { AgentDevice, AgentProtocol, AgentThreadData, ProxyOptions } from './thread-protocol.js';
 
 type Context = PacketThreadContext<AgentProtocol, AgentThreadData>;
 
@@ -56,8 +58,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     parseCertificate: parsePeerIdentity,
     onEvent: (event) => context.emit('event', event),
     endProxied: (isOver) => {
-      for (const client of [...(proxy?.clients ?? [])])
-        if (client.service !== '' && isOver(client.service)) client.abort();
+      proxy?.endFlows(isOver);
     },
     onRelayAttempt: () => context.emit('relayAttempt', undefined),
   });
@@ -67,7 +68,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     });
   }
   proxy = tun === undefined ? openProxy(context, sockets, core, policy, identity) : undefined;
-  const device: AgentDevice = {
+  const device = (): AgentDevice => ({
     mode: tun === undefined ? 'proxy' : 'tun',
     tun: tun?.name,
     reason,
@@ -76,21 +77,30 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
       address: local.toString(),
       isExposed,
     })),
-  };
+  });
   driveNode(reactor, udp, endpoints, core);
+  reactor.onTurn(() => {
+    proxy?.flush();
+    return undefined;
+  });
   return {
     requests: {
       status: () =>
-        agentStatus(core, identity, device, policy, reactor.now(), reactor.wall(), {
+        agentStatus(core, identity, device(), policy, reactor.now(), reactor.wall(), {
           ...transportCounters(udp, endpoints),
-          ...prefixed('proxy', proxy?.counters.snapshot() ?? {}),
+          ...prefixed('proxy', { ...proxy?.counters.snapshot(), ...proxy?.udpCounters.snapshot() }),
         }),
-      device: () => device,
+      device,
+      listeners: (options) => {
+        const { listeners, access } = parseProxyOptions(options);
+        proxy?.reconfigure(listeners, access);
+        return device();
+      },
       network: () => ({
         overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
         prefixes: (core.routes?.prefixes ?? []).map(String),
       }),
-      ...nodeRequests(endpoints, core),
+      ...nodeRequests(endpoints, core, reactor),
       shutdown: () => {
         proxy?.close();
         core.turn(reactor.now());
@@ -129,15 +139,12 @@ function openProxy(
   policy: PolicyKeeper,
   identity: Identity,
 ): ProxyServer {
-  const { data, reactor } = context;
-  const address = (text: string | undefined): SocketAddress | undefined =>
-    text === undefined ? undefined : SocketAddress.parse(text);
-  const socks = address(data.socks);
-  const http = address(data.http);
+  const { listeners, access } = parseProxyOptions(context.data.proxy);
   return new ProxyServer(
     {
-      reactor,
+      reactor: context.reactor,
       sockets,
+      udp: core.stack.udp,
       connect: (now, to, handlers) => {
         try {
           return core.stack.connect(now, to, handlers);
@@ -145,7 +152,7 @@ function openProxy(
           return undefined;
         }
       },
-      resolve: (host, port) => {
+      resolve: (host, port, protocol) => {
         const { view } = policy;
         if (view === undefined) {
           return {
@@ -154,17 +161,33 @@ function openProxy(
             detail: 'the agent has no policy yet: the relay was not reached',
           };
         }
-        return resolveTarget(host, port, view, identity, core.routes!.access);
+        return resolveTarget(host, port, view, identity, core.routes!.access, protocol);
       },
       // The stack is flushed in every turn.
       onActivity: () => {},
     },
-    {
-      ...(socks === undefined ? {} : { socks }),
-      ...(http === undefined ? {} : { http }),
-      forwards: data.forwards.map(parseForward),
-    },
+    listeners,
+    access,
   );
+}
+
+/** The texts are checked where the configuration is read. */
+function parseProxyOptions(options: ProxyOptions): {
+  readonly listeners: ProxyListeners;
+  readonly access: ProxyAccess;
+} {
+  const { socks, http, forwards, allow, users } = options;
+  return {
+    listeners: {
+      ...(socks === undefined ? {} : { socks: SocketAddress.parse(socks)! }),
+      ...(http === undefined ? {} : { http: SocketAddress.parse(http)! }),
+      forwards: forwards.map(parseForward),
+    },
+    access: new ProxyAccess(
+      allow.map((text) => Prefix.parse(text)!),
+      new Map(Object.entries(users)),
+    ),
+  };
 }
 
 function prefixed(prefix: string, values: Partial<Record<string, number>>): Record<string, number> {

@@ -9,12 +9,26 @@ import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, RelayName } from '../node/run-node.js';
+import {
+  endNodeThread,
+  handleNodeEvent,
+  keepRenewed,
+  nodeThreadData,
+  RelayName,
+  reloadIdentity,
+} from '../node/run-node.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import type { AgentCoreEvent } from './core.js';
-import type { AgentDevice, AgentMode, AgentProtocol, AgentThreadData, AgentThreadStatus } from './thread-protocol.js';
+import type {
+  AgentDevice,
+  AgentMode,
+  AgentProtocol,
+  AgentThreadData,
+  AgentThreadStatus,
+  ProxyOptions,
+} from './thread-protocol.js';
 
 const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', 'denied']);
 /** Packets the kernel holds for the device: bursts of small UDP packets outrun a turn of the loop. */
@@ -24,9 +38,7 @@ export interface AgentOptions {
   readonly state: NodeState;
   readonly mode: AgentMode;
   readonly tunName: string;
-  readonly socks: string | undefined;
-  readonly http: string | undefined;
-  readonly forwards: readonly string[];
+  readonly proxy: ProxyOptions;
   readonly port: number;
   readonly crypto: Crypto;
   readonly log: Log;
@@ -34,7 +46,13 @@ export interface AgentOptions {
 }
 
 export interface RunningAgent {
+  /** As it is now: listeners change with `reload`. */
   readonly device: AgentDevice;
+  /**
+   * Reads the state folder again and has these listeners in the place of the present ones; clients stay.
+   * @throws SallyportError of the sockets, those of `reloadIdentity`; then the listeners stay as they were.
+   */
+  reload(proxy: ProxyOptions): Promise<void>;
   status(): Promise<AgentThreadStatus>;
   stop(): Promise<void>;
 }
@@ -46,9 +64,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     ...nodeThreadData(state, options.port),
     mode: options.mode,
     tunName: options.tunName,
-    socks: options.socks,
-    http: options.http,
-    forwards: options.forwards,
+    proxy: options.proxy,
   };
   let routes: TunRoutes | undefined;
   const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
@@ -70,7 +86,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
     onDeath: options.onDeath,
   });
-  const device = await thread.request('device', undefined);
+  let device = await thread.request('device', undefined);
   try {
     if (device.tun !== undefined) {
       const network = createNetwork({ journal: join(state.dir, 'network.journal') });
@@ -87,7 +103,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
-    device,
+    get device() {
+      return device;
+    },
+    reload: async (proxy) => {
+      await reloadIdentity(thread, state);
+      device = await thread.request('listeners', proxy);
+    },
     status: () => thread.request('status', undefined),
     stop: async () => {
       stopRenewal();

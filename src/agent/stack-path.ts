@@ -23,6 +23,7 @@ import type { OwnAddresses } from './judge.js';
 import type { Routes } from './routes.js';
 import type { AgentSession } from './session.js';
 import type { Sessions } from './sessions.js';
+import { UdpPorts } from './udp-ports.js';
 
 export interface StackPathParts {
   readonly sessions: Sessions;
@@ -38,6 +39,8 @@ export interface StackPathParts {
 
 export class StackPath {
   readonly counters: StackCounters = createStackCounters();
+  /** Ports of the proxies' UDP flows. */
+  readonly udp: UdpPorts;
   readonly #stack: Stack;
   readonly #tooLarge: TooLarge;
   readonly #parts: StackPathParts;
@@ -45,12 +48,17 @@ export class StackPath {
   constructor(parts: StackPathParts) {
     this.#parts = parts;
     const { own, clock } = parts;
+    this.udp = new UdpPorts({
+      own,
+      entropy: parts.entropy,
+      send: (now, addresses, bytes, offset, length) => this.#stack.sendUdp(now, addresses, 0, 1, bytes, offset, length),
+    });
     this.#stack = new Stack({
       mtu: parts.innerMtu,
       entropy: parts.entropy,
       crypto: parts.crypto,
       counters: this.counters,
-      handlers: {},
+      handlers: this.udp.handlers,
       ...(own.overlay4 === undefined ? {} : { localV4: own.overlay4 }),
       ...(own.overlay6 === undefined ? {} : { localV6: own.overlay6 }),
       sink: new StackOutput(parts.outbound, clock, parts.drops, {

@@ -9,11 +9,20 @@ export type AgentMode = 'auto' | 'tun' | 'proxy';
 export interface AgentThreadData extends NodeThreadData {
   readonly mode: AgentMode;
   readonly tunName: string;
+  readonly proxy: ProxyOptions;
+}
+
+/** The listeners of proxy mode and who may use them; all of it may change while the agent runs. */
+export interface ProxyOptions {
   /** ADDRESS:PORT, or undefined for none. */
   readonly socks: string | undefined;
   readonly http: string | undefined;
-  /** `LISTEN=SERVICE[:PORT]`. */
+  /** `[tcp://|udp://]LISTEN=SERVICE[:PORT]`. */
   readonly forwards: readonly string[];
+  /** Prefixes of who may use the listeners besides this machine. */
+  readonly allow: readonly string[];
+  /** User → password that SOCKS and HTTP clients must give; empty: they need none. */
+  readonly users: Readonly<Record<string, string>>;
 }
 
 /** How packets of the host's programs come in. */
@@ -68,12 +77,16 @@ export type AgentProtocol = {
   readonly requests: {
     readonly status: { readonly input: undefined; readonly output: AgentThreadStatus };
     readonly device: { readonly input: undefined; readonly output: AgentDevice };
+    /** Other listeners. Fails with what `ProxyServer.reconfigure` throws. */
+    readonly listeners: { readonly input: ProxyOptions; readonly output: AgentDevice };
     /** What the TUN device is to be given: addresses and prefixes. */
     readonly network: {
       readonly input: undefined;
       readonly output: { readonly overlay: readonly string[]; readonly prefixes: readonly string[] };
     };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
+    /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
+    readonly policy: { readonly input: unknown; readonly output: undefined };
     readonly identity: {
       readonly input: { readonly certificatePem: string; readonly keyPem: string };
       readonly output: undefined;

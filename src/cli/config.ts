@@ -1,56 +1,112 @@
 /**
- * Configuration of a role: flags over environment over file over defaults, checked as one object. A value that does not
- * validate is named with its key, what it is and what is allowed, and nothing starts.
+ * What a configuration of each role holds: its keys, what each may be, its default, and one line that says what it is for.
+ * The published JSON Schema, the environment's variables and every message about a wrong value come from here.
  */
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import stripJsonComments from 'strip-json-comments';
 import * as v from 'valibot';
 import { parseForward } from '../agent/proxy/forward.js';
-import { SocketAddress } from '../base/address.js';
+import { Prefix, SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
+import { parseBackend } from '../policy/backend.js';
 import { SERVICE_ID } from '../tunnel/messages.js';
+import { parseSpan } from './span.js';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+const MODES = ['auto', 'tun', 'proxy'] as const;
 
-const address = v.pipe(
-  v.string(),
-  v.check(
-    (text) => SocketAddress.parse(text) !== undefined,
-    'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080',
-  ),
-);
-const text = v.pipe(v.string(), v.nonEmpty('must not be empty'));
-const common = {
-  dir: v.optional(text),
-  logLevel: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
+const ADDRESS = 'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080';
+const ADDRESS_OR_OFF = `${ADDRESS}, or off`;
+const ADDRESSES = 'must be a list of ADDRESS:PORT';
+const PORT = 'must be a whole number from 0 to 65535';
+const DRAIN = 'must be a number of seconds from 0 to 3600';
+const TEXT = 'must be a text that is not empty';
+const SPAN = 'must be a number with ms, s, m, h or d, for example 30s, at most 24d';
+const DEVICE = 'must be an interface name of 1–15 characters';
+const FORWARD = 'must be [tcp://|udp://]LISTEN=SERVICE[:PORT], for example 127.0.0.1:8080=web:80';
+const CIDR = 'must be a prefix, for example 192.168.1.0/24 or fd00::/8';
+const SERVICE = 'must be a service id of 1–63 characters: a–z, 0–9 and - (not first or last)';
+const URL = 'must be PROTO://HOST[:PORT] or PROTO://PREFIX[:PORT], for example tcp://10.0.0.5:80';
+const PASSWORD = 'must be a password of 1–255 bytes';
+const USER = 'must be a user name of 1–255 bytes without a colon';
+
+const accepts = (parse: (text: string) => unknown) => (text: string) => {
+  try {
+    return parse(text) !== undefined;
+  } catch (error) {
+    if (error instanceof SallyportError) return false;
+    throw error;
+  }
 };
-const joining = { join: v.optional(text), joinFile: v.optional(text) };
-/** A whole or broken number of seconds, at most `max`. */
-const seconds = (max: number) =>
-  v.pipe(
-    v.number(`must be a number of seconds, 0 … ${max}`),
-    v.check((value) => value >= 0 && value <= max, `must be a number of seconds, 0 … ${max}`),
-  );
-const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535));
+const bytesUpTo255 = (text: string): boolean => text !== '' && Buffer.byteLength(text) <= 255;
+
+const text = v.pipe(v.string(TEXT), v.nonEmpty(TEXT));
+const flag = v.boolean('must be true or false');
+const address = v.pipe(v.string(ADDRESS), v.check(accepts(SocketAddress.parse), ADDRESS));
+const port = v.pipe(v.number(PORT), v.integer(PORT), v.minValue(0, PORT), v.maxValue(65535, PORT));
+const listener = v.pipe(
+  v.string(ADDRESS_OR_OFF),
+  v.check((one) => one === 'off' || SocketAddress.parse(one) !== undefined, ADDRESS_OR_OFF),
+);
+const span = v.pipe(v.string(SPAN), v.check(accepts(parseSpan), SPAN));
+const forward = v.pipe(v.string(FORWARD), v.check(accepts(parseForward), FORWARD));
+const cidr = v.pipe(v.string(CIDR), v.check(accepts(Prefix.parse), CIDR));
+const serviceId = v.pipe(v.string(SERVICE), v.regex(SERVICE_ID, SERVICE));
+const serviceUrl = v.pipe(v.string(URL), v.check(accepts(parseBackend), URL));
+const user = v.pipe(
+  v.string(USER),
+  v.check((name) => bytesUpTo255(name) && !name.includes(':'), USER),
+);
+const password = v.pipe(v.string(PASSWORD), v.check(bytesUpTo255, PASSWORD));
+
+const common = {
+  $schema: v.optional(v.pipe(text, v.description('For editors: where the JSON Schema of this file is.'))),
+  dir: v.optional(v.pipe(text, v.description('State folder.'))),
+  logLevel: v.optional(
+    v.pipe(
+      v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`),
+      v.description('What is logged: this level and the more serious ones.'),
+    ),
+    'info',
+  ),
+  exitAfter: v.optional(v.pipe(span, v.description('Ends in an orderly way after this time.'))),
+};
+const joining = {
+  join: v.optional(v.pipe(text, v.description('The join token, or - for standard input.'))),
+  joinFile: v.optional(v.pipe(text, v.description('File with the join token; read at the first start only.'))),
+};
+const nodePort = v.optional(v.pipe(port, v.description('Local UDP port; 0 = an ephemeral one.')), 0);
 
 export const RelayConfig = v.strictObject({
   ...common,
-  listen: v.optional(v.array(address), ['0.0.0.0:4433', '[::]:4433']),
-  control: v.optional(address, '0.0.0.0:8443'),
-  allowOperatorKey: v.optional(v.boolean(), false),
-  drain: v.optional(seconds(3600), 3),
+  listen: v.optional(
+    v.pipe(v.array(address, ADDRESSES), v.description('UDP addresses to listen on, one per address family.')),
+    ['0.0.0.0:4433', '[::]:4433'],
+  ),
+  control: v.optional(v.pipe(address, v.description('TCP address of the enrolment endpoint (HTTPS).')), '0.0.0.0:8443'),
+  allowOperatorKey: v.optional(
+    v.pipe(flag, v.description('Start although the operator’s key is readable; for a demo on one machine.')),
+    false,
+  ),
+  drain: v.optional(
+    v.pipe(
+      v.number(DRAIN),
+      v.minValue(0, DRAIN),
+      v.maxValue(3600, DRAIN),
+      v.description('Seconds that packets may pass for at most after SIGTERM.'),
+    ),
+    3,
+  ),
 });
 export type RelayConfig = v.InferOutput<typeof RelayConfig>;
 
 export const ConnectorConfig = v.strictObject({
   ...common,
   ...joining,
-  port: v.optional(port, 0),
+  port: nodePort,
   services: v.optional(
-    v.record(
-      v.pipe(v.string(), v.regex(SERVICE_ID, 'a service id is one lower-case DNS label of 1–63 characters')),
-      text,
+    v.pipe(
+      v.record(serviceId, serviceUrl, 'must be an object of service id → URL'),
+      v.description('Service id → where it really is; overrides the invitation.'),
     ),
     {},
   ),
@@ -60,56 +116,47 @@ export type ConnectorConfig = v.InferOutput<typeof ConnectorConfig>;
 export const AgentConfig = v.strictObject({
   ...common,
   ...joining,
-  port: v.optional(port, 0),
-  mode: v.optional(v.picklist(['auto', 'tun', 'proxy'], 'must be auto, tun or proxy'), 'auto'),
+  port: nodePort,
+  mode: v.optional(
+    v.pipe(
+      v.picklist(MODES, `must be one of ${MODES.join(', ')}`),
+      v.description('tun (a TUN device), proxy (local proxies), or auto: a TUN device when allowed, else proxies.'),
+    ),
+    'auto',
+  ),
   tun: v.optional(
-    v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.-]{1,15}$/, 'must be an interface name of 1–15 characters')),
+    v.pipe(v.string(DEVICE), v.regex(/^[A-Za-z0-9_.-]{1,15}$/, DEVICE), v.description('Name of the TUN device.')),
     'sallyport0',
   ),
-  socks: v.optional(v.union([address, v.literal('off')]), '127.0.0.1:1080'),
-  http: v.optional(v.union([address, v.literal('off')]), '127.0.0.1:8118'),
+  socks: v.optional(v.pipe(listener, v.description('SOCKS 5 proxy of proxy mode; off = none.')), '127.0.0.1:1080'),
+  http: v.optional(v.pipe(listener, v.description('HTTP proxy of proxy mode; off = none.')), '127.0.0.1:8118'),
   forwards: v.optional(
-    v.array(v.pipe(v.string(), v.check(isForward, 'must be LISTEN=SERVICE[:PORT], for example 127.0.0.1:8080=web:80'))),
+    v.pipe(
+      v.array(forward, 'must be a list of [tcp://|udp://]LISTEN=SERVICE[:PORT]'),
+      v.description('Local ports of proxy mode that stand for one service each.'),
+    ),
     [],
+  ),
+  allow: v.optional(
+    v.pipe(
+      v.array(cidr, 'must be a list of prefixes, for example ["192.168.1.0/24"]'),
+      v.description('Who may use the listeners of proxy mode, besides this machine.'),
+    ),
+    [],
+  ),
+  users: v.optional(
+    v.pipe(
+      v.record(user, password, 'must be an object of user → password'),
+      v.description('User → password that the SOCKS and HTTP proxies ask for; only in a file of mode 0600.'),
+    ),
+    {},
   ),
 });
 export type AgentConfig = v.InferOutput<typeof AgentConfig>;
 
-/** Values of a configuration before the checks, from flags or environment; undefined ones are not given. */
-export type Given = Readonly<Record<string, unknown>>;
-
-/**
- * The role's configuration.
- * @param file the path given with `--config`; without it the places of the search path that exist are tried in order.
- * @throws SallyportError CONFIG_UNREADABLE, CONFIG_NOT_JSON or CONFIG_INVALID, all of kind `caller`.
- */
-export function loadConfig<S extends v.GenericSchema>(
-  schema: S,
-  role: string,
-  file: string | undefined,
-  flags: Given,
-  environment: NodeJS.ProcessEnv,
-): v.InferOutput<S> {
-  const fromEnvironment = readEnvironment(schema, environment);
-  const dir = stateFolder(flags['dir'] ?? fromEnvironment['dir'], environment);
-  const path = file ?? searchPath(dir, role).find((one) => existsSync(one));
-  const fromFile = path === undefined ? {} : readConfigFile(path);
-  const merged: Record<string, unknown> = { ...fromFile, ...given(fromEnvironment), ...given(flags) };
-  merged['dir'] ??= dir;
-  const result = v.safeParse(schema, merged);
-  if (result.success) return result.output;
-  const problems = result.issues.map((issue) => {
-    const key = v.getDotPath(issue) ?? 'configuration';
-    const value = issue.input === undefined ? 'missing' : JSON.stringify(issue.input);
-    return issue.type === 'strict_object' ? `${key}: unknown key` : `${key} = ${value}: ${issue.message}`;
-  });
-  const from = path === undefined ? '' : ` (file ${path})`;
-  throw new SallyportError(
-    'caller',
-    'CONFIG_INVALID',
-    `Configuration does not validate${from}: ${problems.join('; ')}`,
-  );
-}
+/** The schema of each role's configuration file. */
+export const ROLE_CONFIGS = { relay: RelayConfig, connector: ConnectorConfig, agent: AgentConfig } as const;
+export type ConfigRole = keyof typeof ROLE_CONFIGS;
 
 /** `--dir`, `SALLYPORT_DIR`, else the system's place for state of this user. */
 export function stateFolder(flag: unknown, environment: NodeJS.ProcessEnv): string {
@@ -119,68 +166,4 @@ export function stateFolder(flag: unknown, environment: NodeJS.ProcessEnv): stri
   if (process.getuid?.() === 0) return '/var/lib/sallyport';
   const state = environment['XDG_STATE_HOME'] || join(environment['HOME'] ?? '.', '.local', 'state');
   return join(state, 'sallyport');
-}
-
-function searchPath(dir: string, role: string): string[] {
-  return ['./sallyport.json', join(dir, 'sallyport.json'), `/etc/sallyport/${role}.json`];
-}
-
-function readConfigFile(path: string): Given {
-  let content: string;
-  try {
-    content = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new SallyportError('caller', 'CONFIG_UNREADABLE', `Cannot read the configuration file ${path}`, { cause });
-  }
-  let value: unknown;
-  try {
-    value = JSON.parse(stripJsonComments(content, { trailingCommas: true }));
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new SallyportError('caller', 'CONFIG_NOT_JSON', `The configuration file ${path} is not JSON: ${why}`, {
-      cause,
-    });
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new SallyportError('caller', 'CONFIG_NOT_JSON', `The configuration file ${path} does not hold one object`);
-  }
-  return value as Given;
-}
-
-/** `SALLYPORT_LOG_LEVEL` for `logLevel`, and so on for every key of the schema; lists are separated by commas. */
-function readEnvironment(schema: v.GenericSchema, environment: NodeJS.ProcessEnv): Record<string, unknown> {
-  const entries = (schema as unknown as { entries: Record<string, { wrapped?: { type: string }; type: string }> })
-    .entries;
-  const result: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(entries)) {
-    const name = `SALLYPORT_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
-    const value = environment[name];
-    if (value === undefined || value === '') continue;
-    const type = entry.wrapped?.type ?? entry.type;
-    if (type === 'array') result[key] = value.split(',');
-    else if (type === 'number') result[key] = Number(value);
-    else if (type === 'boolean') result[key] = value === 'true' || value === '1';
-    else if (type === 'record') result[key] = Object.fromEntries(value.split(',').map((one) => splitPair(one)));
-    else result[key] = value;
-  }
-  return result;
-}
-
-/** `KEY=VALUE` as a pair; the value may hold further equals signs. */
-export function splitPair(text: string): [string, string] {
-  const at = text.indexOf('=');
-  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
-}
-
-function isForward(text: string): boolean {
-  try {
-    parseForward(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function given(values: Given): Given {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

@@ -16,8 +16,11 @@ interface Line {
 const LEVELS: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'WARN', 50: 'ERROR' };
 const PLAIN: ReadonlySet<string> = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'role']);
 
+/** A log whose level may be changed while it is in use. */
+export type LevelLog = Log & { level: string };
+
 /** @param pretty text for people instead of JSON. */
-export function createLog(role: string, level: LogLevel, pretty: boolean): Log {
+export function createLog(role: string, level: LogLevel, pretty: boolean): LevelLog {
   const destination: DestinationStream = pretty
     ? { write: (line) => process.stderr.write(prettyLine(line)) }
     : pino.destination({ fd: 2, sync: true });

@@ -19,6 +19,9 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'CONFIG_INVALID',
   'CONFIG_UNREADABLE',
   'CONFIG_NOT_JSON',
+  'CONFIG_PERMISSIONS',
+  'DURATION_INVALID',
+  'PROXY_EXPOSED',
   'FORWARD_SYNTAX',
   'SERVICE_SYNTAX',
   'SERVICE_SPEC',
@@ -36,8 +39,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   connector: () => import('./commands/connector.js'),
   agent: () => import('./commands/agent.js'),
   status: () => import('./commands/status.js'),
+  wait: () => import('./commands/wait.js'),
+  reload: () => import('./commands/reload.js'),
+  metrics: () => import('./commands/metrics.js'),
   policy: () => import('./commands/policy.js'),
   revoke: () => import('./commands/revoke.js'),
+  schema: () => import('./commands/schema.js'),
+  completion: () => import('./commands/completion.js'),
 };
 
 const context: CommandContext = {
@@ -63,7 +71,7 @@ program
   .action((options: { readonly json?: boolean }) =>
     context.out(options.json ? JSON.stringify({ version: VERSION }) : VERSION),
   );
-for (const command of program.commands) command.exitOverride();
+for (const command of program.commands.flatMap((one) => [one, ...one.commands])) command.exitOverride();
 
 try {
   await program.parseAsync();
@@ -71,10 +79,11 @@ try {
   process.exitCode = report(error);
 }
 
-/** What is called, or everything where the help or a suggestion may have to name it. */
+/** What is called, or everything where the help, a suggestion or a completion script has to name it. */
 function modules(called: string | undefined): Promise<CommandModule[]> {
   if (called === 'version') return Promise.resolve([]);
-  const one = called !== undefined && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined;
+  const one =
+    called !== undefined && called !== 'completion' && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined;
   return Promise.all((one === undefined ? Object.values(COMMANDS) : [one]).map((load) => load()));
 }
 

@@ -1,22 +1,25 @@
 /**
  * What running any role has in common: the state folder's lock, the local socket, signals, and an orderly end.
  *
- *   start ─► running ──SIGTERM──► draining (relay: its own limit) ──► stopping (≤ 2 s) ─► exit 0
- *               ├─────────────────SIGINT, a second signal──────────────────▲
- *               └─ packet thread dead ──► exit 1
+ *   start ─► running ──SIGTERM, --exit-after──► draining (relay: its own limit) ──► stopping (≤ 2 s) ─► exit 0
+ *             │  ▲ ├───SIGINT, a second signal─────────────────────────────────────────▲
+ *             │  │ └─ packet thread dead ──► exit 1
+ *             └──┘ SIGHUP, `sallyport reload`: one at a time; a refused one changes nothing
  */
-import { describeError, type SallyportError } from '../base/error.js';
+import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
+import { toMillis } from '../base/time.js';
 import { StateLock } from '../identity/lock.js';
 import { type LocalRequest, serveLocal } from '../os/local-control.js';
+import { parseSpan } from './span.js';
 
 /** The whole process is gone this long after it was told to stop, or has drained, whatever hangs. */
 const STOP_LIMIT_MS = 1900;
 
 export interface RoleProcess {
   status(): Promise<unknown>;
-  /** SIGHUP, or `sallyport reload`. */
-  reload?(): Promise<void>;
+  /** Certificates, policy, services and configuration anew. Rejects when something is refused, and then nothing has changed. */
+  reload(): Promise<void>;
   /** What SIGTERM waits for before `stop`, in a time that it bounds itself. Never rejects. */
   drain?(): Promise<void>;
   stop(): Promise<void>;
@@ -26,6 +29,8 @@ export interface RoleStart {
   readonly role: string;
   readonly dir: string;
   readonly log: Log;
+  /** Ends after this time, as `parseSpan` reads it; checked before. */
+  readonly exitAfter: string | undefined;
   /** Starts the role; `onDeath` is to be called when it cannot go on. */
   start(onDeath: (error: SallyportError) => void): Promise<RoleProcess>;
 }
@@ -42,7 +47,7 @@ export async function runRole(options: RoleStart): Promise<number> {
   }
 }
 
-async function runLocked({ role, dir, log, start }: RoleStart): Promise<number> {
+async function runLocked({ role, dir, log, exitAfter, start }: RoleStart): Promise<number> {
   let finish: (status: number) => void = () => undefined;
   const finished = new Promise<number>((resolve) => {
     finish = resolve;
@@ -62,28 +67,58 @@ async function runLocked({ role, dir, log, start }: RoleStart): Promise<number> 
   process.on('SIGINT', onSignal);
   let running: RoleProcess | undefined;
   let stopServing: (() => void) | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let reloading: Promise<void> = Promise.resolve();
+  const reload = (): Promise<void> => {
+    const next = reloading.then(() => running?.reload());
+    reloading = next.catch((error: unknown) =>
+      log.error({ error: describeError(error) }, 'reload refused; what was in force goes on'),
+    );
+    return next;
+  };
+  // From the first moment on: without a handler the signal would end the process.
+  const onHangup = (): void => void reload().catch(() => undefined);
+  process.on('SIGHUP', onHangup);
   try {
     running = await start((error) => {
       log.error({ code: error.code, error: describeError(error) }, 'the packet thread has ended');
       hurry();
       finish(1);
     });
-    const { status, reload } = running;
-    stopServing = await serveLocal(dir, (request: LocalRequest) => answer(role, request, status));
-    process.on('SIGHUP', () => {
-      void reload?.().catch((error: unknown) => log.error({ error: describeError(error) }, 'reload failed'));
-    });
+    const { status } = running;
+    stopServing = await serveLocal(dir, (request: LocalRequest) => answer(role, request, { status, reload }));
+    if (exitAfter !== undefined) {
+      timer = setTimeout(
+        () => {
+          log.info({ exitAfter }, 'stopping');
+          finish(0);
+        },
+        toMillis(parseSpan(exitAfter)),
+      );
+    }
     const code = await finished;
     await Promise.race([running.drain?.(), hurried]);
     setTimeout(() => process.exit(code === 0 ? 1 : code), STOP_LIMIT_MS).unref();
     return code;
   } finally {
+    clearTimeout(timer);
     stopServing?.();
     await running?.stop();
   }
 }
 
-async function answer(role: string, request: LocalRequest, status: () => Promise<unknown>): Promise<unknown> {
-  if (request.command !== 'status') throw new Error(`this role does not know the command ${request.command}`);
-  return { role, ...((await status()) as object) };
+async function answer(
+  role: string,
+  request: LocalRequest,
+  process: Pick<RoleProcess, 'status' | 'reload'>,
+): Promise<unknown> {
+  switch (request.command) {
+    case 'status':
+      return { role, ...((await process.status()) as object) };
+    case 'reload':
+      await process.reload();
+      return {};
+    default:
+      throw new SallyportError('caller', 'UNKNOWN_COMMAND', `this role does not know the command ${request.command}`);
+  }
 }

@@ -32,11 +32,11 @@ export function serviceBackend(id: string, url: string): ServiceBackend {
 
 /** The backend's address for a packet to `destination`; undefined while the host name has none. */
 export function backendAddress(
-  backend: ServiceBackend | undefined,
+  backend: ServiceBackend,
   service: CompiledService,
   destination: SocketAddress,
 ): SocketAddress | undefined {
   if (service.entry.target === 'cidr') return destination;
-  if (backend?.address === undefined) return undefined;
+  if (backend.address === undefined) return undefined;
   return new SocketAddress(backend.address, backend.port === 0 ? destination.port : backend.port);
 }

@@ -205,16 +205,36 @@ export class ConnectorCore {
   /** A policy envelope from the relay or the state folder. */
   offerPolicy(now: Instant, envelope: unknown): void {
     try {
-      if (!this.#parts.policy.offer(envelope)) return;
+      this.takePolicy(now, envelope);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
       this.#parts.onEvent({ kind: 'policy-refused', code });
-      return;
     }
+  }
+
+  /** As `offerPolicy`. @throws SallyportError those of `PolicyKeeper.offer`. */
+  takePolicy(now: Instant, envelope: unknown): void {
+    if (!this.#parts.policy.offer(envelope)) return;
     const view = this.#parts.policy.view!;
     this.#parts.onEvent({ kind: 'policy', version: view.version, envelope });
     this.links.policyChanged(now);
     if (this.relay.state === 'ready') this.#registerAt = now;
+  }
+
+  /** `backends` have changed: the relay is told, and flows to services that are gone end. Others stay where they go. */
+  backendsChanged(now: Instant, removed: readonly string[]): void {
+    for (const id of removed) this.registrations.delete(id);
+    for (let at = 0; at < removed.length; at += MAX_SERVICES_PER_MESSAGE) {
+      const services = removed.slice(at, at + MAX_SERVICES_PER_MESSAGE).map((id) => ({ id }));
+      if (this.relay.state === 'ready') this.relay.send({ type: 'withdraw', services });
+    }
+    for (const session of this.links.sessions) {
+      session.flows.reevaluate();
+      this.#markDirty(session);
+    }
+    if (this.relay.state !== 'ready') return;
+    this.#registerWait = REGISTER_RETRY;
+    this.#registerAt = now;
   }
 
   /** Ends every session and the relay connection; the driver runs one more `turn`. */

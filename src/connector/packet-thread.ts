@@ -56,12 +56,21 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     requests: {
       status: () =>
         connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
-      ...nodeRequests(endpoints, core),
+      ...nodeRequests(endpoints, core, reactor),
       backends: (resolved) => {
         for (const [id, text] of Object.entries(resolved)) {
           const backend = backends.get(id);
           if (backend !== undefined) backend.address = IpAddress.parse(text);
         }
+        return undefined;
+      },
+      services: (wanted) => {
+        const removed = [...backends.keys()].filter((id) => !(id in wanted));
+        for (const id of removed) backends.delete(id);
+        for (const [id, url] of Object.entries(wanted)) {
+          if (backends.get(id)?.url !== url) backends.set(id, serviceBackend(id, url));
+        }
+        core.backendsChanged(reactor.now(), removed);
         return undefined;
       },
       shutdown: () => {

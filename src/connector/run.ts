@@ -12,10 +12,11 @@ import {
   keepRenewed,
   nodeThreadData,
   RelayName,
+  reloadIdentity,
   resolveHost,
 } from '../node/run-node.js';
 import { ThreadHost } from '../os/thread.js';
-import { serviceBackend } from './backends.js';
+import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
 import type { ConnectorProtocol, ConnectorThreadData, ConnectorThreadStatus } from './thread-protocol.js';
 
@@ -35,6 +36,11 @@ export interface ConnectorOptions {
 
 export interface RunningConnector {
   status(): Promise<ConnectorThreadStatus>;
+  /**
+   * Reads the state folder again and puts these services in the place of the configured ones.
+   * @throws SallyportError BACKEND_INVALID (caller), those of `reloadIdentity`; then the services stay as they were.
+   */
+  reload(services: Readonly<Record<string, string>>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -42,7 +48,7 @@ export interface RunningConnector {
 export async function startConnector(options: ConnectorOptions): Promise<RunningConnector> {
   const { state, log } = options;
   const services = { ...state.services, ...options.services };
-  const backends = Object.entries(services).map(([id, url]) => serviceBackend(id, url));
+  let backends = compile(services);
   const data: ConnectorThreadData = {
     ...nodeThreadData(state, options.port),
     services,
@@ -83,12 +89,24 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   });
   return {
     status: () => thread.request('status', undefined),
+    reload: async (configured) => {
+      const wanted = { ...state.services, ...configured };
+      const compiled = compile(wanted);
+      await reloadIdentity(thread, state);
+      await thread.request('services', wanted);
+      backends = compiled;
+      await resolveBackends();
+    },
     stop: async () => {
       clearInterval(resolving);
       stopRenewal();
       await endNodeThread(thread, log);
     },
   };
+}
+
+function compile(services: Readonly<Record<string, string>>): ServiceBackend[] {
+  return Object.entries(services).map(([id, url]) => serviceBackend(id, url));
 }
 
 /** A service the relay does not take is somebody's mistake. */

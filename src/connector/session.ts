@@ -107,7 +107,8 @@ export class ConnectorSession implements FlowRouter {
       return undefined;
     }
     const service = this.#view.services[index]!;
-    return { service: service.id, address: backendAddress(this.#parts.backends.get(service.id), service, destination) };
+    const backend = this.#parts.backends.get(service.id);
+    return backend && { service: service.id, address: backendAddress(backend, service, destination) };
   }
 
   /** A new policy: tables are made anew and live flows judged again. */

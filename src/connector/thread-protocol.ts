@@ -43,10 +43,14 @@ export type ConnectorProtocol = {
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */
     readonly backends: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
+    /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
+    readonly policy: { readonly input: unknown; readonly output: undefined };
     readonly identity: {
       readonly input: { readonly certificatePem: string; readonly keyPem: string };
       readonly output: undefined;
     };
+    /** Replaces the services: id → backend URL, checked. */
+    readonly services: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
   readonly events: { readonly event: ConnectorCoreEvent; readonly relayAttempt: undefined };

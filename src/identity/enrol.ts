@@ -29,7 +29,7 @@ import {
   saveNode,
   savePending,
 } from './node-state.js';
-import { parsePeerIdentity } from './peer-identity.js';
+import { type PeerIdentity, parsePeerIdentity } from './peer-identity.js';
 
 /** A certificate is renewed when this share of its life is over (protocol §9): days remain for retries. */
 const RENEW_AT = 2 / 3;
@@ -112,28 +112,60 @@ async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certifi
 function accept(state: NodeState, answer: Certified, { crypto, wall }: EnrolOptions): NodeState {
   const refused = (what: string, cause?: unknown): SallyportError =>
     new SallyportError('peer', 'ENROL_ANSWER', `the relay’s certificate for this node ${what}`, { cause });
-  let chained: boolean;
-  try {
-    const ca = new X509Certificate(state.caPem);
-    const certificate = new X509Certificate(answer.certificate);
-    chained = certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
-  } catch (cause) {
-    throw refused('cannot be read', cause);
-  }
-  if (!chained) throw refused('is not issued by the network’s CA');
-  const identity = parsePeerIdentity(certificateDer(answer.certificate));
-  if (!crypto.equal(identity.spki, spkiOf(state.keyPem))) throw refused('is for another key');
-  const { network, role, name, policyKey } = state;
-  if (identity.network !== network || identity.role !== role || identity.name !== name) {
-    throw refused('names another node');
-  }
-  if (identity.notBefore > wall || identity.notAfter <= wall)
-    throw refused('is not valid now: check this machine’s clock');
+  const identity = judgeCertificate(answer.certificate, state, wall, refused);
+  const { network, policyKey } = state;
   verifyProof(crypto, policyKey, network, state.proof, identity.spki);
   const policy = answer.policy ?? undefined;
   const keeper = new PolicyKeeper(crypto, policyKey, network);
   if (policy !== undefined && state.policy === undefined) keeper.offer(policy);
   return { ...state, certificatePem: answer.certificate, policy: state.policy ?? keeper.signed?.envelope };
+}
+
+/** Whom a certificate has to be for. */
+export interface CertificateOwner {
+  readonly network: string;
+  readonly role: string;
+  readonly name: string;
+  readonly keyPem: string;
+  readonly caPem: string;
+}
+
+/**
+ * Whether a certificate (PEM) that was found on disk is one for this node, its key, and now.
+ * @throws SallyportError CERTIFICATE_NOT_OURS (environment).
+ */
+export function checkCertificate(pem: string, owner: CertificateOwner, wall: WallTime): void {
+  judgeCertificate(pem, owner, wall, (what, cause) => {
+    return new SallyportError('environment', 'CERTIFICATE_NOT_OURS', `the certificate in the state folder ${what}`, {
+      cause,
+    });
+  });
+}
+
+/** The identity in a certificate that is this owner's; `refused` makes the error of any other. */
+function judgeCertificate(
+  pem: string,
+  owner: CertificateOwner,
+  wall: WallTime,
+  refused: (what: string, cause?: unknown) => SallyportError,
+): PeerIdentity {
+  let chained: boolean;
+  try {
+    const ca = new X509Certificate(owner.caPem);
+    const certificate = new X509Certificate(pem);
+    chained = certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
+  } catch (cause) {
+    throw refused('cannot be read', cause);
+  }
+  if (!chained) throw refused('is not issued by the network’s CA');
+  const identity = parsePeerIdentity(certificateDer(pem));
+  if (!Buffer.from(identity.spki).equals(spkiOf(owner.keyPem))) throw refused('is for another key');
+  if (identity.network !== owner.network || identity.role !== owner.role || identity.name !== owner.name) {
+    throw refused('names another node');
+  }
+  if (identity.notBefore > wall || identity.notAfter <= wall)
+    throw refused('is not valid now: check this machine’s clock');
+  return identity;
 }
 
 function unenrolled(token: JoinToken, dir: string, keyPem: string): NodeState {

@@ -21,7 +21,7 @@ import { base64Bytes, ED25519_KEY_BYTES } from '../policy/invitation.js';
 import { Label } from '../policy/names.js';
 import { RelayContact } from '../policy/token.js';
 import { CertificateAuthority } from './authority.js';
-import { renewalDue } from './enrol.js';
+import { checkCertificate, renewalDue } from './enrol.js';
 import { has, makeFolder, readJson, readText, writeFile, writeJson } from './files.js';
 import { generateTlsKey, spkiOf } from './keys.js';
 
@@ -124,6 +124,14 @@ export async function renewRelayIfDue(folder: RelayFolder, wall: WallTime): Prom
   const certificate = await issueOwn(folder.authority, folder.name, folder.keyPem, wall);
   writeFile(join(folder.dir, 'cert.pem'), certificate);
   return certificate;
+}
+
+/**
+ * Whether a certificate that somebody put into the folder is one for this relay, its running key, and now.
+ * @throws SallyportError CERTIFICATE_NOT_OURS (environment).
+ */
+export function checkRelayCertificate(present: RelayFolder, running: RelayFolder, wall: WallTime): void {
+  checkCertificate(present.certificatePem, { ...running, role: 'relay' }, wall);
 }
 
 /** A policy key this process could read: in the folder, beside it or where `init` puts it. */

@@ -8,8 +8,8 @@ import type { Crypto } from '../base/crypto.js';
 import { describeError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { type Duration, Millis, Minutes, toMillis, type WallTime } from '../base/time.js';
-import { renewIfDue } from '../identity/enrol.js';
-import { type NodeState, savePolicy } from '../identity/node-state.js';
+import { checkCertificate, renewIfDue } from '../identity/enrol.js';
+import { loadNode, type NodeState, savePolicy } from '../identity/node-state.js';
 import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
 import type { NodeThreadData } from './thread-setup.js';
@@ -122,6 +122,24 @@ export function handleNodeEvent(event: NodeEvent, dir: string, log: Log, warning
   const { kind, ...fields } = event;
   if (warnings.has(kind)) log.warn(fields, kind);
   else log.info(fields, kind);
+}
+
+/** What a node's thread is asked at a reload. */
+interface ReloadThread {
+  request(name: 'policy', input: unknown): Promise<undefined>;
+  request(name: 'identity', input: { readonly certificatePem: string; readonly keyPem: string }): Promise<undefined>;
+}
+
+/**
+ * Reads certificate and policy of the state folder again and puts them in force.
+ * @throws SallyportError CERTIFICATE_NOT_OURS, STATE_UNREADABLE (environment), those of `PolicyKeeper.offer`; then what
+ * was in force goes on.
+ */
+export async function reloadIdentity(thread: ReloadThread, running: NodeState): Promise<void> {
+  const { certificatePem, policy } = loadNode(running.dir);
+  checkCertificate(certificatePem, running, Date.now() as WallTime);
+  if (policy !== undefined) await thread.request('policy', policy);
+  await thread.request('identity', { certificatePem, keyPem: running.keyPem });
 }
 
 /** Lets a node's thread say goodbye to its peers, then ends it. */

@@ -164,9 +164,17 @@ export function transportCounters(sockets: readonly UdpSocket[], endpoints: Node
 /** The requests that both nodes answer alike. */
 export function nodeRequests(
   endpoints: NodeEndpoints,
-  core: { readonly relay: RelayClient; reaches(a: SocketAddress): boolean },
+  core: {
+    readonly relay: RelayClient;
+    reaches(a: SocketAddress): boolean;
+    takePolicy(now: Instant, envelope: unknown): void;
+  },
+  clock: { now(): Instant },
 ) {
   return {
+    policy: (envelope: unknown): undefined => {
+      core.takePolicy(clock.now(), envelope);
+    },
     relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
       const addresses = texts.map((text) => SocketAddress.parse(text)!);
       if (problem === undefined) core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));

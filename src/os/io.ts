@@ -157,6 +157,8 @@ export interface DeviceMemory {
 /** A non-blocking TCP connection of the host's own stack. */
 export interface TcpStream {
   readonly fd: number;
+  /** Its address here. */
+  readonly local: SocketAddress;
   /** After the first WRITABLE or BROKEN of a `connect`: 0 when established, else −errno. */
   connectResult(): IoResult;
   /** Bytes read into `target`; 0 = end of stream; −EAGAIN = nothing now; other negative = error. */

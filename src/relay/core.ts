@@ -240,6 +240,10 @@ export class RelayCore implements ConnectionOwner {
       case 'register':
         this.#register(connection, node, message);
         break;
+      case 'withdraw':
+        for (const { id } of message.services) node.services.delete(id);
+        this.#pushCatalogues();
+        break;
       case 'open':
         this.#opener.open(now, node, message);
         break;

@@ -44,6 +44,8 @@ const Register = v.object({
   id: count,
   services: v.pipe(v.array(v.object({ id: text(100) })), v.maxLength(MAX_SERVICES_PER_MESSAGE)),
 });
+/** The connector serves these no longer; links and other services stay. No answer. */
+const Withdraw = v.object({ type: v.literal('withdraw'), services: Register.entries.services });
 /** What became of one service of a `register`. */
 export const REGISTRATION_STATUS = ['ok', 'invalid', 'denied', 'conflict'] as const;
 const Registered = v.object({
@@ -72,7 +74,7 @@ const Catalogue = v.object({
 });
 
 /** What a node may send to its relay. */
-export const ToRelay = v.variant('type', [Hello, Register, Open, Ready, Close, Failure]);
+export const ToRelay = v.variant('type', [Hello, Register, Withdraw, Open, Ready, Close, Failure]);
 export type ToRelay = v.InferOutput<typeof ToRelay>;
 /** What a relay may send to a node. */
 export const FromRelay = v.variant('type', [

@@ -76,6 +76,10 @@ export class SimStream implements TcpStream, Descriptor {
     );
   }
 
+  get local(): SocketAddress {
+    return this.to;
+  }
+
   connectResult(): number {
     return this.#result ?? -EAGAIN;
   }

@@ -1,32 +1,34 @@
 /**
  * A local port that stands for one service, as written on the command line.
  *
- *   LISTEN=SERVICE[:PORT]      LISTEN: `5432` (on 127.0.0.1), `127.0.0.1:5432`, `[::1]:5432`; port 0 = any free one
- *                              SERVICE: a service id, its full name, an IPv4 literal, an IPv6 literal in brackets
+ *   [tcp://|udp://]LISTEN=SERVICE[:PORT]   LISTEN: `5432` (on 127.0.0.1), `127.0.0.1:5432`, `[::1]:5432`; port 0 = any free one
+ *                                          SERVICE: a service id, its full name, an IPv4 literal, an IPv6 literal in brackets
  */
 import { IpAddress, SocketAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import type { Target } from './negotiation.js';
 
 const LOOPBACK = IpAddress.v4(0x7f000001);
+const FORWARD = /^(?:(tcp|udp):\/\/)?([^=]+)=(.*)$/;
 const TARGET = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,255}))(?::(\d{1,5}))?$/;
 
 export interface Forward {
+  readonly protocol: 'tcp' | 'udp';
   readonly listen: SocketAddress;
   readonly target: Target;
 }
 
 /** @throws SallyportError FORWARD_SYNTAX (caller). */
 export function parseForward(text: string): Forward {
-  const at = text.indexOf('=');
-  const listen = at < 0 ? undefined : parseListen(text.slice(0, at));
-  const target = at < 0 ? undefined : parseTarget(text.slice(at + 1));
+  const match = FORWARD.exec(text);
+  const listen = match === null ? undefined : parseListen(match[2]!);
+  const target = match === null ? undefined : parseTarget(match[3]!);
   if (listen === undefined || target === undefined) {
     throw new SallyportError('caller', 'FORWARD_SYNTAX', `"${text}" is not a forward`, {
-      hint: 'write LISTEN=SERVICE or LISTEN=SERVICE:PORT, for example 127.0.0.1:5432=db',
+      hint: 'write LISTEN=SERVICE[:PORT], for example 127.0.0.1:5432=db or udp://127.0.0.1:5353=dns:53',
     });
   }
-  return { listen, target };
+  return { protocol: match![1] === 'udp' ? 'udp' : 'tcp', listen, target };
 }
 
 function parseListen(text: string): SocketAddress | undefined {

@@ -7,6 +7,7 @@
  * One object per client. Nothing here throws, reads a clock, or keeps more bytes than its protocol allows.
  */
 import type { SocketAddress } from '../../base/address.js';
+import type { Framing } from './http-head.js';
 
 /** Whom a client wants, in its own words. */
 export interface Target {
@@ -27,10 +28,26 @@ export type Failure =
   | 'timeout'
   | 'failed';
 
+/** A request of HTTP that is not CONNECT: it is passed on, and its answer comes back. */
+export interface PlainRequest {
+  readonly method: string;
+  /** Request line and fields as the service gets them. */
+  readonly head: Uint8Array;
+  /** How its content ends; never `close`. */
+  readonly framing: Framing;
+  readonly isHttp10: boolean;
+  /** Whether the client wants to send another request afterwards. */
+  readonly keepAlive: boolean;
+}
+
 export interface Negotiation {
   readonly state: 'reading' | 'asked' | 'failed';
-  /** Set once `state` is `asked`. */
+  /** Set once `state` is `asked`, unless something else was asked for. */
   readonly target: Target | undefined;
+  /** A UDP association is asked for: where the client says it will send from; an unspecified address or port 0 = unknown. */
+  readonly association?: Target | undefined;
+  /** Set beside `target` for a request that is passed on instead of joining the streams. */
+  readonly plain?: PlainRequest | undefined;
   /**
    * Takes the client's next bytes and returns how many belonged to the negotiation. Fewer than `length` only when the
    * state is no longer `reading`: what follows is the stream's.

@@ -1,15 +1,18 @@
 /**
  * One client of the proxy, from its first byte to its last.
  *
+ *   negotiating ◄─────────── kept ──────────────────────────────────────────────── exchanging (an HTTP request and its answer)
+ *       │                                                                              ▲ established
  *   negotiating ─asked─► dialling ─established─► joining ─answer and early bytes gone─► bridged ─► closed
  *       │                   │                      └──────────── error on either side ────────────►▲
  *       └──────────────► refusing (the answer goes out, FIN, the rest is read over) ───────────────►│
+ *       └─ UDP association asked ─► associated ─ either end of this connection ─► closed
  *       └─ no answer to give (not our protocol, a forward), client gone, closed by the owner ──────►┘
  *
  * The client hears "succeeded" only once the service's end is established. While dialling the client is not read: what it
  * sends waits in the kernel, and what came together with its request is kept and sent first.
  */
-import { SocketAddress } from '../../base/address.js';
+import { IpAddress, SocketAddress } from '../../base/address.js';
 import { describeError, SallyportError } from '../../base/error.js';
 import { type Duration, type Instant, later, Seconds } from '../../base/time.js';
 import { TcpBridge } from '../../engine/tcp-bridge.js';
@@ -17,17 +20,28 @@ import type { TcpConnection } from '../../netstack/tcp/connection.js';
 import type { CloseReason, TcpHandlers } from '../../netstack/types.js';
 import { BROKEN, EAGAIN, READABLE, type Reactor, type TcpStream, type Watch, WRITABLE } from '../../os/io.js';
 import { Farewell } from './farewell.js';
-import { type Failure, type Negotiation, NO_BYTES } from './negotiation.js';
+import { type ExchangeEnd, HttpExchange } from './http-exchange.js';
+import { type Failure, type Negotiation, NO_BYTES, type PlainRequest, type Target } from './negotiation.js';
 import type { Resolution } from './resolve.js';
 
 /** From accept to a complete request; a local program needs milliseconds. */
 export const NEGOTIATION_TIMEOUT = Seconds(10);
 /** From request to established: a session may have to be set up first, and a SYN to be repeated. */
 export const DIAL_TIMEOUT = Seconds(30);
+/** How long a client may be silent between two requests; browsers keep connections about as long. */
+export const KEPT_TIMEOUT = Seconds(60);
 /** Most bytes one client's negotiation reads in a turn. */
 export const READ_SIZE = 16 * 1024;
 
-export type ProxyState = 'negotiating' | 'dialling' | 'joining' | 'bridged' | 'refusing' | 'closed';
+export type ProxyState =
+  | 'negotiating'
+  | 'dialling'
+  | 'joining'
+  | 'exchanging'
+  | 'bridged'
+  | 'associated'
+  | 'refusing'
+  | 'closed';
 
 /** How a client's visit ended. */
 export type ProxyOutcome =
@@ -52,12 +66,20 @@ export interface ProxyContext {
    */
   connect(now: Instant, to: SocketAddress, handlers: TcpHandlers): TcpConnection | undefined;
   resolve(host: string, port: number | undefined): Resolution;
+  /** Opens a UDP association beside `local` for datagrams from `client` (port 0: of any port). Undefined: none can be opened. */
+  associate(local: SocketAddress, client: SocketAddress): Association | undefined;
   /** Something was queued in the stack outside its own calls: it is to be flushed this turn. */
   onActivity(): void;
   /** `READ_SIZE` bytes for reading; no client keeps anything in it between two calls. */
   readonly scratch: Uint8Array;
   /** Every change of state. */
   onState(connection: ProxyConnection, from: ProxyState): void;
+}
+
+export interface Association {
+  /** Where the client is to send its datagrams. */
+  readonly local: SocketAddress;
+  close(): void;
 }
 
 export class ProxyConnection implements TcpHandlers {
@@ -72,12 +94,18 @@ export class ProxyConnection implements TcpHandlers {
   detail = '';
   readonly #context: ProxyContext;
   readonly #stream: TcpStream;
-  readonly #negotiation: Negotiation;
+  readonly #negotiate: () => Negotiation;
+  #negotiation: Negotiation;
+  #exchange: HttpExchange | undefined;
+  /** Bytes of exchanges that are over. */
+  #exchangedIn = 0;
+  #exchangedOut = 0;
   #watch: Watch | undefined;
   #cancelTimer: (() => void) | undefined;
   #connection: TcpConnection | undefined;
   #bridge: TcpBridge | undefined;
   #farewell: Farewell | undefined;
+  #association: Association | undefined;
   /** Bytes due to the client. */
   #output: Uint8Array = NO_BYTES;
   /** Bytes of the client that belong to the service. */
@@ -85,6 +113,8 @@ export class ProxyConnection implements TcpHandlers {
   /** How many of them the stack has taken. */
   #earlySent = 0;
   #serviceEnded = false;
+  /** A request has been answered. */
+  #served = false;
 
   constructor(
     context: ProxyContext,
@@ -92,21 +122,24 @@ export class ProxyConnection implements TcpHandlers {
     /** The client's address. */
     readonly peer: SocketAddress,
     stream: TcpStream,
-    negotiation: Negotiation,
+    /** Makes what reads a request: the first, and each one after it on a connection that is kept. */
+    negotiate: () => Negotiation,
   ) {
     this.#context = context;
     this.#stream = stream;
-    this.#negotiation = negotiation;
+    this.#negotiate = negotiate;
+    this.#negotiation = negotiate();
   }
 
   /** Bytes from the service to the client. */
   get bytesIn(): number {
-    return this.#bridge?.bytesIn ?? 0;
+    return this.#exchangedIn + (this.#exchange?.bytesIn ?? 0) + (this.#bridge?.bytesIn ?? 0);
   }
 
   /** Bytes from the client to the service. */
   get bytesOut(): number {
-    return this.#earlySent + (this.#bridge?.bytesOut ?? 0);
+    const exchanged = this.#exchangedOut + (this.#exchange?.bytesOut ?? 0);
+    return exchanged + this.#earlySent + (this.#bridge?.bytesOut ?? 0);
   }
 
   /** Begins; called once. @throws SallyportError when the descriptor cannot be watched. */
@@ -120,6 +153,7 @@ export class ProxyConnection implements TcpHandlers {
   abort(): void {
     if (this.state === 'closed') return;
     if (this.#bridge !== undefined) this.#bridge.abort();
+    else if (this.#exchange !== undefined) this.#exchange.abort();
     else if (this.#farewell !== undefined) this.#farewell.abort();
     else this.#end('abandoned');
   }
@@ -128,6 +162,10 @@ export class ProxyConnection implements TcpHandlers {
 
   onConnected(): void {
     if (this.state !== 'dialling') return;
+    if (this.#negotiation.plain !== undefined) {
+      this.#exchangeWith(this.#negotiation.plain);
+      return;
+    }
     this.#enter('joining');
     this.#output = this.#negotiation.accept(SocketAddress.read(this.#connection!.words, 0));
     this.#join();
@@ -176,6 +214,9 @@ export class ProxyConnection implements TcpHandlers {
         // Nothing is asked for: only an error or a full close is told.
         if ((ready & BROKEN) !== 0) this.#end('abandoned');
         break;
+      case 'associated':
+        this.#readAssociated(ready);
+        break;
       case 'joining':
         if ((ready & BROKEN) !== 0) this.#end('broken');
         else this.#join();
@@ -189,23 +230,30 @@ export class ProxyConnection implements TcpHandlers {
     const n = this.#stream.read(scratch, 0, READ_SIZE);
     if (n === -EAGAIN) return;
     if (n <= 0) {
-      this.#end('abandoned');
+      this.#end(this.#served ? 'finished' : 'abandoned');
       return;
     }
-    const taken = this.#negotiation.feed(scratch, 0, n);
-    if (taken < n) this.#early = scratch.slice(taken, n);
+    this.#take(n);
+  }
+
+  /** The first `length` bytes of the scratch memory belong to the negotiation. */
+  #take(length: number): void {
+    const { scratch } = this.#context;
+    const taken = this.#negotiation.feed(scratch, 0, length);
+    if (taken < length) this.#early = scratch.slice(taken, length);
     this.#advance();
   }
 
   /** Goes on as far as the negotiation has come. */
   #advance(): void {
     this.#output = concat(this.#output, this.#negotiation.takeReply());
-    const { state, target } = this.#negotiation;
+    const { state, target, association } = this.#negotiation;
     if (state === 'failed') {
       this.#answerRefusal('malformed');
       return;
     }
     if (!this.#writeOutput()) this.#end('abandoned');
+    else if (state === 'asked' && association !== undefined) this.#associate(association);
     else if (state === 'asked' && target !== undefined) this.#dial(target.host, target.port);
     else this.#watch!.interest(this.#output.length > 0 ? READABLE | WRITABLE : READABLE);
   }
@@ -230,6 +278,32 @@ export class ProxyConnection implements TcpHandlers {
     }
     if (this.#connection === undefined) this.#refuse('net-unreachable', 'no connection can be opened now');
     else this.#context.onActivity();
+  }
+
+  /** Only the client's own address may use the association; a name or another address says nothing about its port. */
+  #associate({ host, port }: Target): void {
+    const said = IpAddress.parse(host);
+    const isOwn = said !== undefined && (said.equals(this.peer.ip) || /^(?:0\.0\.0\.0|::)$/.test(said.toString()));
+    const client = new SocketAddress(this.peer.ip, isOwn ? (port ?? 0) : 0);
+    this.asked = 'udp';
+    this.#association = this.#context.associate(this.#stream.local, client);
+    if (this.#association === undefined) {
+      this.#refuse('failed', 'no UDP association can be opened now');
+      return;
+    }
+    this.#output = concat(this.#output, this.#negotiation.accept(this.#association.local));
+    this.#enter('associated');
+    this.#readAssociated(WRITABLE);
+  }
+
+  /** The association ends with this connection, on which nothing more is said. */
+  #readAssociated(ready: number): void {
+    if (!this.#writeOutput()) this.#end('abandoned');
+    else if ((ready & (READABLE | BROKEN)) !== 0) {
+      const { scratch } = this.#context;
+      const n = this.#stream.read(scratch, 0, READ_SIZE);
+      if (n === 0 || (n < 0 && n !== -EAGAIN)) this.#end('finished');
+    } else this.#watch!.interest(this.#output.length > 0 ? READABLE | WRITABLE : READABLE);
   }
 
   #dialTimedOut(): void {
@@ -262,6 +336,58 @@ export class ProxyConnection implements TcpHandlers {
     this.#context.onActivity();
   }
 
+  #exchangeWith(request: PlainRequest): void {
+    const connection = this.#connection!;
+    const { reactor, scratch } = this.#context;
+    this.#connection = undefined;
+    this.#releaseWatch();
+    const early = this.#early;
+    this.#early = NO_BYTES;
+    this.#enter('exchanging');
+    this.#exchange = new HttpExchange({
+      reactor,
+      connection,
+      stream: this.#stream,
+      request,
+      early,
+      scratch,
+      onActivity: () => this.#context.onActivity(),
+      onEnd: (end, rest) => this.#exchanged(end, rest),
+    });
+    this.#exchange.start();
+  }
+
+  #exchanged(end: ExchangeEnd, rest: Uint8Array): void {
+    const exchange = this.#exchange!;
+    this.#exchange = undefined;
+    this.#exchangedIn += exchange.bytesIn;
+    this.#exchangedOut += exchange.bytesOut;
+    if (end.kind === 'kept') this.#nextRequest(rest);
+    else if (end.kind === 'ending') this.#answerRefusal('finished', true);
+    else {
+      this.detail = end.detail;
+      if (end.told) this.#end('broken');
+      else {
+        this.#output = this.#negotiation.refuse('failed', end.detail);
+        this.#answerRefusal('failed');
+      }
+    }
+  }
+
+  /** The connection is kept: what came behind the last request is the beginning of the next. */
+  #nextRequest(rest: Uint8Array): void {
+    const { reactor, scratch } = this.#context;
+    this.service = '';
+    this.#negotiation = this.#negotiate();
+    this.#served = true;
+    this.#enter('negotiating');
+    this.#watch = reactor.watch(this.#stream.fd, READABLE, (ready) => this.#onReady(ready));
+    this.#setTimer(KEPT_TIMEOUT, () => this.#end('finished'));
+    if (rest.length === 0) return;
+    scratch.set(rest);
+    this.#take(rest.length);
+  }
+
   #refuse(failure: Failure, detail: string): void {
     if (this.state !== 'negotiating' && this.state !== 'dialling') return;
     this.detail = detail;
@@ -270,8 +396,8 @@ export class ProxyConnection implements TcpHandlers {
   }
 
   /** A protocol without an answer can only reset, which tells the client more than an empty stream would. */
-  #answerRefusal(outcome: ProxyOutcome): void {
-    if (this.#output.length === 0) {
+  #answerRefusal(outcome: ProxyOutcome, isAnswered = false): void {
+    if (this.#output.length === 0 && !isAnswered) {
       this.#end(outcome);
       return;
     }
@@ -316,6 +442,7 @@ export class ProxyConnection implements TcpHandlers {
     const from = this.state;
     this.state = to;
     if (to !== 'dialling') this.#clearTimer();
+    if (to === 'closed') this.#association?.close();
     this.#context.onState(this, from);
   }
 

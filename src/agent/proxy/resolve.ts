@@ -15,8 +15,9 @@ import { formatPorts } from '../../policy/ranges.js';
 import type { CompiledService, PolicyView, Subject } from '../../policy/view.js';
 import type { Failure } from './negotiation.js';
 
-/** IANA protocol number of TCP. */
-const TCP = 6;
+/** IANA protocol numbers. */
+const PROTOCOL = { tcp: 6, udp: 17 } as const;
+export type ProxyProtocol = keyof typeof PROTOCOL;
 
 /** What resolution needs of the agent's identity. */
 export type ProxySubject = Subject & Pick<Identity, 'overlay4' | 'overlay6'>;
@@ -37,9 +38,10 @@ export function resolveTarget(
   view: PolicyView,
   subject: ProxySubject,
   access: AccessTable = view.accessFor(subject),
+  protocol: ProxyProtocol = 'tcp',
 ): Resolution {
   const literal = IpAddress.parse(host);
-  if (literal !== undefined) return admit(host, literal, port, view, subject, access);
+  if (literal !== undefined) return admit(host, literal, port, view, subject, access, protocol);
   const service = serviceNamed(host, view);
   if (service === undefined) {
     return refuse(`${host} is not a service of ${view.document.network}; nothing else goes through this proxy`);
@@ -55,6 +57,7 @@ export function resolveTarget(
     view,
     subject,
     access,
+    protocol,
   );
 }
 
@@ -65,11 +68,12 @@ function admit(
   view: PolicyView,
   subject: ProxySubject,
   access: AccessTable,
+  protocol: ProxyProtocol,
 ): Resolution {
   if (port === undefined) return refuse(`${asked} has no single port; name one`);
-  const verdict = access.check(TCP, ip.w0, ip.w1, ip.w2, ip.w3, port);
+  const verdict = access.check(PROTOCOL[protocol], ip.w0, ip.w1, ip.w2, ip.w3, port);
   if (verdict >= 0) return { ok: true, address: new SocketAddress(ip, port), service: view.services[verdict]! };
-  if (verdict === -Drop.protocol_not_allowed) return refuse(`${asked} is not reachable over TCP`);
+  if (verdict === -Drop.protocol_not_allowed) return refuse(`${asked} is not reachable over ${protocol.toUpperCase()}`);
   if (verdict === -Drop.port_not_allowed) return refuse(portDetail(asked, port, view, subject));
   return refuse(`${asked} is not an address of a service that is granted to ${subject.name}`);
 }

@@ -1,16 +1,18 @@
 /** `sallyport agent`: runs an agent on the user's side. */
 import type { Command } from 'commander';
-import { startAgent } from '../../agent/run.js';
+import { type RunningAgent, startAgent } from '../../agent/run.js';
+import type { ProxyOptions } from '../../agent/thread-protocol.js';
+import type { Log } from '../../base/log.js';
 import { makeFolder } from '../../identity/files.js';
-import { AgentConfig, loadConfig } from '../config.js';
+import { AgentConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { enrolledNode } from '../enrolled-node.js';
+import { numberText } from '../key-text.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
+import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
 
-interface AgentFlags {
-  readonly config?: string;
-  readonly dir?: string;
+interface AgentFlags extends RoleFlags {
   readonly join?: string;
   readonly joinFile?: string;
   readonly mode?: string;
@@ -18,44 +20,49 @@ interface AgentFlags {
   readonly socks?: string;
   readonly http?: string;
   readonly forward?: string[];
+  readonly allow?: string[];
   readonly port?: string;
-  readonly logLevel?: string;
 }
 
+type Config = AgentConfig & { readonly dir: string };
+
+/** Keys that a reload may change. */
+const LIVE = ['socks', 'http', 'forwards', 'allow', 'users'] as const;
+
 export function register(program: Command, context: CommandContext): void {
-  const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
-  program
+  const command = program
     .command('agent')
     .description('run an agent: gives this machine’s programs access to services')
     .option('--join-file <file>', 'file with the join token, for the first start')
     .option('--join <token>', 'the join token itself, or - for standard input (SALLYPORT_JOIN in the environment)')
     .option('--mode <mode>', 'auto (a TUN device when allowed, else proxies), tun or proxy')
     .option('--tun <name>', 'name of the TUN device (default sallyport0)')
-    .option('--socks <address:port|off>', 'SOCKS 5 proxy of proxy mode (default 127.0.0.1:1080)')
-    .option('--http <address:port|off>', 'HTTP CONNECT proxy of proxy mode (default 127.0.0.1:8118)')
-    .option('--forward <listen=service[:port]>', 'local port that stands for a service, in proxy mode', many)
+    .option('--socks <address:port|off>', 'SOCKS 5 proxy of proxy mode, TCP and UDP (default 127.0.0.1:1080)')
+    .option('--http <address:port|off>', 'HTTP proxy of proxy mode (default 127.0.0.1:8118)')
+    .option(
+      '--forward <[udp://]listen=service[:port]>',
+      'local TCP or UDP port that stands for a service, in proxy mode',
+      many,
+    )
+    .option('--allow <prefix>', 'who may use the proxies besides this machine, for example 192.168.1.0/24', many)
     .option('--port <number>', 'local UDP port (default: an ephemeral one)')
-    .option('--dir <dir>', 'state folder')
-    .option('--config <file>', 'configuration file')
-    .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
-    .action((flags: AgentFlags) => run(flags, context));
+    .option('--dir <dir>', 'state folder');
+  addRoleOptions(command).action((flags: AgentFlags) => run(flags, context));
 }
 
 async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
-  const { config: file, forward, port, ...rest } = flags;
-  const given = {
-    ...rest,
-    ...(port === undefined ? {} : { port: Number(port) }),
-    ...(forward === undefined ? {} : { forwards: forward }),
-  };
-  const config = loadConfig(AgentConfig, 'agent', file, given, context.environment);
-  const dir = config.dir!;
+  const { config: file, forward: forwards, port, ...rest } = flags;
+  const given = { ...rest, port: numberText(port), forwards };
+  const live = new LiveConfig<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
+  const config = live.current;
+  const { dir } = config;
   const log = createLog('agent', config.logLevel, process.stderr.isTTY);
   makeFolder(dir);
   process.exitCode = await runRole({
     role: 'agent',
     dir,
     log,
+    exitAfter: config.exitAfter,
     start: async (onDeath) => {
       const { crypto } = context;
       const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
@@ -64,9 +71,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         state,
         mode: config.mode,
         tunName: config.tun,
-        socks: config.socks === 'off' ? undefined : config.socks,
-        http: config.http === 'off' ? undefined : config.http,
-        forwards: config.forwards,
+        proxy: proxyOptions(config),
         port: config.port,
         crypto,
         log,
@@ -74,9 +79,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
       });
       const { mode, tun, reason, listeners } = agent.device;
       if (reason !== undefined) log.warn({}, `no TUN device, running as a proxy: ${reason}`);
-      for (const one of listeners) {
-        if (one.isExposed) log.warn({ address: one.address }, 'other machines may reach this proxy and use it as you');
-      }
+      warnExposed(agent, log);
       const addresses = Object.fromEntries(listeners.map((one) => [one.kind, one.address]));
       log.info(
         { network: state.network, name: state.name, mode, ...(tun === undefined ? {} : { tun }), ...addresses },
@@ -84,8 +87,29 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
       );
       return {
         status: async () => ({ network: state.network, name: state.name, ...(await agent.status()) }),
+        reload: () =>
+          live.reload(log, async (next) => {
+            await agent.reload(proxyOptions(next));
+            warnExposed(agent, log);
+          }),
         stop: () => agent.stop(),
       };
     },
   });
+}
+
+function proxyOptions({ socks, http, forwards, allow, users }: Config): ProxyOptions {
+  return {
+    socks: socks === 'off' ? undefined : socks,
+    http: http === 'off' ? undefined : http,
+    forwards,
+    allow,
+    users,
+  };
+}
+
+function warnExposed({ device }: RunningAgent, log: Log): void {
+  for (const { address, isExposed } of device.listeners) {
+    if (isExposed) log.warn({ address }, 'other machines that are allowed may reach this proxy and use it as you');
+  }
 }

@@ -4,25 +4,25 @@ import { SallyportError } from '../../base/error.js';
 import { startConnector } from '../../connector/run.js';
 import { makeFolder } from '../../identity/files.js';
 import { SERVICE_ID } from '../../tunnel/messages.js';
-import { ConnectorConfig, loadConfig, splitPair } from '../config.js';
+import { ConnectorConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { enrolledNode } from '../enrolled-node.js';
+import { numberText, splitPair } from '../key-text.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
+import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
 
-interface ConnectorFlags {
-  readonly config?: string;
-  readonly dir?: string;
+interface ConnectorFlags extends RoleFlags {
   readonly join?: string;
   readonly joinFile?: string;
   readonly service?: string[];
   readonly port?: string;
-  readonly logLevel?: string;
 }
 
+type Config = ConnectorConfig & { readonly dir: string };
+
 export function register(program: Command, context: CommandContext): void {
-  const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
-  program
+  const command = program
     .command('connector')
     .description('run a connector: reaches private services for agents')
     .option('--join-file <file>', 'file with the join token, for the first start')
@@ -33,27 +33,31 @@ export function register(program: Command, context: CommandContext): void {
       many,
     )
     .option('--port <number>', 'local UDP port (default: an ephemeral one)')
-    .option('--dir <dir>', 'state folder')
-    .option('--config <file>', 'configuration file')
-    .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
-    .action((flags: ConnectorFlags) => run(flags, context));
+    .option('--dir <dir>', 'state folder');
+  addRoleOptions(command).action((flags: ConnectorFlags) => run(flags, context));
 }
 
 async function run(flags: ConnectorFlags, context: CommandContext): Promise<void> {
   const { config: file, service, port, ...rest } = flags;
-  const given = {
-    ...rest,
-    ...(port === undefined ? {} : { port: Number(port) }),
-    ...(service === undefined ? {} : { services: Object.fromEntries(service.map(splitService)) }),
-  };
-  const config = loadConfig(ConnectorConfig, 'connector', file, given, context.environment);
-  const dir = config.dir!;
+  const services = service === undefined ? undefined : Object.fromEntries(service.map(splitService));
+  const given = { ...rest, port: numberText(port), services };
+  const live = new LiveConfig<typeof ConnectorConfig, Config>(
+    ConnectorConfig,
+    'connector',
+    file,
+    given,
+    ['services'],
+    context,
+  );
+  const config = live.current;
+  const { dir } = config;
   const log = createLog('connector', config.logLevel, process.stderr.isTTY);
   makeFolder(dir);
   process.exitCode = await runRole({
     role: 'connector',
     dir,
     log,
+    exitAfter: config.exitAfter,
     start: async (onDeath) => {
       const { crypto } = context;
       const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
@@ -69,6 +73,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
       log.info({ network: state.network, name: state.name }, 'connector started');
       return {
         status: async () => ({ network: state.network, name: state.name, ...(await connector.status()) }),
+        reload: () => live.reload(log, (next) => connector.reload(next.services)),
         stop: () => connector.stop(),
       };
     },

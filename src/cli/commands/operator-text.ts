@@ -2,22 +2,19 @@
  * Texts and values that the operator's commands share.
  */
 import { SallyportError } from '../../base/error.js';
-import { Days, type Duration, Hours, Minutes, Seconds } from '../../base/time.js';
+import { Days, type Duration } from '../../base/time.js';
+import { parseSpan } from '../span.js';
 
 /** A token that works for longer would be a password. */
 const MAX_EXPIRY = Days(90);
-const UNITS = { s: Seconds, m: Minutes, h: Hours, d: Days } as const;
 
 /** `30m`, `1h`, `7d`. @throws SallyportError DURATION_INVALID (caller). */
 export function parseExpiry(text: string): Duration {
-  const match = /^(\d{1,6})([smhd])$/.exec(text);
-  const span = match === null ? undefined : UNITS[match[2] as keyof typeof UNITS](Number(match[1]));
-  if (span === undefined || span <= 0 || span > MAX_EXPIRY) {
-    throw new SallyportError('caller', 'DURATION_INVALID', `"${text}" is not a duration of at most 90d`, {
-      hint: 'for example 30m, 1h, 7d',
-    });
-  }
-  return span;
+  const span = parseSpan(text, MAX_EXPIRY);
+  if (span > 0) return span;
+  throw new SallyportError('caller', 'DURATION_INVALID', 'a token needs some time to be used', {
+    hint: 'for example 30m, 1h, 7d',
+  });
 }
 
 /** What happened to a newly signed policy. */

@@ -2,35 +2,40 @@
 import type { Command } from 'commander';
 import { SocketAddress } from '../../base/address.js';
 import { describeError } from '../../base/error.js';
-import type { Log } from '../../base/log.js';
 import { Minutes, Seconds, toMillis } from '../../base/time.js';
 import { createControlServer } from '../../control/server.js';
-import { loadRelayFolder, type RelayFolder, renewRelayIfDue } from '../../identity/relay-folder.js';
+import {
+  checkRelayCertificate,
+  loadRelayFolder,
+  type RelayFolder,
+  renewRelayIfDue,
+} from '../../identity/relay-folder.js';
 import { PolicyKeeper } from '../../policy/keeper.js';
 import { startRelay } from '../../relay/run.js';
-import { loadConfig, RelayConfig } from '../config.js';
+import { RelayConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
-import { createLog } from '../log.js';
+import { numberText } from '../key-text.js';
+import { createLog, type LevelLog } from '../log.js';
 import { type RoleProcess, runRole } from '../role.js';
+import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
 
 /** How often the relay's own certificate is looked at. */
 const RENEWAL_CHECK = Minutes(60);
 /** How often the policy file is looked at, besides SIGHUP: an operator who copies it need not know our pid. */
 const POLICY_CHECK = Minutes(1 / 12);
 
-interface RelayFlags {
-  readonly config?: string;
-  readonly dir?: string;
+interface RelayFlags extends RoleFlags {
   readonly listen?: string[];
   readonly control?: string;
   readonly allowOperatorKey?: boolean;
   readonly drain?: string;
-  readonly logLevel?: string;
 }
 
+type Config = RelayConfig & { readonly dir: string };
+type Live = LiveConfig<typeof RelayConfig, Config>;
+
 export function register(program: Command, context: CommandContext): void {
-  const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
-  program
+  const command = program
     .command('relay')
     .description('run a relay: introduces agents and connectors, forwards what they send each other')
     .option('--dir <dir>', 'the relay/ folder that "sallyport init" made')
@@ -41,34 +46,35 @@ export function register(program: Command, context: CommandContext): void {
     )
     .option('--control <address:port>', 'TCP address of the enrolment endpoint (default 0.0.0.0:8443)')
     .option('--allow-operator-key', 'start although the operator’s key is readable; for a demo on one machine')
-    .option('--drain <seconds>', 'after SIGTERM, let packets pass for this long at most (default 3)')
-    .option('--config <file>', 'configuration file')
-    .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
-    .action((flags: RelayFlags) => run(flags, context));
+    .option('--drain <seconds>', 'after SIGTERM, let packets pass for this long at most (default 3)');
+  addRoleOptions(command).action((flags: RelayFlags) => run(flags, context));
 }
 
 async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
-  const { config: file, ...rest } = flags;
-  const given = { ...rest, ...(rest.drain === undefined ? {} : { drain: Number(rest.drain) }) };
-  const config = loadConfig(RelayConfig, 'relay', file, given, context.environment);
-  const folder = loadRelayFolder(config.dir!, config.allowOperatorKey);
+  const { config: file, drain, ...rest } = flags;
+  const given = { ...rest, drain: numberText(drain) };
+  const live: Live = new LiveConfig(RelayConfig, 'relay', file, given, ['drain'], context);
+  const config = live.current;
+  const folder = loadRelayFolder(config.dir, config.allowOperatorKey);
   const log = createLog('relay', config.logLevel, process.stderr.isTTY);
   process.exitCode = await runRole({
     role: 'relay',
     dir: folder.dir,
     log,
-    start: (onDeath) => start(folder, config, context, log, onDeath),
+    exitAfter: config.exitAfter,
+    start: (onDeath) => start(folder, live, context, log, onDeath),
   });
 }
 
 async function start(
   folder: RelayFolder,
-  config: RelayConfig,
+  live: Live,
   context: CommandContext,
-  log: Log,
+  log: LevelLog,
   onDeath: Parameters<Parameters<typeof runRole>[0]['start']>[0],
 ): Promise<RoleProcess> {
   const { crypto, clock } = context;
+  const config = live.current;
   const policy = new PolicyKeeper(crypto, folder.policyKey, folder.network);
   policy.offer(folder.policy);
   const relay = await startRelay({ folder, listen: config.listen, log, onDeath });
@@ -83,12 +89,23 @@ async function start(
     await relay.setIdentity(renewed, folder.keyPem);
     log.info({}, 'the relay’s certificate was renewed');
   };
-  const reload = async (): Promise<void> => {
-    const { policy: envelope } = loadRelayFolder(folder.dir, true);
+  const takePolicy = async (envelope: unknown): Promise<void> => {
     if (!policy.offer(envelope)) return;
     const { version } = await relay.offerPolicy(envelope);
     log.info({ version }, 'new policy');
   };
+  const readPolicy = (): Promise<void> => takePolicy(loadRelayFolder(folder.dir, true).policy);
+  const reload = (): Promise<void> =>
+    live.reload(log, async () => {
+      const present = loadRelayFolder(folder.dir, true);
+      checkRelayCertificate(present, folder, clock.wall());
+      await takePolicy(present.policy);
+      if (present.certificatePem === certificatePem) return;
+      certificatePem = present.certificatePem;
+      control.setCertificate(certificatePem);
+      await relay.setIdentity(certificatePem, folder.keyPem);
+      log.info({}, 'new certificate');
+    });
   const quietly =
     (what: string, act: () => Promise<void>): (() => void) =>
     () => {
@@ -96,7 +113,7 @@ async function start(
     };
   const timers = [
     setInterval(quietly('renewal', renew), toMillis(RENEWAL_CHECK)),
-    setInterval(quietly('reading the policy', reload), toMillis(POLICY_CHECK)),
+    setInterval(quietly('reading the policy', readPolicy), toMillis(POLICY_CHECK)),
   ];
   for (const timer of timers) timer.unref();
   try {
@@ -111,7 +128,7 @@ async function start(
   return {
     status: async () => ({ network: folder.network, name: folder.name, ...(await relay.status()) }),
     reload,
-    drain: () => relay.drain(Seconds(config.drain)),
+    drain: () => relay.drain(Seconds(live.current.drain)),
     stop: async () => {
       for (const timer of timers) clearInterval(timer);
       await Promise.all([control.stop(), relay.stop()]);

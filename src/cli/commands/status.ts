@@ -1,21 +1,13 @@
 /** `sallyport status`: what the role that runs on this state folder does now. */
 import type { Command } from 'commander';
-import type { AgentThreadStatus } from '../../agent/thread-protocol.js';
 import { formatBytes, formatDuration } from '../../base/text.js';
 import { Seconds } from '../../base/time.js';
-import type { ConnectorThreadStatus } from '../../connector/thread-protocol.js';
 import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
 import { askLocal } from '../../os/local-control.js';
-import type { RelayThreadStatus } from '../../relay/thread-protocol.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import type { RoleStatus } from '../status-types.js';
 import { table } from '../table.js';
-
-type Named = { readonly network: string; readonly name: string };
-type Status =
-  | ({ readonly role: 'agent' } & Named & AgentThreadStatus)
-  | ({ readonly role: 'connector' } & Named & ConnectorThreadStatus)
-  | ({ readonly role: 'relay' } & Named & RelayThreadStatus);
 
 export function register(program: Command, context: CommandContext): void {
   program
@@ -25,12 +17,12 @@ export function register(program: Command, context: CommandContext): void {
     .option('--json', 'for machines')
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {
       const dir = stateFolder(options.dir, context.environment);
-      const status = (await askLocal(dir, { command: 'status' })) as Status;
+      const status = (await askLocal(dir, { command: 'status' })) as RoleStatus;
       context.out(options.json ? JSON.stringify(status, undefined, 2) : describe(status));
     });
 }
 
-function describe(status: Status): string {
+function describe(status: RoleStatus): string {
   const sections =
     status.role === 'agent'
       ? describeAgent(status)
@@ -42,7 +34,7 @@ function describe(status: Status): string {
   return sections.join('\n\n');
 }
 
-function describeAgent(status: Extract<Status, { role: 'agent' }>): string[] {
+function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[] {
   const { device } = status;
   const how =
     device.mode === 'tun'
@@ -78,7 +70,7 @@ function describeAgent(status: Extract<Status, { role: 'agent' }>): string[] {
   ];
 }
 
-function describeConnector(status: Extract<Status, { role: 'connector' }>): string[] {
+function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): string[] {
   const head = [`connector ${status.name} in network ${status.network}`, relayLine(status.relay), policyLine(status)];
   if (status.echoAnsweredHere) {
     head.push('echo is answered by this connector, not by the services: the system permits no ICMP sockets here');
@@ -106,7 +98,7 @@ function describeConnector(status: Extract<Status, { role: 'connector' }>): stri
   ];
 }
 
-function describeRelay(status: Extract<Status, { role: 'relay' }>): string[] {
+function describeRelay(status: Extract<RoleStatus, { role: 'relay' }>): string[] {
   const head = [
     `relay ${status.name} of network ${status.network}`,
     `listening on ${status.listening.join(', ')}; policy version ${status.policyVersion}`,

@@ -67,6 +67,10 @@ class LinuxTcpStream implements TcpStream {
     this.#refused = refused;
   }
 
+  get local(): SocketAddress {
+    return localAddress(this.fd);
+  }
+
   connectResult(): IoResult {
     if (this.#refused !== 0) return -this.#refused;
     return -readOption(this.fd, SOL_SOCKET, SO_ERROR) || 0;

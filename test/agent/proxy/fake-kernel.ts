@@ -63,6 +63,10 @@ export class FakeSocket implements TcpStream, Descriptor {
     );
   }
 
+  get local(): SocketAddress {
+    return new SocketAddress(CLIENT.ip, 1080);
+  }
+
   connectResult(): number {
     return 0;
   }
@@ -168,6 +172,11 @@ export class FakeKernel implements Reactor {
     this.#descriptors.set(listener.fd, listener);
     this.listeners.push(listener);
     return listener;
+  }
+
+  /** No UDP in memory: an association cannot be opened. */
+  udp(): never {
+    throw new SallyportError('environment', 'SOCKET_FAILED', 'no UDP here');
   }
 
   /** A client of the listener; accepted in the next turn. */

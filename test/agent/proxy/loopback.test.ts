@@ -25,11 +25,12 @@ describe.runIf(process.platform === 'linux')('the proxy on loopback', () => {
       {
         reactor,
         sockets: createLinuxSockets(),
+        udp: network.udp,
         connect: (now, to, handlers) => network.agent.connect(now, to, handlers),
         resolve: (host, port) => resolveTarget(host, port, view, subject()),
         onActivity: () => {},
       },
-      { socks: ANY, http: ANY, forwards: [{ listen: ANY, target: { host: 'db', port: undefined } }] },
+      { socks: ANY, http: ANY, forwards: [{ protocol: 'tcp', listen: ANY, target: { host: 'db', port: undefined } }] },
     );
     reactor.onTurn((now) => {
       network.turn(now);

@@ -1,6 +1,8 @@
 /**
  * The agent's stack and a connector's, back to back, with a service behind: virtual time, no loss, a delay when wanted.
  */
+
+import { UdpPorts } from '../../../src/agent/udp-ports.js';
 import { IpAddress, SocketAddress } from '../../../src/base/address.js';
 import { SeededEntropy } from '../../../src/base/entropy.js';
 import { earliest, type Instant } from '../../../src/base/time.js';
@@ -11,6 +13,7 @@ import type { CloseReason, StackSink, TcpHandlers } from '../../../src/netstack/
 import { createCrypto } from '../../../src/os/crypto.js';
 import { Arena } from '../../../src/wire/arena.js';
 
+export const OVERLAY6 = IpAddress.parse('fd12:3456:789a::9')!;
 export const OVERLAY = IpAddress.parse('100.64.0.2')!;
 const MTU = 1280;
 
@@ -62,6 +65,15 @@ export class ServiceConnection implements TcpHandlers {
 
 export class Network {
   readonly agent: Stack;
+  readonly udp = new UdpPorts({
+    own: { overlay4: OVERLAY, overlay6: OVERLAY6 },
+    entropy: new SeededEntropy(3),
+    send: (now, addresses, bytes, offset, length) => this.agent.sendUdp(now, addresses, 0, 1, bytes, offset, length),
+  });
+  /** Datagrams that services got: who sent them, where to, what. */
+  readonly datagrams: { readonly from: string; readonly to: string; readonly text: string }[] = [];
+  /** What a UDP service answers; nothing when undefined. */
+  answer: ((text: string) => string | undefined) | undefined = (text) => text.toUpperCase();
   readonly connector: Stack;
   readonly connections: ServiceConnection[] = [];
   /** What the service does with a request. */
@@ -77,24 +89,40 @@ export class Network {
   readonly #accepted: ServiceConnection[] = [];
 
   /** @param sendBuffer bytes the agent's connections buffer at most; a power of two. */
-  constructor(sendBuffer?: number) {
+  constructor(sendBuffer?: number, withV6 = false) {
     const crypto = createCrypto();
     this.agent = new Stack({
       mtu: MTU,
       sink: sinkInto(this.#toConnector),
-      handlers: {},
+      handlers: this.udp.handlers,
       entropy: new SeededEntropy(1),
       crypto,
       localV4: OVERLAY,
+      ...(withV6 ? { localV6: OVERLAY6 } : {}),
       ...(sendBuffer === undefined ? {} : { tcp: { sendInitial: sendBuffer, sendMax: sendBuffer } }),
     });
     this.connector = new Stack({
       mtu: MTU,
       sink: sinkInto(this.#toAgent),
-      handlers: { onSyn: (request) => this.#onSyn(request) },
+      handlers: {
+        onSyn: (request) => this.#onSyn(request),
+        onUdp: (addresses, bytes, offset, length) => this.#onUdp(addresses, bytes, offset, length),
+      },
       entropy: new SeededEntropy(2),
       crypto,
     });
+  }
+
+  #onUdp(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): undefined {
+    const text = Buffer.from(bytes.subarray(offset, offset + length)).toString('latin1');
+    const [from, to] = [SocketAddress.read(addresses, 0), SocketAddress.read(addresses, 1)];
+    this.datagrams.push({ from: from.toString(), to: to.toString(), text });
+    const answer = this.answer?.(text);
+    if (answer === undefined) return;
+    const back = new Uint32Array(10);
+    to.write(back, 0);
+    from.write(back, 1);
+    this.connector.sendUdp(this.connector.now, back, 0, 1, Buffer.from(answer, 'latin1'), 0, answer.length);
   }
 
   #onSyn(request: TcpRequest): void {

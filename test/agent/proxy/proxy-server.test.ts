@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { ProxyAccess } from '../../../src/agent/proxy/access.js';
 import { parseForward } from '../../../src/agent/proxy/forward.js';
 import { MAX_CLIENTS, ProxyServer } from '../../../src/agent/proxy/proxy-server.js';
+import { Prefix } from '../../../src/base/address.js';
 import { Micros, Millis } from '../../../src/base/time.js';
 
 import { at, CONNECT_DB, closeWorlds, GREETING, NOWHERE, world } from './world.js';
@@ -18,6 +20,7 @@ describe('listeners', () => {
     const parts = {
       reactor: w.kernel,
       sockets: w.kernel,
+      udp: w.network.udp,
       connect: () => undefined,
       resolve: () => NOWHERE,
       onActivity: () => {},
@@ -25,7 +28,8 @@ describe('listeners', () => {
     const forwards = ['[::1]:1=db', '0.0.0.0:2=db', '[::]:3=db', '127.9.9.9:4=db', '192.168.1.1:5=db'].map(
       parseForward,
     );
-    const server = new ProxyServer(parts, { forwards });
+    const access = new ProxyAccess([Prefix.parse('192.168.0.0/16')!]);
+    const server = new ProxyServer(parts, { forwards }, access);
     expect(server.listeners.map((listener) => listener.isExposed)).toEqual([false, true, true, false, true]);
     server.close();
   });
@@ -35,6 +39,7 @@ describe('listeners', () => {
     const parts = {
       reactor: w.kernel,
       sockets: w.kernel,
+      udp: w.network.udp,
       connect: () => undefined,
       resolve: () => NOWHERE,
       onActivity: () => {},

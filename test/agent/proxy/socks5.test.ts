@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ProxyAccess } from '../../../src/agent/proxy/access.js';
 import type { Failure } from '../../../src/agent/proxy/negotiation.js';
 import { Socks5 } from '../../../src/agent/proxy/socks5.js';
 import { IpAddress, SocketAddress } from '../../../src/base/address.js';
 
+const OPEN = new ProxyAccess();
 const GREETING = [5, 1, 0];
 const ascii = (text: string): number[] => [...Buffer.from(text, 'latin1')];
 const byName = (name: string, port: number): number[] => [
@@ -23,7 +25,7 @@ function run(
   bytes: readonly number[],
   sizes: readonly number[] = [],
 ): { socks: Socks5; replies: number[]; taken: number } {
-  const socks = new Socks5();
+  const socks = new Socks5(OPEN);
   const input = Uint8Array.from(bytes);
   const replies: number[] = [];
   let at = 0;
@@ -77,9 +79,9 @@ describe('SOCKS 5', () => {
   });
 
   it('answers with the address the connection goes out from', () => {
-    expect([...new Socks5().accept(BOUND)]).toEqual([5, 0, 0, 1, 100, 64, 0, 2, 0x12, 0x34]);
+    expect([...new Socks5(OPEN).accept(BOUND)]).toEqual([5, 0, 0, 1, 100, 64, 0, 2, 0x12, 0x34]);
     const v6 = new SocketAddress(IpAddress.parse('fd12::7')!, 80);
-    expect([...new Socks5().accept(v6)]).toEqual([5, 0, 0, 4, 0xfd, 0x12, ...Array<number>(13).fill(0), 7, 0, 80]);
+    expect([...new Socks5(OPEN).accept(v6)]).toEqual([5, 0, 0, 4, 0xfd, 0x12, ...Array<number>(13).fill(0), 7, 0, 80]);
   });
 
   it.each([
@@ -90,7 +92,7 @@ describe('SOCKS 5', () => {
     ['refused', 5],
     ['timeout', 6],
   ] as [Failure, number][])('answers %s with code %i', (failure, code) => {
-    expect([...new Socks5().refuse(failure)]).toEqual([5, code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    expect([...new Socks5(OPEN).refuse(failure)]).toEqual([5, code, 0, 1, 0, 0, 0, 0, 0, 0]);
   });
 
   it('reads the same in any pieces', () => {

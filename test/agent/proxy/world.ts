@@ -34,6 +34,7 @@ export class World {
       {
         reactor: this.kernel,
         sockets: this.kernel,
+        udp: this.network.udp,
         connect: (now, to, handlers) => (this.online ? this.network.agent.connect(now, to, handlers) : undefined),
         resolve: (host, port) => resolveTarget(host, port, view, subject()),
         onActivity: () => this.active++,

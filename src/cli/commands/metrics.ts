@@ -1,0 +1,22 @@
+/** `sallyport metrics`: the counters of the running role in Prometheus' text format, for its node exporter or a scrape by script. */
+import type { Command } from 'commander';
+import { askLocal } from '../../os/local-control.js';
+import { stateFolder } from '../config.js';
+import type { CommandContext } from '../context.js';
+import { prometheusText } from '../prometheus.js';
+import type { RoleStatus } from '../status-types.js';
+
+export function register(program: Command, context: CommandContext): void {
+  program
+    .command('metrics')
+    .description('print the counters of the role on this state folder for Prometheus')
+    .option('--dir <dir>', 'state folder')
+    .option('--json', 'for machines that are not Prometheus')
+    .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {
+      const dir = stateFolder(options.dir, context.environment);
+      const status = (await askLocal(dir, { command: 'status' })) as RoleStatus;
+      const { role, network, name, counters, drops } = status;
+      if (options.json) context.out(JSON.stringify({ role, network, name, counters, drops }));
+      else context.out(prometheusText(status));
+    });
+}

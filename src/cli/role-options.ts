@@ -1,0 +1,81 @@
+/** The options every role takes, and its configuration as it is at the start and at every reload. */
+import type { Command } from 'commander';
+import type * as v from 'valibot';
+import { type ConfigRole, ROLE_CONFIGS } from './config.js';
+import type { CommandContext } from './context.js';
+import { mistypedVariables } from './key-text.js';
+import { type Given, loadConfig } from './load-config.js';
+import type { LevelLog, LogLevel } from './log.js';
+
+/** Flags of every role, as commander names them. */
+export interface RoleFlags {
+  readonly config?: string;
+  readonly dir?: string;
+  readonly logLevel?: string;
+  readonly exitAfter?: string;
+}
+
+/** An option that may be given several times. */
+export const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
+
+export function addRoleOptions(command: Command): Command {
+  return command
+    .option('--config <file>', 'configuration file (docs/cli.md says where it is looked for)')
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default info)')
+    .option('--exit-after <duration>', 'end in an orderly way after this time, for example 30s');
+}
+
+/** What every role's configuration holds. */
+interface Common {
+  readonly dir: string;
+  readonly logLevel: LogLevel;
+  readonly exitAfter?: string | undefined;
+}
+
+/** A role's configuration: read at the start, and again when the role is told to. */
+export class LiveConfig<S extends v.GenericSchema, T extends v.InferOutput<S> & Common> {
+  current: T;
+  readonly #read: () => T;
+  readonly #live: ReadonlySet<string>;
+
+  /**
+   * @param flags by configuration key.
+   * @param live the keys that a reload may change.
+   * @throws SallyportError those of `loadConfig`.
+   */
+  constructor(
+    schema: S,
+    role: ConfigRole,
+    file: string | undefined,
+    flags: Given,
+    live: readonly (keyof T & string)[],
+    context: CommandContext,
+  ) {
+    const { environment } = context;
+    for (const [name, meant] of mistypedVariables(Object.values(ROLE_CONFIGS), environment)) {
+      context.note(`warning: ${name} means nothing; did you mean ${meant}?`);
+    }
+    this.#read = () => loadConfig(schema, role, file, flags, environment) as T;
+    this.#live = new Set([...live, 'logLevel']);
+    this.current = this.#read();
+  }
+
+  /**
+   * Reads everything again and hands it to `apply`; what it throws leaves the old configuration in force. Keys that cannot
+   * change while the role runs keep their old values, and are logged.
+   * @throws SallyportError those of `loadConfig`.
+   */
+  async reload(log: LevelLog, apply: (next: T, before: T) => Promise<void>): Promise<void> {
+    const read = this.#read() as Record<string, unknown>;
+    const before = this.current as Record<string, unknown>;
+    const fixed = Object.keys({ ...before, ...read }).filter(
+      (key) => !this.#live.has(key) && JSON.stringify(read[key]) !== JSON.stringify(before[key]),
+    );
+    const next = { ...read, ...Object.fromEntries(fixed.map((key) => [key, before[key]])) } as T;
+    await apply(next, this.current);
+    this.current = next;
+    log.level = next.logLevel;
+    if (fixed.length > 0) log.warn({ keys: fixed }, 'these keys count from the next start');
+    log.info({}, 'configuration reloaded');
+  }
+}
