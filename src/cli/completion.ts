@@ -48,7 +48,7 @@ function bash(commands: readonly Completed[], first: readonly string[]): string 
   return [
     '_sallyport() {',
     `  local current="\${COMP_WORDS[COMP_CWORD]}" path="\${COMP_WORDS[1]}" words=`,
-    '  if [ "$COMP_CWORD" -le 1 ]; then words=\'' + first.join(' ') + " --help --version'; fi",
+    `  if [ "$COMP_CWORD" -le 1 ]; then words='${first.join(' ')} --help --version'; fi`,
     `  case "\${COMP_WORDS[1]} \${COMP_WORDS[2]}" in`,
     ...commands
       .filter(({ path }) => path.includes(' '))

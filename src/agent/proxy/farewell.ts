@@ -1,5 +1,5 @@
 /**
- * The end of a client that is refused: its answer, then our FIN, then its own end is waited for a moment.
+ * The end of a client that is refused, or served for the last time: its answer, then our FIN, then its own end is waited for a moment.
  *
  *   writing ─all of it taken─► FIN sent, reading over ─its FIN | 64 KiB | 2 s─► closed
  *
@@ -57,14 +57,15 @@ export class Farewell {
   }
 
   #write(): void {
-    const n = this.#stream.write(this.#answer, this.#written, this.#answer.length - this.#written);
+    const due = this.#answer.length - this.#written;
+    const n = due === 0 ? 0 : this.#stream.write(this.#answer, this.#written, due);
     if (n === -EAGAIN) return;
     if (n < 0) {
       this.abort();
       return;
     }
     this.#written += n;
-    if (this.#written < this.#answer.length) return;
+    if (n < due) return;
     this.#stream.shutdownWrite();
     this.#watch.interest(READABLE);
   }

@@ -107,26 +107,22 @@ export class HttpBody {
         this.#size(byte, out, at);
         break;
       case 'extension':
-        if (byte === CR) this.#step = 'size-end';
+        if (byte === CR) this.#expect(byte, CR, 'size-end', out, at);
         else this.#drop(byte);
         break;
       case 'size-end':
-        this.#expect(byte, LF, this.#left > 0 ? 'data' : 'trailer-start');
+        this.#expect(byte, LF, this.#left > 0 ? 'data' : 'trailer-start', out, at);
         this.#digits = 0;
-        this.#dropped = this.#left > 0 ? 0 : this.#dropped;
-        this.#keep(CR, out, at);
-        this.#keep(LF, out, at);
+        this.#dropped = 0;
         break;
       case 'data-cr':
-        this.#expect(byte, CR, 'data-end');
+        this.#expect(byte, CR, 'data-end', out, at);
         break;
       case 'data-end':
-        this.#expect(byte, LF, 'size');
-        this.#keep(CR, out, at);
-        this.#keep(LF, out, at);
+        this.#expect(byte, LF, 'size', out, at);
         break;
       case 'trailer-start':
-        if (byte === CR) this.#step = 'last-end';
+        if (byte === CR) this.#expect(byte, CR, 'last-end', out, at);
         else {
           this.#step = 'trailer';
           this.#drop(byte);
@@ -137,13 +133,12 @@ export class HttpBody {
         else this.#drop(byte);
         break;
       case 'trailer-end':
-        this.#expect(byte, LF, 'trailer-start');
+        if (byte === LF) this.#step = 'trailer-start';
+        else this.isMalformed = true;
         break;
       case 'last-end':
-        this.#expect(byte, LF, 'size');
+        this.#expect(byte, LF, 'size', out, at);
         this.isComplete = !this.isMalformed;
-        this.#keep(CR, out, at);
-        this.#keep(LF, out, at);
         break;
     }
   }
@@ -156,7 +151,7 @@ export class HttpBody {
       this.#left = this.#left * 16 + digit;
       this.#keep(byte, out, at);
     } else if (this.#digits === 0) this.isMalformed = true;
-    else if (byte === CR) this.#step = 'size-end';
+    else if (byte === CR) this.#expect(byte, CR, 'size-end', out, at);
     else if (byte === SEMICOLON) this.#step = 'extension';
     else this.isMalformed = true;
   }
@@ -170,9 +165,12 @@ export class HttpBody {
     if ((byte < 0x20 && byte !== 0x09) || byte === 0x7f || ++this.#dropped > MAX_DROPPED) this.isMalformed = true;
   }
 
-  #expect(byte: number, wanted: number, next: Step): void {
-    if (byte === wanted) this.#step = next;
-    else this.isMalformed = true;
+  /** A byte of the framing that goes on. */
+  #expect(byte: number, wanted: number, next: Step, out: Uint8Array, at: number): void {
+    if (byte === wanted) {
+      this.#step = next;
+      this.#keep(byte, out, at);
+    } else this.isMalformed = true;
   }
 }
 

@@ -230,7 +230,8 @@ export class ProxyConnection implements TcpHandlers {
     const n = this.#stream.read(scratch, 0, READ_SIZE);
     if (n === -EAGAIN) return;
     if (n <= 0) {
-      this.#end(this.#served ? 'finished' : 'abandoned');
+      if (n === 0 && this.#served) this.#leave();
+      else this.#end('abandoned');
       return;
     }
     this.#take(n);
@@ -302,8 +303,17 @@ export class ProxyConnection implements TcpHandlers {
     else if ((ready & (READABLE | BROKEN)) !== 0) {
       const { scratch } = this.#context;
       const n = this.#stream.read(scratch, 0, READ_SIZE);
-      if (n === 0 || (n < 0 && n !== -EAGAIN)) this.#end('finished');
+      if (n === 0) this.#leave();
+      else if (n < 0 && n !== -EAGAIN) this.#end('finished');
     } else this.#watch!.interest(this.#output.length > 0 ? READABLE | WRITABLE : READABLE);
+  }
+
+  /** The client has ended its stream, and nothing is due to it. */
+  #leave(): void {
+    this.outcome = 'finished';
+    this.#releaseWatch();
+    this.#stream.close();
+    this.#enter('closed');
   }
 
   #dialTimedOut(): void {

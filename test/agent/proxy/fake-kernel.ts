@@ -42,7 +42,7 @@ export class FakeSocket implements TcpStream, Descriptor {
   constructor(readonly fd: number) {}
 
   send(bytes: Uint8Array | string): void {
-    this.#incoming.push(...(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes));
+    for (const byte of typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes) this.#incoming.push(byte);
   }
 
   /** Bytes the proxy has not read. */
@@ -111,6 +111,7 @@ export class FakeListener implements TcpListener, Descriptor {
   constructor(
     readonly fd: number,
     readonly local: SocketAddress,
+    readonly kernel: { readonly peer: SocketAddress },
   ) {}
 
   readiness(): number {
@@ -120,7 +121,7 @@ export class FakeListener implements TcpListener, Descriptor {
   accept(): { stream: TcpStream; peer: SocketAddress } | undefined {
     this.accepts++;
     const stream = this.exhausted ? undefined : this.backlog.shift();
-    return stream === undefined ? undefined : { stream, peer: CLIENT };
+    return stream === undefined ? undefined : { stream, peer: this.kernel.peer };
   }
 
   close(): void {
@@ -138,6 +139,8 @@ interface FakeWatch extends Watch {
 export class FakeKernel implements Reactor {
   time: Instant = instantAt(1_000_000);
   readonly listeners: FakeListener[] = [];
+  /** Whom new clients come from. */
+  peer = CLIENT;
   readonly #timers = new TimerQueue();
   readonly #watches = new Set<FakeWatch>();
   readonly #descriptors = new Map<number, Descriptor>();
@@ -168,7 +171,7 @@ export class FakeKernel implements Reactor {
     if (this.listeners.some((other) => !other.closed && other.local.equals(local))) {
       throw new SallyportError('environment', 'ADDRESS_IN_USE', `${local} is in use`);
     }
-    const listener = new FakeListener(this.#nextFd++, local);
+    const listener = new FakeListener(this.#nextFd++, local, this);
     this.#descriptors.set(listener.fd, listener);
     this.listeners.push(listener);
     return listener;

@@ -9,7 +9,7 @@ import { earliest, type Instant } from '../../../src/base/time.js';
 import { Stack } from '../../../src/netstack/stack.js';
 import type { TcpConnection } from '../../../src/netstack/tcp/connection.js';
 import type { TcpRequest } from '../../../src/netstack/tcp/request.js';
-import type { CloseReason, StackSink, TcpHandlers } from '../../../src/netstack/types.js';
+import type { CloseReason, Rejection, StackSink, TcpHandlers } from '../../../src/netstack/types.js';
 import { createCrypto } from '../../../src/os/crypto.js';
 import { Arena } from '../../../src/wire/arena.js';
 
@@ -75,6 +75,8 @@ export class Network {
   /** What a UDP service answers; nothing when undefined. */
   answer: ((text: string) => string | undefined) | undefined = (text) => text.toUpperCase();
   readonly connector: Stack;
+  /** What becomes of datagrams that are not answered. */
+  rejects: Rejection | undefined;
   readonly connections: ServiceConnection[] = [];
   /** What the service does with a request. */
   policy: 'accept' | 'accept and speak' | 'accept and end' | 'reset' | 'ignore' = 'accept';
@@ -113,16 +115,17 @@ export class Network {
     });
   }
 
-  #onUdp(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): undefined {
+  #onUdp(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): Rejection | undefined {
     const text = Buffer.from(bytes.subarray(offset, offset + length)).toString('latin1');
     const [from, to] = [SocketAddress.read(addresses, 0), SocketAddress.read(addresses, 1)];
     this.datagrams.push({ from: from.toString(), to: to.toString(), text });
     const answer = this.answer?.(text);
-    if (answer === undefined) return;
+    if (answer === undefined) return this.rejects;
     const back = new Uint32Array(10);
     to.write(back, 0);
     from.write(back, 1);
     this.connector.sendUdp(this.connector.now, back, 0, 1, Buffer.from(answer, 'latin1'), 0, answer.length);
+    return undefined;
   }
 
   #onSyn(request: TcpRequest): void {

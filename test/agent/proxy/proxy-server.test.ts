@@ -5,7 +5,8 @@ import { MAX_CLIENTS, ProxyServer } from '../../../src/agent/proxy/proxy-server.
 import { Prefix } from '../../../src/base/address.js';
 import { Micros, Millis } from '../../../src/base/time.js';
 
-import { at, CONNECT_DB, closeWorlds, GREETING, NOWHERE, world } from './world.js';
+import type { FakeSocket } from './fake-kernel.js';
+import { at, CONNECT_DB, closeWorlds, ESTABLISHED, GREETING, NOWHERE, world } from './world.js';
 
 afterEach(closeWorlds);
 
@@ -122,5 +123,94 @@ describe('a visit', () => {
     const counts = w.server.counters.snapshot();
     expect(counts).toMatchObject({ malformed: 1, broken: 1, refused: 1 });
     expect(w.ended).toHaveLength(3);
+  });
+});
+
+describe('who may use the listeners', () => {
+  it('has to be said before other machines reach one', () => {
+    const w = world();
+    for (const listeners of [
+      { socks: at('0.0.0.0:1') },
+      { http: at('[::]:1') },
+      { forwards: [parseForward('192.168.1.1:1=db')] },
+      { forwards: [parseForward('udp://192.168.1.1:1=names')] },
+    ]) {
+      expect(() => w.server.reconfigure(listeners, new ProxyAccess())).toThrow(
+        expect.objectContaining({ code: 'PROXY_EXPOSED', kind: 'caller' }),
+      );
+    }
+    expect(w.server.listeners).toHaveLength(3);
+  });
+
+  it('are this machine and those who are allowed', () => {
+    const w = world();
+    const access = new ProxyAccess([Prefix.parse('192.168.1.0/24')!, Prefix.parse('fd00::/8')!]);
+    w.server.reconfigure({ socks: at('0.0.0.0:1080') }, access);
+    const from = (peer: string): FakeSocket => {
+      w.kernel.peer = at(peer);
+      const client = w.kernel.client(w.kernel.listeners.at(-1)!);
+      client.send(GREETING);
+      w.settle();
+      return client;
+    };
+    expect(from('192.168.1.7:9').received).toEqual([5, 0]);
+    expect(from('127.0.0.1:9').received).toEqual([5, 0]);
+    expect(from('192.168.2.7:9').closed).toBe('abort');
+    expect(from('[fe80::1]:9').closed).toBe('abort');
+    expect(w.server.counters.get('clients_not_allowed')).toBe(2);
+    w.server.reconfigure({ socks: at('0.0.0.0:1080') }, new ProxyAccess([Prefix.parse('10.0.0.0/8')!]));
+    expect(w.server.clients.size).toBe(1);
+  });
+});
+
+describe('other listeners', () => {
+  it('take the place of the present ones; those in both stay open, and so do clients', () => {
+    const w = world();
+    const bridged = w.bridged();
+    const [socks, http, forward] = w.kernel.listeners;
+    w.server.reconfigure(
+      { socks: at('127.0.0.1:1080'), forwards: ['127.0.0.1:5432=web:80', '127.0.0.1:9=db'].map(parseForward) },
+      new ProxyAccess(),
+    );
+    expect([socks!.closed, http!.closed, forward!.closed]).toEqual([false, true, false]);
+    expect(w.server.listeners.map(({ kind, local }) => `${kind} ${local}`)).toEqual([
+      'socks 127.0.0.1:1080',
+      'forward 127.0.0.1:5432',
+      'forward 127.0.0.1:9',
+    ]);
+    expect(bridged.closed).toBeUndefined();
+    w.client('forward', 'x');
+    expect(w.service.to.toString()).toBe('10.100.0.2:80');
+  });
+
+  it('may change what a port is for', () => {
+    const w = world();
+    w.server.reconfigure({ http: at('127.0.0.1:1080') }, new ProxyAccess());
+    expect(w.client('socks', CONNECT_DB).text()).toBe(ESTABLISHED);
+  });
+
+  it('that cannot all be opened change nothing', () => {
+    const w = world();
+    w.kernel.listen(at('127.0.0.1:7'));
+    const next = { socks: at('127.0.0.1:6'), http: at('127.0.0.1:7') };
+    expect(() => w.server.reconfigure(next, new ProxyAccess())).toThrow(
+      expect.objectContaining({ code: 'ADDRESS_IN_USE' }),
+    );
+    expect(w.server.listeners).toHaveLength(3);
+    expect(w.client('socks', GREETING).received).toEqual([5, 0]);
+    for (const listener of w.kernel.listeners) if (listener.local.port === 7) listener.close();
+  });
+});
+
+describe('a UDP association that cannot be opened', () => {
+  it('is refused and counted', () => {
+    const w = world();
+    const client = w.client('socks', Uint8Array.of(...GREETING, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0));
+    expect(client.received.slice(0, 4)).toEqual([5, 0, 5, 1]);
+    expect(w.server.udpCounters.get('udp_associations_refused')).toBe(1);
+    expect(w.network.udp.size).toBe(0);
+    client.clientEnded = true;
+    w.settle();
+    expect(w.server.counters.get('failed')).toBe(1);
   });
 });

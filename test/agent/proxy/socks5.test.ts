@@ -24,8 +24,9 @@ const BOUND = new SocketAddress(IpAddress.parse('100.64.0.2')!, 0x1234);
 function run(
   bytes: readonly number[],
   sizes: readonly number[] = [],
+  access = OPEN,
 ): { socks: Socks5; replies: number[]; taken: number } {
-  const socks = new Socks5(OPEN);
+  const socks = new Socks5(access);
   const input = Uint8Array.from(bytes);
   const replies: number[] = [];
   let at = 0;
@@ -60,7 +61,7 @@ describe('SOCKS 5', () => {
     ['only passwords are offered', [5, 2, 1, 2], [5, 0xff]],
     ['no method is offered', [5, 0], [5, 0xff]],
     ['BIND', [...GREETING, 5, 2, 0, 1], [5, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0]],
-    ['UDP ASSOCIATE', [...GREETING, 5, 3, 0, 1], [5, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0]],
+    ['a command beyond UDP ASSOCIATE', [...GREETING, 5, 4, 0, 1], [5, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0]],
     ['an unknown address type', [...GREETING, 5, 1, 0, 2], [5, 0, 5, 8, 0, 1, 0, 0, 0, 0, 0, 0]],
     ['an empty name', [...GREETING, ...byName('', 80)], [5, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0]],
     ['a name with a line break', [...GREETING, ...byName('a\r\nb', 80)], [5, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0]],
@@ -72,6 +73,57 @@ describe('SOCKS 5', () => {
     expect(socks.state).toBe('failed');
     expect(socks.target).toBeUndefined();
     expect(replies).toEqual(answer);
+  });
+
+  it('reads a UDP ASSOCIATE with the address the client will send from', () => {
+    const { socks, taken } = run([...GREETING, 5, 3, 0, 1, 127, 0, 0, 1, 0x30, 0x39, 7]);
+    expect(socks.state).toBe('asked');
+    expect(socks.target).toBeUndefined();
+    expect(socks.association).toEqual({ host: '127.0.0.1', port: 12345 });
+    expect(taken).toBe(13);
+  });
+
+  describe('with users', () => {
+    const access = new ProxyAccess([], new Map([['ann', 'pässwörd']]));
+    const login = (name: string, password: string): number[] => {
+      const [n, p] = [Buffer.from(name), Buffer.from(password)];
+      return [1, n.length, ...n, p.length, ...p];
+    };
+    const HELLO = [5, 2, 0, 2];
+
+    it('asks for a password and takes the right one, in any pieces', () => {
+      fc.assert(
+        fc.property(fc.array(fc.nat(20)), (sizes) => {
+          const { socks, replies } = run([...HELLO, ...login('ann', 'pässwörd'), ...byName('db', 1)], sizes, access);
+          expect(socks.target).toEqual({ host: 'db', port: 1 });
+          expect(replies).toEqual([5, 2, 1, 0]);
+        }),
+      );
+    });
+
+    it.each([
+      ['a wrong password', login('ann', 'password'), [1, 1]],
+      ['an unknown name', login('bob', 'pässwörd'), [1, 1]],
+      ['nothing at all', login('', ''), [1, 1]],
+      ['bytes that are not UTF-8', [1, 3, 97, 110, 110, 2, 0xff, 0xfe], [1, 1]],
+      ['another version', [2], []],
+      ['the request at once', byName('db', 1), []],
+    ])('refuses %s', (_what, bytes, answer) => {
+      const { socks, replies } = run([...HELLO, ...bytes], [], access);
+      expect(socks.state).toBe('failed');
+      expect(socks.target).toBeUndefined();
+      expect(replies).toEqual([5, 2, ...answer]);
+    });
+
+    it('takes the longest name and password', () => {
+      const long = new ProxyAccess([], new Map([['n'.repeat(255), 'p'.repeat(255)]]));
+      const { replies } = run([...HELLO, ...login('n'.repeat(255), 'p'.repeat(255))], [], long);
+      expect(replies).toEqual([5, 2, 1, 0]);
+    });
+
+    it('refuses a client that offers no password', () => {
+      expect(run([...GREETING], [], access).replies).toEqual([5, 0xff]);
+    });
   });
 
   it('takes "no authentication" among other methods', () => {
