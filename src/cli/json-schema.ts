@@ -13,12 +13,11 @@ export function toJsonSchema(schema: v.GenericSchema, title: string): Json {
   return { $schema: 'https://json-schema.org/draft/2020-12/schema', title, ...convert(shapeOf(schema)) };
 }
 
+/** A pipe begins with its schema, which may be a pipe itself. What only a program can check is told in words. */
 function convert(shape: Shape): Json {
-  const pipe = (shape.pipe ?? []).slice(1);
-  const merged = Object.assign({}, bare(shape), ...pipe.map(refinement)) as Json;
-  // What only a program can check is told in words.
-  const words = (shape.pipe ?? []).find((item) => item.type === 'check')?.message;
-  return words === undefined || 'description' in merged ? merged : { ...merged, description: words };
+  if (shape.pipe === undefined) return bare(shape);
+  const [first, ...steps] = shape.pipe;
+  return steps.reduce((sofar, step) => ({ ...sofar, ...refinement(step, sofar) }), convert(first!));
 }
 
 function bare(shape: Shape): Json {
@@ -46,11 +45,13 @@ function bare(shape: Shape): Json {
   }
 }
 
-/** What one step of a pipe adds. */
-function refinement(item: Shape): Json {
+/** What one step of a pipe adds to what there is. */
+function refinement(item: Shape, sofar: Json): Json {
   switch (item.type) {
-    case 'description':
-      return { description: item.description };
+    case 'description': {
+      const { description: words } = sofar;
+      return { description: words === undefined ? item.description : `${item.description} It ${String(words)}.` };
+    }
     case 'non_empty':
       return { minLength: 1 };
     case 'regex':
@@ -62,7 +63,7 @@ function refinement(item: Shape): Json {
     case 'max_value':
       return { maximum: item.requirement };
     case 'check':
-      return {};
+      return { description: item.message };
     default:
       throw unknown(item);
   }
