@@ -17,7 +17,9 @@ export function toJsonSchema(schema: v.GenericSchema, title: string): Json {
 function convert(shape: Shape): Json {
   if (shape.pipe === undefined) return bare(shape);
   const [first, ...steps] = shape.pipe;
-  return steps.reduce((sofar, step) => ({ ...sofar, ...refinement(step, sofar) }), convert(first!));
+  const said: Record<string, unknown> = { ...convert(first!) };
+  for (const step of steps) Object.assign(said, refinement(step, said));
+  return said;
 }
 
 function bare(shape: Shape): Json {
