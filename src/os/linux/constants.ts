@@ -33,8 +33,10 @@ export const O_CLOEXEC = 0x80000;
 // <sys/socket.h>
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0x800;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
@@ -43,16 +45,30 @@ export const SO_ERROR = 4;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
 export const SO_LINGER = 13;
+export const SO_BINDTODEVICE = 25;
+export const SO_ATTACH_FILTER = 26;
+export const SO_DETACH_FILTER = 27;
+/** SO_TIMESTAMPNS_OLD: a `struct timespec` of two 64-bit numbers on 64-bit systems. */
+export const SO_TIMESTAMPNS = 35;
+export const SO_MARK = 36;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const MSG_CTRUNC = 8;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
+export const MSG_ERRQUEUE = 0x2000;
 export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;
 
 // <netinet/in.h>, <linux/in.h>, <linux/in6.h>
 export const IPPROTO_IP = 0;
+export const IPPROTO_RAW = 255;
+export const IP_TOS = 1;
+export const IP_TTL = 2;
+export const IP_HDRINCL = 3;
+export const IP_RECVERR = 11;
+export const IP_RECVTTL = 12;
+export const IP_MTU = 14;
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
@@ -62,11 +78,32 @@ export const IP_PKTINFO = 8;
 export const IP_MTU_DISCOVER = 10;
 /** Sets DF and ignores the kernel's path-MTU cache: only the interface MTU limits (IPv6 alike). */
 export const IP_PMTUDISC_PROBE = 3;
+export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_MTU = 24;
+export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
 export const IPV6_RECVPKTINFO = 49;
 export const IPV6_PKTINFO = 50;
+export const IPV6_HDRINCL = 36;
+export const IPV6_RECVHOPLIMIT = 51;
+export const IPV6_HOPLIMIT = 52;
+export const IPV6_TCLASS = 67;
 export const IPV6_DONTFRAG = 62;
+
+// <linux/if_packet.h>, <linux/if_ether.h>
+export const SOL_PACKET = 263;
+export const PACKET_IGNORE_OUTGOING = 23;
+/** `sll_pkttype` of what this host sends itself. */
+export const PACKET_OUTGOING = 4;
+export const ETH_P_ALL = 3;
+
+// <linux/errqueue.h>
+export const SO_EE_ORIGIN_ICMP = 2;
+export const SO_EE_ORIGIN_ICMP6 = 3;
+
+// <time.h>
+export const CLOCK_REALTIME = 0;
 
 // <linux/udp.h>
 export const UDP_SEGMENT = 103;
@@ -76,6 +113,7 @@ export const UDP_GRO = 104;
 export const TCP_NODELAY = 1;
 
 // <poll.h>
+export const POLLIN = 1;
 export const POLLOUT = 4;
 
 // <sys/epoll.h>

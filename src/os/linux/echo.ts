@@ -28,11 +28,16 @@ const HEADER = 8;
 const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 const ECHO_REPLY = { 4: 0, 6: 129 } as const;
 
-/** @throws SallyportError ICMP_NOT_PERMITTED (environment) when net.ipv4.ping_group_range excludes this process. */
+/** @throws as `openIcmpSocket` */
 export function openEcho(family: 4 | 6, scratch: Scratch): EchoSocket {
+  return new LinuxEcho(openIcmpSocket(family), family, scratch);
+}
+
+/** @throws SallyportError ICMP_NOT_PERMITTED (environment) when net.ipv4.ping_group_range excludes this process. */
+export function openIcmpSocket(family: 4 | 6): number {
   const domain = family === 4 ? AF_INET : AF_INET6;
   const fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, family === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
-  if (fd >= 0) return new LinuxEcho(fd, family, scratch);
+  if (fd >= 0) return fd;
   const code = errno();
   if (code !== EACCES && code !== EPERM) throw socketError(code, 'opening an ICMP socket');
   throw new SallyportError('environment', 'ICMP_NOT_PERMITTED', 'this user may not send ICMP echo requests', {

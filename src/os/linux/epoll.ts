@@ -41,6 +41,11 @@ export class EpollSet {
   readonly #free: number[] = [];
   #collected = 0;
 
+  /** The epoll instance itself; readable when `wait` would find something. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   /** @throws SallyportError WATCH_FAILED when the kernel refuses, for example for a regular file. */
   watch(fd: number, bits: number, handler: ReadyHandler): Watch {
     const slot = this.#free.pop() ?? this.#watches.length;

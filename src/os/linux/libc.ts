@@ -45,6 +45,12 @@ export const sendmmsg = declare('int sendmmsg(int, uintptr_t, uint32_t, int)');
 export const recvmmsg = declare('int recvmmsg(int, uintptr_t, uint32_t, int, uintptr_t)');
 /** `poll` with a timeout in nanoseconds. */
 export const ppoll = declare('int ppoll(uintptr_t, uint64_t, uintptr_t, uintptr_t)');
+/**
+ * `ppoll` on a thread of libuv's pool: `done` is called on this thread when it returned. What its addresses point to must be
+ * kept until then.
+ */
+export const ppollAsync = declareAsync('int ppoll(uintptr_t, uint64_t, uintptr_t, uintptr_t)');
+export const clockGettime = declare('int clock_gettime(int, uintptr_t)');
 export const epollCreate1 = declare('int epoll_create1(int)');
 export const epollCtl = declare('int epoll_ctl(int, int, int, uintptr_t)');
 export const epollWait = declare('int epoll_wait(int, uintptr_t, int, int)');
@@ -90,6 +96,12 @@ function loadLibrary(): ReturnType<typeof koffi.load> {
     }
   }
   throw new SallyportError('environment', 'LIBC_NOT_FOUND', 'no C library could be loaded');
+}
+
+/** A C function that is called on another thread with these arguments and reports by a callback. */
+function declareAsync(prototype: string): (args: readonly number[], done: () => void) => void {
+  const native = library.func(prototype);
+  return (args, done) => native.async(...args, done);
 }
 
 function declareOptional(prototype: string): Native | undefined {

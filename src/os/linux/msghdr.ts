@@ -80,4 +80,27 @@ export class MessageTable {
     putPointer(this.words, at, address);
     this.words[at + 2] = length;
   }
+
+  /** Word index of the data of the first control message of this level and type that entry `i` received; −1 when it has none. */
+  findControl(i: number, level: number, type: number): number {
+    const { words } = this;
+    const length = words[i * HEADER_WORDS + CONTROL_LENGTH]!;
+    const start = this.controlStart + i * CONTROL_WORDS;
+    for (let at = 0; at + CMSG_HEADER <= length; ) {
+      const word = start + (at >>> 2);
+      const size = words[word]!;
+      if (size < CMSG_HEADER) return -1;
+      if (words[word + 2] === level && words[word + 3] === type) return word + CMSG_HEADER / 4;
+      at += (size + 7) & ~7;
+    }
+    return -1;
+  }
+
+  /** Makes the first `count` headers ready to be received into. */
+  rearm(count: number): void {
+    for (let i = 0; i < count; i++) {
+      this.words[i * HEADER_WORDS + NAME_LENGTH] = SOCKADDR_STRIDE;
+      this.words[i * HEADER_WORDS + CONTROL_LENGTH] = CONTROL_STRIDE;
+    }
+  }
 }
