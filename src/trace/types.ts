@@ -72,6 +72,8 @@ export type ReplyKind =
   | 'syn_ack'
   | 'rst'
   | 'sack'
+  /** A datagram of the service at the target's port. */
+  | 'udp'
   | 'quic';
 
 /** One entry of an MPLS label stack (RFC 4950). */

@@ -32,7 +32,7 @@ export type ErrorKind = 'time_exceeded' | 'unreachable' | 'packet_too_big';
 
 /** Reused from packet to packet. */
 export class Reply {
-  bytes = new Uint8Array(0);
+  bytes: Uint8Array = new Uint8Array(0);
   at: Instant = instantAt(0);
   readonly packet = new ParsedPacket();
   /** Filled when `error` is not undefined. */
