@@ -59,6 +59,8 @@ export interface SendPath {
 export interface RawSink {
   /** Sends the packet, header included. Returns its length or a negated errno (EMSGSIZE: larger than the device takes). */
   send(bytes: Uint8Array, offset: number, length: number, to: IpAddress): IoResult;
+  /** Just before the last packet was handed to the kernel. */
+  readonly sentAt: Instant;
   close(): void;
 }
 

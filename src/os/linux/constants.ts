@@ -68,7 +68,6 @@ export const IP_TTL = 2;
 export const IP_HDRINCL = 3;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
-export const IP_MTU = 14;
 export const IPPROTO_ICMP = 1;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_UDP = 17;
@@ -80,7 +79,6 @@ export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_PROBE = 3;
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_MTU_DISCOVER = 23;
-export const IPV6_MTU = 24;
 export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
 export const IPV6_RECVPKTINFO = 49;
@@ -101,6 +99,9 @@ export const ETH_P_ALL = 3;
 // <linux/errqueue.h>
 export const SO_EE_ORIGIN_ICMP = 2;
 export const SO_EE_ORIGIN_ICMP6 = 3;
+
+// <linux/sockios.h>
+export const SIOCGIFMTU = 0x8921;
 
 // <time.h>
 export const CLOCK_REALTIME = 0;

@@ -112,6 +112,7 @@ async function openRaw(
     }
   } catch (error) {
     opening.release();
+    around.capture.closeUnused();
     throw error;
   }
 }
@@ -196,7 +197,7 @@ class Opening implements Listener {
     const { io, capture, arena } = this.#around;
     const sink = io.sink(this.#options.destination.family, pathOf(this.#options));
     const release = (): void => this.release();
-    const transport = new RawTransport({ io, capture, arena, sink, method, release }, this.#events);
+    const transport = new RawTransport({ capture, arena, sink, method, release }, this.#events);
     this.#receiver = transport;
     return { transport, privilege: 'raw', window };
   }

@@ -95,7 +95,12 @@ export class Capture {
     this.#source?.drain();
   }
 
-  /** When nobody listens any more the capture is closed by itself. */
+  /** Closes a capture that was opened and then not listened to. */
+  closeUnused(): void {
+    if (this.#count === 0) this.close();
+  }
+
+  /** When the last listener goes, this happens by itself. */
   close(): void {
     this.#source?.close();
     this.#source = undefined;

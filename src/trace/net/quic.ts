@@ -22,7 +22,8 @@ const HEADER = SOURCE_ID + ID_BYTES;
 const ANSWER_MIN = HEADER + 4;
 
 export class QuicDatagrams implements DatagramProtocol {
-  readonly payloadLength = DATAGRAM;
+  readonly usual = DATAGRAM;
+  readonly least = HEADER;
   readonly #entropy: Entropy;
   readonly #content = new Uint8Array(DATAGRAM - HEADER);
   readonly #ids = new Uint8Array(2 * ID_BYTES);
@@ -43,7 +44,7 @@ export class QuicDatagrams implements DatagramProtocol {
     bytes.set(this.#ids.subarray(0, ID_BYTES), at + DESTINATION_ID);
     bytes[at + SOURCE_ID - 1] = ID_BYTES;
     bytes.set(this.#ids.subarray(ID_BYTES), at + SOURCE_ID);
-    bytes.set(this.#content, at + HEADER);
+    bytes.set(this.#content.subarray(0, length - HEADER), at + HEADER);
     this.#probes.set(readU32(this.#ids, 0), { probe, ids: this.#ids.slice() });
   }
 

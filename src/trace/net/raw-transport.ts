@@ -4,7 +4,7 @@
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { IoResult } from '../../os/io.js';
-import type { PacketIo, RawSink } from '../../os/packet-io.js';
+import type { RawSink } from '../../os/packet-io.js';
 import type { Arena } from '../../wire/arena.js';
 import type { Capture } from './capture.js';
 import type { RawMethod } from './method.js';
@@ -12,7 +12,6 @@ import type { Probe, ProbeTransport, TransportEvents } from './probe.js';
 import type { Reply } from './reply.js';
 
 export interface RawTransportParts {
-  readonly io: PacketIo;
   readonly capture: Capture;
   /** Scratch memory for one packet, shared by all runs. */
   readonly arena: Arena;
@@ -37,10 +36,11 @@ export class RawTransport implements ProbeTransport {
   }
 
   send(probe: Probe): IoResult {
-    const { io, arena, method, sink } = this.#parts;
+    const { arena, method, sink } = this.#parts;
     const length = method.write(probe, arena);
-    probe.sentAt = io.now();
-    return sink.send(arena.bytes, 0, length, this.destination.ip);
+    const sent = sink.send(arena.bytes, 0, length, this.destination.ip);
+    probe.sentAt = sink.sentAt;
+    return sent;
   }
 
   /** A packet of the capture under this run's key. */

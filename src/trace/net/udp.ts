@@ -26,7 +26,10 @@ const LOWEST_PORT = 1024;
 
 /** Makes the payload of a probe that has one of its own, such as QUIC; and recognizes what answers it. */
 export interface DatagramProtocol {
-  readonly payloadLength: number;
+  /** Bytes of payload where no size is wanted. */
+  readonly usual: number;
+  /** The least of a wanted size; servers may not answer to it, routers do. */
+  readonly least: number;
   writePayload(bytes: Uint8Array, at: number, length: number, probe: Probe): void;
   /** Whether the datagram's payload at `at` answers a probe, and which; undefined: it does not. */
   matchPayload(bytes: Uint8Array, at: number, length: number): Probe | undefined;
@@ -68,7 +71,8 @@ export class UdpMethod implements RawMethod {
     const isV4 = this.source.ip.isV4;
     const identification = (FIRST_ID + probe.ttl + (probe.index << 8)) & 0xffff;
     const headers = headerLength(this.source.ip) + UDP_HEADER;
-    const least = this.#content?.payloadLength ?? (isV4 || probe.size > 0 ? V4_PAYLOAD : MAGIC.length + probe.ttl);
+    const classic = isV4 || probe.size > 0 ? V4_PAYLOAD : MAGIC.length + probe.ttl;
+    const least = (probe.size > 0 ? this.#content?.least : this.#content?.usual) ?? classic;
     const payload = payloadLength(probe.size, headers, least);
     const length = UDP_HEADER + payload;
     const head = {

@@ -252,6 +252,15 @@ describe('errors', () => {
     });
   });
 
+  it('of having no way there leave nothing open', async () => {
+    const { io, trace } = simulate(() => []);
+    io.noRoute = true;
+    for (const protocol of ['udp', 'icmp', 'tcp'] as const) {
+      await expect(trace({ protocol })).rejects.toMatchObject({ code: 'NETUNREACH', message: 'no way there' });
+      expect(io.open).toBe(0);
+    }
+  });
+
   it('of a full queue are lost probes', async () => {
     let count = 0;
     const run = await simulate(chain(3, () => (++count === 2 ? -105 : undefined))).trace();

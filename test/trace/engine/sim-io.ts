@@ -3,6 +3,7 @@
  * opened is counted, so that tests see that everything is closed again.
  */
 import { type IpAddress, SocketAddress } from '../../../src/base/address.js';
+import { SallyportError } from '../../../src/base/error.js';
 import { type Instant, instantAt, later, Millis } from '../../../src/base/time.js';
 import { Timer, TimerQueue } from '../../../src/base/timers.js';
 import type { IoResult } from '../../../src/os/io.js';
@@ -31,6 +32,7 @@ export class SimIo implements PacketIo {
   /** Sources, sinks and reservations not closed yet. */
   open = 0;
   mtu = 1500;
+  noRoute = false;
   readonly local: IpAddress;
   readonly #network: Network;
   readonly #timers = new TimerQueue();
@@ -72,7 +74,11 @@ export class SimIo implements PacketIo {
   }
 
   sink(): ReturnType<PacketIo['sink']> {
+    const now = (): Instant => this.#now;
     return this.#closable({
+      get sentAt() {
+        return now();
+      },
       send: (bytes: Uint8Array, offset: number, length: number) => this.#send(bytes.slice(offset, offset + length)),
     });
   }
@@ -136,6 +142,7 @@ export class SimIo implements PacketIo {
   }
 
   #reserve(localPort: number, path: SendPath): PortReservation {
+    if (this.noRoute) throw new SallyportError('environment', 'ENETUNREACH', 'no way there');
     const port = localPort === 0 ? this.#port++ : localPort;
     return this.#closable({ local: new SocketAddress(path.source ?? this.local, port) });
   }
@@ -143,12 +150,11 @@ export class SimIo implements PacketIo {
   #closable<T extends object>(thing: T): T & { close(): void } {
     this.open++;
     let isOpen = true;
-    return {
-      ...thing,
+    return Object.assign(thing, {
       close: () => {
         if (isOpen) this.open--;
         isOpen = false;
       },
-    };
+    });
   }
 }

@@ -11,7 +11,6 @@ import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP } from '../../../src/wir
 import { TcpOptions, writeTcp, writeTcpOptions } from '../../../src/wire/tcp.js';
 import { writeUdp } from '../../../src/wire/udp.js';
 
-export const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.replace(/\s/g, ''), 'hex'));
 export const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 export const ip = (address: string): IpAddress => IpAddress.parse(address)!;
 

@@ -1,6 +1,7 @@
 /**
  * Runs traces in the namespace it was started in and prints what came of them: one line of JSON per request line on standard
- * input ({"run": options} or {"probeEnd": options}, or {"many": [options, …]} all at once); ends with standard input.
+ * input ({"run": options} or {"probeEnd": options}, or {"many": [options, …]} all at once); ends with standard input. With an
+ * argument it becomes that user first.
  */
 import { createInterface } from 'node:readline';
 import { IpAddress } from '../../../../src/base/address.js';
@@ -10,9 +11,19 @@ import { openLinuxPacketIo } from '../../../../src/os/linux/packet-io.js';
 import { Tracer } from '../../../../src/trace/engine/tracer.js';
 import type { TraceOptions, TraceRun } from '../../../../src/trace/types.js';
 
-type Request = { run?: Wish; probeEnd?: Wish; many?: Wish[] };
+interface Request {
+  run?: Wish;
+  probeEnd?: Wish;
+  many?: Wish[];
+}
 type Wish = Record<string, unknown> & { destination: string; source?: string; timeout?: number; sendDelay?: number };
 
+const user = process.argv[2];
+if (user !== undefined) {
+  process.setgroups!([]);
+  process.setgid!(Number(user));
+  process.setuid!(Number(user));
+}
 const tracer = new Tracer(
   openLinuxPacketIo((error) => console.error(error)),
   new SystemEntropy(),
