@@ -5,16 +5,7 @@ import { networkInterfaces } from 'node:os';
 import { type IpAddress, SocketAddress } from '../../base/address.js';
 import { SystemClock } from '../clock.js';
 import type { PacketIo, SendPath } from '../packet-io.js';
-import {
-  IP_MTU,
-  IPPROTO_IP,
-  IPPROTO_IPV6,
-  IPPROTO_UDP,
-  IPV6_MTU,
-  SO_TIMESTAMPNS,
-  SOCK_DGRAM,
-  SOL_SOCKET,
-} from './constants.js';
+import { IPPROTO_UDP, SIOCGIFMTU, SO_TIMESTAMPNS, SOCK_DGRAM, SOL_SOCKET } from './constants.js';
 import { close, ioctl } from './libc.js';
 import { MainLoop } from './main-loop.js';
 import { NativeMemory } from './memory.js';
