@@ -28,6 +28,10 @@ import {
   NATIVE_COUNTERS,
   OUT_ADDRESS,
   RUN_WORDS,
+  STATE_DEADLINE,
+  STATE_EVENTS,
+  STATE_SENDS,
+  STATE_WORDS,
   TRANSMIT_RUN,
 } from './native.js';
 import type { QuicEndpointOptions } from './options.js';
@@ -121,6 +125,7 @@ export class QuicEndpoint {
       outboundTable: this.outbound.table,
       results: new Uint32Array(4),
       figures: new Float64Array(FIGURES),
+      state: new Float64Array(STATE_WORDS),
       scratch: new Uint8Array(SCRATCH_BYTES),
     };
     this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
@@ -195,13 +200,12 @@ export class QuicEndpoint {
   #process(now: Instant): void {
     this.receive(now);
     this.#last = now;
-    const deadline = this.#native.nextDeadline();
+    const { events: table, state } = this.#shared;
+    const deadline = state[STATE_DEADLINE]!;
     if (deadline >= 0 && deadline <= now) this.#native.expire(now);
     this.#judge(now);
-    const table = this.#shared.events;
-    for (;;) {
+    while (state[STATE_EVENTS]! > 0) {
       const count = this.#native.events();
-      if (count === 0) return;
       // A handler may make events, never overwrite the table: only `events` does.
       for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
         this.#dispatch(now, table[i]!, table[i + 1]!, table[i + 2]!, table[i + 3]!);
@@ -211,6 +215,7 @@ export class QuicEndpoint {
 
   /** Puts the next run at `offset` of `tx` and describes it in `out` and `outAddress`. False: nothing left, or no room. */
   transmit(now: Instant, offset: number, maxSegments: number): boolean {
+    if (this.#shared.state[STATE_SENDS] === 0) return false;
     if (this.#native.transmit(now, offset, maxSegments) !== TRANSMIT_RUN) return false;
     const words = this.#shared.out;
     const run = this.out;
@@ -224,7 +229,8 @@ export class QuicEndpoint {
 
   /** When `process` wants to be called next; may be early. */
   nextTimeout(): Instant | undefined {
-    const deadline = this.#native.nextDeadline();
+    const { state } = this.#shared;
+    const deadline = state[STATE_EVENTS]! > 0 ? 0 : state[STATE_DEADLINE]!;
     const timer = deadline < 0 ? undefined : (deadline as Instant);
     return earliest(timer, earliest(this.#expiryDeadline(), this.#nextRecheck));
   }

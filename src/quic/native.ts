@@ -11,6 +11,11 @@ export const RUN_WORDS = 10;
 export const OUT_ADDRESS = 5;
 /** Numbers of one event: kind, connection, a, b. */
 export const EVENT_WORDS = 4;
+/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something. */
+export const STATE_WORDS = 3;
+export const STATE_DEADLINE = 0;
+export const STATE_EVENTS = 1;
+export const STATE_SENDS = 2;
 /** Added to the count of `readDatagrams` when more wait. */
 export const MORE = 0x1_0000;
 
@@ -105,6 +110,7 @@ export interface SharedMemory {
   readonly outboundTable: Uint32Array;
   readonly results: Uint32Array;
   readonly figures: Float64Array;
+  readonly state: Float64Array;
   readonly scratch: Uint8Array;
 }
 
@@ -115,7 +121,6 @@ export interface NativeEndpoint {
   connect(now: number, serverName: string): number;
   receive(now: number, count: number): number;
   expire(now: number): void;
-  nextDeadline(): number;
   events(): number;
   closeText(connection: number): string;
   transmit(now: number, offset: number, maxSegments: number): number;

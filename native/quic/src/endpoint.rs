@@ -302,14 +302,13 @@ impl Core {
         self.settle(micros);
     }
 
-    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1. May be early, never late; 0 while
-    /// events wait. Rounded up:
-    /// at a time below the deadline by rounding, nothing would be due and the caller would spin.
-    pub fn next_deadline(&self) -> f64 {
-        if !self.events.is_empty() {
-            return 0.0;
-        }
-        self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos().div_ceil(1000) as f64)
+    /// Microseconds on the caller's clock at which `expire` wants to be called, or −1; events waiting; 1 while `transmit`
+    /// may find something. The deadline may be early, never late, and is rounded up:
+    /// at a time below it by rounding, nothing would be due and the caller would spin.
+    pub fn state(&self) -> [f64; 3] {
+        let deadline = self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos().div_ceil(1000) as f64);
+        let sends = !self.responses.is_empty() || !self.transmitting.is_empty();
+        [deadline, self.events.len() as f64, f64::from(u8::from(sends))]
     }
 
     pub fn silent_for(&mut self, now: f64, id: u32) -> f64 {

@@ -9,6 +9,8 @@
 //!   inbound / outbound tables   2 a datagram: offset, length                  readDatagrams writes, writeDatagrams reads
 //!   results    queued, too large, blocked, unsendable                         writeDatagrams writes
 //!   figures    statistics, counters, gauges (see the methods)                 stats, counters write
+//!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something
+//!                                                  every call that may change one of them writes it, so that nobody has to ask
 
 mod address;
 mod admission;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 const RUN_WORDS: usize = 10;
 const OUT_ADDRESS: usize = 5;
 const EVENT_WORDS: usize = 4;
+const STATE_WORDS: usize = 3;
 /// Free bytes `transmit` needs for one packet of any size that discovery may try, prefix included.
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
@@ -69,6 +72,7 @@ pub struct Shared {
     pub outbound_table: Uint32Array,
     pub results: Uint32Array,
     pub figures: Float64Array,
+    pub state: Float64Array,
     pub scratch: Uint8Array,
 }
 
@@ -88,6 +92,7 @@ impl NativeEndpoint {
         let small = shared.out.len() < OUT_ADDRESS + ADDRESS_WORDS
             || shared.results.len() < 4
             || shared.figures.len() < 32
+            || shared.state.len() < STATE_WORDS
             || shared.inbound.len() < LARGEST_DATAGRAM + ALIGNMENT
             || shared.inbound_table.len() < 2;
         if small || shared.inbound_table.len() / 2 >= MORE as usize {
@@ -97,7 +102,19 @@ impl NativeEndpoint {
         clock.set(options.wall_time as u64);
         let configs = Configs::new(&options, clock.clone()).map_err(Error::from_reason)?;
         let core = Core::new(configs, &options);
-        Ok(Self { core, options, clock, shared, attached: Vec::new() })
+        let mut endpoint = Self { core, options, clock, shared, attached: Vec::new() };
+        endpoint.publish();
+        Ok(endpoint)
+    }
+
+    fn publish(&mut self) {
+        unsafe { self.shared.state.as_mut()[..STATE_WORDS].copy_from_slice(&self.core.state()) };
+    }
+
+    /// The caller has written something to a connection.
+    fn wake(&mut self, connection: u32) {
+        self.core.wake(connection);
+        self.publish();
     }
 
     #[napi]
@@ -120,7 +137,9 @@ impl NativeEndpoint {
     #[napi]
     pub fn connect(&mut self, now: f64, server_name: String) -> Result<u32> {
         let to = address::read(&self.shared.out[OUT_ADDRESS..]);
-        self.core.connect(now, to, &server_name).map_err(Error::from_reason)
+        let id = self.core.connect(now, to, &server_name).map_err(Error::from_reason);
+        self.publish();
+        id
     }
 
     /// Takes `count` runs of the table; returns how many lay outside their memory.
@@ -135,18 +154,14 @@ impl NativeEndpoint {
             }
         }
         self.core.settle(now);
+        self.publish();
         outside
     }
 
     #[napi]
     pub fn expire(&mut self, now: f64) {
         self.core.expire(now);
-    }
-
-    /// Microseconds on the caller's clock, or −1.
-    #[napi]
-    pub fn next_deadline(&self) -> f64 {
-        self.core.next_deadline()
+        self.publish();
     }
 
     /// Moves events to the table; returns how many. A full table means there may be more.
@@ -159,6 +174,7 @@ impl NativeEndpoint {
             row.copy_from_slice(&event);
             count += 1;
         }
+        self.publish();
         count
     }
 
@@ -176,7 +192,9 @@ impl NativeEndpoint {
         if room < PACKET_ROOM + prefix {
             return NO_ROOM;
         }
-        let Some(run) = self.core.transmit(now, max_segments as usize, room, prefix) else { return NOTHING };
+        let run = self.core.transmit(now, max_segments as usize, room, prefix);
+        self.publish();
+        let Some(run) = run else { return NOTHING };
         let is_virtual = prefix > 0 && address::is_virtual(run.destination);
         let prefix = if is_virtual { prefix } else { 0 };
         let tx = unsafe { &mut self.shared.tx.as_mut()[offset..] };
@@ -253,7 +271,7 @@ impl NativeEndpoint {
                 };
                 results[index] += 1;
             }
-            self.core.wake(connection);
+            self.wake(connection);
         } else {
             results[3] = count;
         }
@@ -298,7 +316,7 @@ impl NativeEndpoint {
             break;
         }
         let _ = chunks.finalize();
-        self.core.wake(connection);
+        self.wake(connection);
         read as i32
     }
 
@@ -313,7 +331,7 @@ impl NativeEndpoint {
             Err(q::WriteError::Stopped(_)) => STOPPED,
             Err(q::WriteError::ClosedStream) => UNKNOWN,
         };
-        self.core.wake(connection);
+        self.wake(connection);
         result
     }
 
@@ -322,7 +340,7 @@ impl NativeEndpoint {
     pub fn finish_stream(&mut self, connection: u32, stream: f64) -> bool {
         let done =
             writable(self.core.slot(connection), stream).is_some_and(|(c, id)| c.send_stream(id).finish().is_ok());
-        self.core.wake(connection);
+        self.wake(connection);
         done
     }
 
@@ -330,7 +348,7 @@ impl NativeEndpoint {
     pub fn reset_stream(&mut self, connection: u32, stream: f64, code: u32) -> bool {
         let done = writable(self.core.slot(connection), stream)
             .is_some_and(|(c, id)| c.send_stream(id).reset(q::VarInt::from_u32(code)).is_ok());
-        self.core.wake(connection);
+        self.wake(connection);
         done
     }
 
@@ -339,7 +357,7 @@ impl NativeEndpoint {
     pub fn stop_stream(&mut self, connection: u32, stream: f64, code: u32) -> bool {
         let done = readable(self.core.slot(connection), stream)
             .is_some_and(|(c, id)| c.recv_stream(id).stop(q::VarInt::from_u32(code)).is_ok());
-        self.core.wake(connection);
+        self.wake(connection);
         done
     }
 
@@ -347,13 +365,14 @@ impl NativeEndpoint {
     #[napi]
     pub fn close(&mut self, now: f64, connection: u32, code: u32, text: String) {
         self.core.close(now, connection, code, Bytes::from(text));
+        self.publish();
     }
 
     #[napi]
     pub fn ping(&mut self, connection: u32) {
         if let Some(slot) = self.core.slot(connection) {
             slot.proto.ping();
-            self.core.wake(connection);
+            self.wake(connection);
         }
     }
 
@@ -362,7 +381,7 @@ impl NativeEndpoint {
         if let Some(slot) = self.core.slot(connection) {
             slot.proto.force_key_update();
             slot.proto.ping();
-            self.core.wake(connection);
+            self.wake(connection);
         }
     }
 
@@ -371,7 +390,7 @@ impl NativeEndpoint {
     pub fn local_address_changed(&mut self, connection: u32) {
         if let Some(slot) = self.core.slot(connection) {
             slot.proto.local_address_changed();
-            self.core.wake(connection);
+            self.wake(connection);
         }
     }
 

@@ -3,10 +3,12 @@
  *
  *   one turn:  epoll wait ─► ready handlers ─► due timers ─► turn hooks ─► (next turn | back to libuv)
  *
- * Inside a turn everything is synchronous. The loop goes back to libuv by an immediate after `TURNS_PER_YIELD` turns, after
- * `YIELD_INTERVAL`, and when somebody rang: only there do promises, message ports, native finalizers and the termination
- * of the thread make progress. Node's own timers fire there too, so they may be late by up to `LONGEST_WAIT`; packet code
- * uses `at`. The first turn after such a pause does not wait, because what ran in the pause may have changed what a hook wants.
+ * Inside a turn everything is synchronous. The loop goes back to libuv by an immediate when somebody rang, when a wait ended
+ * without a ready descriptor, after `TURNS_PER_YIELD` turns, after `YIELD_INTERVAL` of work, and `LONGEST_WAIT` after the last
+ * time: only there do promises, message ports, native finalizers and the termination of the thread make progress. Between a
+ * packet and the next one it rather waits at once, because whom the packet went to may need this very core. Node's own timers
+ * fire in libuv too, so they may be late by up to `LONGEST_WAIT`; packet code uses `at`. The first turn after such a pause does
+ * not wait, because what ran in the pause may have changed what a hook wants.
  */
 import { SallyportError } from '../../base/error.js';
 import { type Duration, type Instant, Millis, type WallTime } from '../../base/time.js';
@@ -21,7 +23,7 @@ import { makeWakeFd } from './wake.js';
 
 /** Turns between two returns to libuv under load: native finalizers pile up (about 230 bytes a packet measured) until then. */
 const TURNS_PER_YIELD = 64;
-/** Longest time between two returns to libuv while turns are being made. */
+/** Longest time of work, waits not counted, between two returns to libuv. */
 const YIELD_INTERVAL: Duration = Millis(5);
 /** Longest wait in the kernel, so that the heartbeat and the stop flag are looked at even if a wake-up is lost. */
 const LONGEST_WAIT: Duration = Millis(200);
@@ -57,6 +59,8 @@ export class EpollReactor implements Reactor {
   readonly #step = (): void => this.#untilYield();
   readonly #fail = (error: unknown): void => this.#report(error);
   #now: Instant;
+  /** When the wait that comes next begins. */
+  #waitFrom: Instant;
   #hookDeadline = Number.POSITIVE_INFINITY;
   #rung = false;
   #stopping = false;
@@ -71,6 +75,7 @@ export class EpollReactor implements Reactor {
     this.#options = options;
     this.#ring.bytes[0] = 1;
     this.#now = this.#clock.now();
+    this.#waitFrom = this.#now;
     this.wakeFd = options.wakeFd ?? makeWakeFd();
     this.#epoll.watch(this.wakeFd, 1, () => this.#answerBell());
   }
@@ -143,15 +148,19 @@ export class EpollReactor implements Reactor {
 
   #untilYield(): void {
     const start = this.#clock.now();
+    this.#waitFrom = start;
     this.#hookDeadline = Number.NEGATIVE_INFINITY;
     this.#rung = false;
+    let busy = 0;
     for (let turn = 0; turn < TURNS_PER_YIELD && !this.#rung; turn++) {
       if (this.#mustStop()) {
         this.#end();
         return;
       }
-      this.#turn();
-      if (this.#now - start >= YIELD_INTERVAL) break;
+      const ready = this.#turn();
+      this.#waitFrom = this.#clock.now();
+      busy += this.#waitFrom - this.#now;
+      if (busy >= YIELD_INTERVAL || this.#waitFrom - start >= LONGEST_WAIT || (ready === 0 && turn > 0)) break;
     }
     setImmediate(this.#step);
   }
@@ -162,22 +171,25 @@ export class EpollReactor implements Reactor {
     return this.#stopping;
   }
 
-  #turn(): void {
+  /** Makes one turn; returns how many descriptors were ready. */
+  #turn(): number {
     this.#turns++;
     const control = this.#options.control;
-    if (control !== undefined) Atomics.add(control, HEARTBEAT_CELL, 1);
+    // Nobody else writes it, and whoever reads it only asks whether it moves.
+    if (control !== undefined) control[HEARTBEAT_CELL]!++;
     const ready = this.#epoll.wait(this.#waitTime());
     this.#now = this.#clock.now();
     if (ready > 0) this.#epoll.dispatch(this.#fail);
     this.#timers.expire(this.#now);
     this.#runHooks();
+    return ready;
   }
 
-  /** Microseconds to wait. The place for a bounded busy wait after activity, should a measurement ask for one. */
+  /** Microseconds to wait. */
   #waitTime(): number {
     const deadline = Math.min(this.#hookDeadline, this.#timers.next() ?? Number.POSITIVE_INFINITY);
     if (deadline === Number.NEGATIVE_INFINITY) return 0;
-    return Math.max(0, Math.min(deadline - this.#clock.now(), LONGEST_WAIT));
+    return Math.max(0, Math.min(deadline - this.#waitFrom, LONGEST_WAIT));
   }
 
   #runHooks(): void {
