@@ -181,8 +181,12 @@ export class AgentCore {
 
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
-    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone.
+    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone. And packets leave
+    // before anything else is looked after.
     linkEndpoint.process(now);
+    this.stack.flush(now);
+    this.#outbound.flush(now);
+    this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relay.turn(now);
     this.sessions.turn(now);

@@ -174,8 +174,12 @@ export class ConnectorCore {
   /** Runs what is due and sends what there is; returns when it wants to run again. */
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
-    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone.
+    // Links first: what came over one, and its close, precedes the relay's word that its channel is gone. And packets leave
+    // before anything else is looked after.
     linkEndpoint.process(now);
+    this.#flushDirty(now);
+    this.#outbound.flush(now);
+    this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relay.turn(now);
     if (this.#registerAt !== undefined && now >= this.#registerAt) this.#register(now);
@@ -185,7 +189,7 @@ export class ConnectorCore {
     }
     this.links.turn(now);
     this.#timers.expire(now);
-    for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
+    this.#flushDirty(now);
     this.#flush(now);
     if (this.#dirty.length > 0) return now;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
@@ -351,6 +355,11 @@ export class ConnectorCore {
     if (session.isDirty) return;
     session.isDirty = true;
     this.#dirty.push(session);
+  }
+
+  #flushDirty(now: Instant): void {
+    if (this.#dirty.length === 0) return;
+    for (const session of this.#dirty.splice(0)) this.#flushSession(now, session);
   }
 
   /** Without a link time stands still for the session's flows. */

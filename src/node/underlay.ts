@@ -232,9 +232,14 @@ export class Underlay {
     return stop;
   }
 
+  /** Sends what the links have to send. */
+  flushLinks(now: Instant): void {
+    this.#flushEndpoint(now, this.#links, true);
+  }
+
   /** Sends everything both endpoints have to send; the links first, so that the close of a link precedes its channel's. */
   flush(now: Instant): void {
-    this.#flushEndpoint(now, this.#links, true);
+    this.flushLinks(now);
     this.#flushEndpoint(now, this.#relay, false);
     if (this.#closing.length > 0) this.#forgetClosed(now);
   }
