@@ -10,6 +10,8 @@ import { nearest } from './nearest.js';
 import { type Shape, shapeOf, unwrapped } from './schema-shape.js';
 
 const PREFIX = 'SALLYPORT_';
+/** Stands for `--config`. */
+export const CONFIG_VARIABLE = 'SALLYPORT_CONFIG';
 /** Keys that are for files only: a password in the environment is readable by whoever may look at the process. */
 export const FILE_ONLY: ReadonlySet<string> = new Set(['users', '$schema']);
 
@@ -39,7 +41,8 @@ export function mistypedVariables(
 ): readonly (readonly [string, string])[] {
   const known = [...new Set(schemas.flatMap((schema) => Object.keys(shapeOf(schema).entries!)))]
     .filter((key) => !FILE_ONLY.has(key))
-    .map(variableOf);
+    .map(variableOf)
+    .concat(CONFIG_VARIABLE);
   return Object.keys(environment)
     .filter((name) => name.startsWith(PREFIX) && !known.includes(name))
     .flatMap((name) => {

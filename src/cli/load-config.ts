@@ -8,7 +8,7 @@ import stripJsonComments from 'strip-json-comments';
 import * as v from 'valibot';
 import { SallyportError } from '../base/error.js';
 import { stateFolder } from './config.js';
-import { FILE_ONLY, readEnvironment, variableOf } from './key-text.js';
+import { CONFIG_VARIABLE, FILE_ONLY, readEnvironment, variableOf } from './key-text.js';
 import { nearest } from './nearest.js';
 import { shapeOf } from './schema-shape.js';
 
@@ -32,7 +32,7 @@ export function loadConfig<S extends v.GenericSchema>(
 ): v.InferOutput<S> & { readonly dir: string } {
   const fromEnvironment = readEnvironment(schema, environment);
   const dir = stateFolder(flags['dir'] ?? fromEnvironment['dir'], environment);
-  const path = file ?? environment['SALLYPORT_CONFIG'] ?? searchPath(dir, role).find((one) => existsSync(one));
+  const path = (file ?? environment[CONFIG_VARIABLE]) || searchPath(dir, role).find((one) => existsSync(one));
   const fromFile = path === undefined ? {} : readConfigFile(path);
   const byFlag = given(flags);
   const merged: Record<string, unknown> = { dir, ...fromFile, ...fromEnvironment, ...byFlag };

@@ -90,9 +90,9 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   return {
     status: () => thread.request('status', undefined),
     reload: async (configured) => {
-      const wanted = { ...state.services, ...configured };
+      const present = await reloadIdentity(thread, state);
+      const wanted = { ...present.services, ...configured };
       const compiled = compile(wanted);
-      await reloadIdentity(thread, state);
       await thread.request('services', wanted);
       backends = compiled;
       await resolveBackends();

@@ -131,15 +131,17 @@ interface ReloadThread {
 }
 
 /**
- * Reads certificate and policy of the state folder again and puts them in force.
+ * Reads certificate and policy of the state folder again and puts them in force; resolves to all that stands there.
  * @throws SallyportError CERTIFICATE_NOT_OURS, STATE_UNREADABLE (environment), those of `PolicyKeeper.offer`; then what
  * was in force goes on.
  */
-export async function reloadIdentity(thread: ReloadThread, running: NodeState): Promise<void> {
-  const { certificatePem, policy } = loadNode(running.dir);
+export async function reloadIdentity(thread: ReloadThread, running: NodeState): Promise<NodeState> {
+  const present = loadNode(running.dir);
+  const { certificatePem, policy } = present;
   checkCertificate(certificatePem, running, Date.now() as WallTime);
   if (policy !== undefined) await thread.request('policy', policy);
   await thread.request('identity', { certificatePem, keyPem: running.keyPem });
+  return present;
 }
 
 /** Lets a node's thread say goodbye to its peers, then ends it. */

@@ -4,10 +4,12 @@
  *
  *   datagram: sequence u32 big-endian, then bytes that follow from the sequence number
  *
- * udp-client.mjs HOST PORT [--count 100] [--size 100] [--gap 1] [--linger 1000]   (size in bytes, ≥ 4; linger in milliseconds)
+ * udp-client.mjs HOST PORT [--count 100] [--size 100] [--gap 1] [--linger 1000] [--socks ADDRESS:PORT]
+ *   (size in bytes, ≥ 4; linger in milliseconds; socks: through a UDP association of this SOCKS 5 proxy, HOST may be a name)
  */
 import { createSocket } from 'node:dgram';
 import { parseArguments } from './content.mjs';
+import { associate } from './socks-client.mjs';
 
 const { named, plain } = parseArguments(process.argv.slice(2));
 const [host = '127.0.0.1', port = '7'] = plain;
@@ -21,8 +23,10 @@ const seen = new Uint8Array(count);
 const result = { sent: 0, received: 0, duplicates: 0, corrupted: 0, reordered: 0, rttMs: /** @type {number[]} */ ([]) };
 let highest = -1;
 
-const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
-socket.on('message', (data) => {
+const relay = named['socks'] === undefined ? undefined : await associate(named['socks'], host, Number(port));
+const socket = createSocket((relay?.address ?? host).includes(':') ? 'udp6' : 'udp4');
+socket.on('message', (whole) => {
+  const data = relay === undefined ? whole : whole.subarray(relay.skip(whole));
   const sequence = data.length >= 4 ? data.readUInt32BE(0) : count;
   if (sequence >= count || !data.equals(datagram(sequence))) {
     result.corrupted++;
@@ -43,11 +47,11 @@ socket.on('error', (error) => {
   console.error(error.message);
   process.exit(1);
 });
-socket.connect(Number(port), host, () => sendNext());
+socket.connect(relay?.port ?? Number(port), relay?.address ?? host, () => sendNext());
 
 function sendNext() {
   sentAt[result.sent] = performance.now();
-  socket.send(datagram(result.sent));
+  socket.send(relay === undefined ? datagram(result.sent) : [relay.header, datagram(result.sent)]);
   result.sent++;
   setTimeout(result.sent < count ? sendNext : finish, result.sent < count ? gap : linger);
 }
