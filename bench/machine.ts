@@ -14,6 +14,8 @@ export interface Machine {
   readonly kernel: string;
   readonly node: string;
   readonly iperf3: string;
+  /** Congestion control of the kernel's TCP, where nothing else is said. */
+  readonly congestion: string;
   readonly commit: string;
   /** True when files of the work tree differ from the commit. */
   readonly modified: boolean;
@@ -27,6 +29,7 @@ export function describeMachine(): Machine {
     kernel: release(),
     node: process.version,
     iperf3: output(['iperf3', '--version']).split('\n')[0]!,
+    congestion: output(['sysctl', '-n', 'net.ipv4.tcp_congestion_control']),
     commit: commitOf(),
     modified: output(['git', '-C', REPOSITORY, 'status', '--porcelain', '--untracked-files=no']) !== '',
   };

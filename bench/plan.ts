@@ -22,6 +22,8 @@ export interface Link {
   readonly label: string;
   /** Each direction of the user's link; missing: a perfect cable. */
   readonly profile?: Profile;
+  /** Congestion control of every host's kernel; missing: the machine's default. */
+  readonly congestion?: string;
 }
 
 /** How long each measurement takes. */
@@ -59,13 +61,18 @@ export const CLEAN: Link = { id: 'clean', label: 'clean' };
 
 const LOSSES = [0.1, 1, 2, 5];
 const ROUND_TRIPS_MS = [20, 100];
+/** Under loss nothing decides as much as this: CUBIC is the default of most systems, BBR hardly minds random loss. */
+const CONGESTION_CONTROLS = ['cubic', 'bbr'];
 
-export const LOSSY: readonly Link[] = ROUND_TRIPS_MS.flatMap((rtt) =>
-  LOSSES.map((percent) => ({
-    id: `loss${percent}-rtt${rtt}`,
-    label: `${percent} % loss, ${rtt} ms`,
-    profile: { loss: percent / 100, delay: rtt / 2, rate: LOSSY_RATE },
-  })),
+export const LOSSY: readonly Link[] = CONGESTION_CONTROLS.flatMap((congestion) =>
+  ROUND_TRIPS_MS.flatMap((rtt) =>
+    LOSSES.map((percent) => ({
+      id: `loss${percent}-rtt${rtt}-${congestion}`,
+      label: `${percent} % loss, ${rtt} ms, ${congestion}`,
+      profile: { loss: percent / 100, delay: rtt / 2, rate: LOSSY_RATE },
+      congestion,
+    })),
+  ),
 );
 
 /** The programs' own subjects when no other is asked for: all of them. */

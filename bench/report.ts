@@ -108,7 +108,7 @@ function heading(report: Report): string[] {
   return [
     `Sallyport benchmark, commit ${machine.commit}${machine.modified ? ' (modified)' : ''}, ${report.date}`,
     `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel}, Node ${machine.node}`,
-    `network namespaces on one machine; tunnel MTU ${report.tunnelMtu}; ${machine.iperf3}`,
+    `network namespaces on one machine; tunnel MTU ${report.tunnelMtu}; ${machine.iperf3}; kernel's TCP: ${machine.congestion}`,
     `cores busy with other things: median ${(busy?.median ?? 0).toFixed(2)}, most ${(busy?.max ?? 0).toFixed(2)}; stolen: most ${(stolen?.max ?? 0).toFixed(2)}`,
     ...report.subjects.map((subject) => `  ${subject.name}: ${subject.unavailable ?? subject.version}`),
   ].flatMap((line) => wrap(line, '    '));

@@ -81,7 +81,9 @@ export async function runOnce(
         record.values[cleanId('ready')] = ready;
         await measureClean(context, running, plan.clean, record);
       } else {
-        for (const link of lossy) await measureLossy(context, running, wire, link, plan.lossy, record);
+        for (const link of lossy) {
+          await measure(record, link.id, () => measureLossy(context, running, wire, link, plan.lossy, record));
+        }
       }
       for (const [role, one] of Object.entries(running.processes)) {
         if (!one.running) record.errors[role] = `ended during the run: ${lastWords(one).split('\n').at(-1) ?? ''}`;
@@ -140,6 +142,10 @@ async function measureLossy(
   record: RunRecord,
 ): Promise<void> {
   await wire.set(link.profile ?? {}, record.round + 1);
+  if (link.congestion !== undefined) {
+    const { user, relay, service } = context.topology;
+    for (const host of [user, relay, service]) host.sysctl({ 'net.ipv4.tcp_congestion_control': link.congestion });
+  }
   await measureTcpRows(context, running, link, times, record);
   await measureUdpRows(context, running, link, times, record);
 }

@@ -1,5 +1,6 @@
 /** Throughput by iperf3, counted where the bytes arrive. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { SallyportError } from '../../src/base/error.js';
 import { Seconds } from '../../src/base/time.js';
 import type { Host } from '../../test/lab/host.js';
@@ -58,6 +59,8 @@ interface IperfReport {
 
 /** What a run may take beyond its own time: the control connection meets the same losses as the data. */
 const GRACE_SECONDS = 20;
+const ATTEMPTS = 3;
+const RETRY_PAUSE_MS = 1000;
 
 export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpResult> {
   const flags = ['-P', String(run.flows), ...(run.direction === 'down' ? ['-R'] : [])];
@@ -89,8 +92,12 @@ export function udpResult(text: string, size: number): UdpResult {
 
 async function iperf(target: IperfTarget, seconds: number, flags: readonly string[]): Promise<string> {
   const argv = ['iperf3', '-c', target.address, '-p', String(target.port), '-t', String(seconds), '-J', ...flags];
-  const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + GRACE_SECONDS), check: false });
-  return stdout;
+  for (let attempt = 1; ; attempt++) {
+    const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + GRACE_SECONDS), check: false });
+    // The server takes one client at a time; over a lossy link it may still be taking leave of the one before.
+    if (attempt === ATTEMPTS || !/"error":\s*"[^"]*(busy|reset by peer)/.test(stdout)) return stdout;
+    await delay(RETRY_PAUSE_MS);
+  }
 }
 
 function sums(text: string): { sent: Sum; received: Sum; flows: number[] } {

@@ -56,6 +56,7 @@ const reportOf = (plan: Plan, measured: readonly RunRecord[]): Report => ({
     kernel: '6.18.44-something-long',
     node: 'v20.20.2',
     iperf3: 'iperf 3.12',
+    congestion: 'cubic',
     commit: '0123456789ab',
     modified: true,
   },
@@ -137,7 +138,7 @@ describe('plans', () => {
   it('give every row an id of its own', () => {
     const ids = rowsOf(FULL).map((row) => row.id);
     expect(new Set(ids).size).toBe(ids.length);
-    expect(LOSSY).toHaveLength(8);
+    expect(LOSSY).toHaveLength(16);
   });
 
   it('follow the command line, which says what is allowed', () => {
