@@ -11,7 +11,7 @@ import { describeMachine } from './machine.js';
 import { parseOptions, USAGE } from './options.js';
 import { type Link, rowsOf, TUNNEL_MTU } from './plan.js';
 import { mergeReports, type Report, renderTable, type SubjectInfo } from './report.js';
-import { type RunRecord, runOnce } from './run.js';
+import { isDisturbed, type RunRecord, runOnce } from './run.js';
 import type { Subject } from './subject.js';
 import { summarizeRows } from './summary.js';
 
@@ -62,6 +62,8 @@ async function main(): Promise<number> {
     const over = links.length === 1 ? links[0]!.label : `${links.length} links`;
     tell(`${index + 1} of ${todo.length}${left}: round ${round + 1}, ${subject.name}, ${over}`);
     const run = await runOnce(subject, plan, links, firstRound + round);
+    if (isDisturbed(run))
+      tell(`  the machine was busy: ${run.otherLoad.toFixed(2)} cores before, ${run.loadDuring.toFixed(2)} during`);
     for (const [what, error] of Object.entries(run.errors)) tell(`  ${what}: ${error.split('\n')[0]}`);
     runs.push(run);
   }

@@ -22,7 +22,7 @@ export interface Link {
   readonly label: string;
   /** Each direction of the user's link; missing: a perfect cable. */
   readonly profile?: Profile;
-  /** Congestion control of every host's kernel; missing: the machine's default. */
+  /** Congestion control of the measuring programs' kernel sockets, both ends; missing: the machine's default. */
   readonly congestion?: string;
 }
 

@@ -2,7 +2,7 @@
 import { SallyportError } from '../src/base/error.js';
 import type { Machine } from './machine.js';
 import { type Link, type Plan, rowsOf } from './plan.js';
-import type { RunRecord } from './run.js';
+import { isDisturbed, type RunRecord } from './run.js';
 import { RUNS_FOR_VERDICT, type Summary, spreadPercent, summarize } from './statistics.js';
 import { MAIN_PEER, OURS, type ReportRow, summarizeRows } from './summary.js';
 
@@ -103,13 +103,14 @@ function ratios(row: ReportRow): string {
 
 function heading(report: Report): string[] {
   const { machine } = report;
-  const busy = summarize(report.runs.map((run) => run.otherLoad));
+  const busy = summarize(report.runs.map((run) => run.loadDuring));
+  const disturbed = report.runs.filter(isDisturbed).length;
   const stolen = summarize(report.runs.map((run) => run.steal));
   return [
     `Sallyport benchmark, commit ${machine.commit}${machine.modified ? ' (modified)' : ''}, ${report.date}`,
     `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel}, Node ${machine.node}`,
     `network namespaces on one machine; tunnel MTU ${report.tunnelMtu}; ${machine.iperf3}; kernel's TCP: ${machine.congestion}`,
-    `cores busy with other things: median ${(busy?.median ?? 0).toFixed(2)}, most ${(busy?.max ?? 0).toFixed(2)}; stolen: most ${(stolen?.max ?? 0).toFixed(2)}`,
+    `cores busy with other things: median ${(busy?.median ?? 0).toFixed(2)}, most ${(busy?.max ?? 0).toFixed(2)}; stolen: most ${(stolen?.max ?? 0).toFixed(2)}; ${disturbed} of ${report.runs.length} runs on a busy machine, left out of the medians where there are others`,
     ...report.subjects.map((subject) => `  ${subject.name}: ${subject.unavailable ?? subject.version}`),
   ].flatMap((line) => wrap(line, '    '));
 }

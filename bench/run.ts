@@ -13,7 +13,7 @@ import { commitOf, loadAverage, otherLoad } from './machine.js';
 import { deviceBytes } from './measure/device.js';
 import { measureTcp, measureUdp } from './measure/iperf.js';
 import { measurePing } from './measure/ping.js';
-import { groupUsage, machineTicks, stolenTicks, TICKS_PER_SECOND } from './measure/usage.js';
+import { groupUsage, machineTicks, ownTicks, stolenTicks, TICKS_PER_SECOND } from './measure/usage.js';
 import * as plans from './plan.js';
 import { cleanId, DIRECTIONS, TCP_FLOWS, TUNNEL_MTU } from './plan.js';
 import { jainIndex, quantile } from './statistics.js';
@@ -34,12 +34,22 @@ export interface RunRecord {
   readonly loadAverage: number;
   /** Cores that others kept busy just before. */
   readonly otherLoad: number;
+  /** Cores that others kept busy during the run, on average; the kernel's own threads count too. */
+  loadDuring: number;
   /** Cores that the hypervisor took away during the run, on average. */
   steal: number;
   /** Row id → value; a row that could not be measured is missing. */
   readonly values: Record<string, number>;
   /** What went wrong, by row id (`start` for the subject itself). */
   readonly errors: Record<string, string>;
+}
+
+/** Cores that others may keep busy, before and during a run, without making it one that does not count. */
+const TOLERATED_LOAD = 0.35;
+
+/** True when the machine had other things to do: the run is kept in the record and left out of the medians. */
+export function isDisturbed(run: RunRecord): boolean {
+  return run.otherLoad > TOLERATED_LOAD || run.loadDuring > TOLERATED_LOAD;
 }
 
 /** Measures one subject over `links`: the clean one, or any number of lossy ones. */
@@ -56,11 +66,12 @@ export async function runOnce(
     startedAt: new Date().toISOString(),
     loadAverage: loadAverage(),
     otherLoad: await otherLoad(),
+    loadDuring: 0,
     steal: 0,
     values: {},
     errors: {},
   };
-  const started = { at: performance.now(), stolen: stolenTicks() };
+  const started = { at: performance.now(), stolen: stolenTicks(), all: machineTicks(), own: ownTicks() };
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
   const lab = new Lab();
   try {
@@ -98,6 +109,8 @@ export async function runOnce(
     rmSync(folder, { recursive: true, force: true });
     const seconds = (performance.now() - started.at) / 1000;
     record.steal = (stolenTicks() - started.stolen) / TICKS_PER_SECOND / seconds;
+    const others = machineTicks() - started.all - (ownTicks() - started.own);
+    record.loadDuring = Math.max(0, others) / TICKS_PER_SECOND / seconds;
   }
   return record;
 }
@@ -142,10 +155,6 @@ async function measureLossy(
   record: RunRecord,
 ): Promise<void> {
   await wire.set(link.profile ?? {}, record.round + 1);
-  if (link.congestion !== undefined) {
-    const { user, relay, service } = context.topology;
-    for (const host of [user, relay, service]) host.sysctl({ 'net.ipv4.tcp_congestion_control': link.congestion });
-  }
   await measureTcpRows(context, running, link, times, record);
   await measureUdpRows(context, running, link, times, record);
 }
@@ -166,7 +175,8 @@ async function measureTcpRows(
     for (const direction of DIRECTIONS) {
       const row = plans.tcpId(link.id, flows, direction);
       await measure(record, row, async () => {
-        const result = await measureTcp(target, { flows, direction, seconds: times.tcpSeconds });
+        const { congestion } = link;
+        const result = await measureTcp(target, { flows, direction, seconds: times.tcpSeconds, congestion });
         record.values[row] = result.mbits;
         if (flows > 1) record.values[plans.fairId(link.id, flows, direction)] = jainIndex(result.flows);
         bytes += result.bytes;

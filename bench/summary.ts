@@ -1,6 +1,6 @@
 /** The runs of a benchmark, summed up row by row: medians of all subjects, and Sallyport beside its peers. */
 import type { Row } from './plan.js';
-import type { RunRecord } from './run.js';
+import { isDisturbed, type RunRecord } from './run.js';
 import { compare, type Summary, summarize, type Verdict } from './statistics.js';
 
 export const OURS = 'sallyport';
@@ -25,7 +25,10 @@ export function summarizeRows(rows: readonly Row[], runs: readonly RunRecord[]):
   return rows.map((row) => {
     const subjects: Record<string, Summary> = {};
     for (const name of names) {
-      const values = runs.filter((run) => run.subject === name).flatMap((run) => run.values[row.id] ?? []);
+      const measured = runs.filter((run) => run.subject === name && run.values[row.id] !== undefined);
+      const calm = measured.filter((run) => !isDisturbed(run));
+      // A figure from a busy machine is better than none; the heading of the table tells how busy it was.
+      const values = (calm.length > 0 ? calm : measured).map((run) => run.values[row.id]!);
       const summary = summarize(values);
       if (summary !== undefined) subjects[name] = summary;
     }

@@ -16,6 +16,8 @@ export interface TcpRun {
   /** `up`: from the user to the service. */
   readonly direction: 'up' | 'down';
   readonly seconds: number;
+  /** Of the kernel's sockets at both ends; undefined: the machine's default. */
+  readonly congestion?: string | undefined;
 }
 
 export interface UdpRun {
@@ -64,6 +66,7 @@ const RETRY_PAUSE_MS = 1000;
 
 export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpResult> {
   const flags = ['-P', String(run.flows), ...(run.direction === 'down' ? ['-R'] : [])];
+  if (run.congestion !== undefined) flags.push('-C', run.congestion);
   return tcpResult(await iperf(target, run.seconds, flags));
 }
 

@@ -23,7 +23,8 @@ const record = (subject: string, round: number, values: Record<string, number>, 
   commit: '0123456789ab',
   startedAt: '2026-01-01T00:00:00.000Z',
   loadAverage: 1,
-  otherLoad: 0.5,
+  otherLoad: 0,
+  loadDuring: 0.1,
   steal: 0,
   values: Object.fromEntries(Object.entries(values).map(([id, value]) => [`clean/${id}`, value])),
   errors,
@@ -97,6 +98,14 @@ describe('the report', () => {
     for (const one of [report, reportOf(FULL, huge)]) {
       for (const line of renderTable(one).split('\n')) expect(line.length).toBeLessThanOrEqual(TABLE_WIDTH);
     }
+  });
+
+  it('leaves runs on a busy machine out of the medians where there are others', () => {
+    const busy = { ...record('wireguard-go', 3, { 'tcp-1-up': 1, 'udp-500-loss': 40 }), loadDuring: 1.5 };
+    const rows = summarizeRows(rowsOf(QUICK), [...runs, busy]);
+    const of = (id: string) => rows.find((one) => one.id === `clean/${id}`)!.subjects['wireguard-go'];
+    expect(of('tcp-1-up')).toMatchObject({ runs: 3, min: 1000 });
+    expect(of('udp-500-loss')).toMatchObject({ runs: 1, median: 40 });
   });
 
   it('takes runs of a later benchmark, over other links too, and refuses those that lasted otherwise', () => {
