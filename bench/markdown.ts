@@ -1,0 +1,159 @@
+/** Results as Markdown tables for docs/benchmarks.md: every row, those that lose too. */
+import type { Machine } from './machine.js';
+import type { Link } from './plan.js';
+import { type Report, significant } from './report.js';
+import { isDisturbed } from './run.js';
+import type { SoakReport } from './soak/report.js';
+import { megabytes, ROLE_NAMES, type SoakSample } from './soak/verdict.js';
+import { type Summary, spreadPercent } from './statistics.js';
+import { MAIN_PEER, OURS, type ReportRow } from './summary.js';
+
+/** Without runs enough for a verdict, a row is said to be lost when it is this much behind. */
+const MARGIN = 0.1;
+
+export interface LoopbackReport {
+  readonly format: 1;
+  readonly date: string;
+  readonly machine: Machine;
+  readonly rows: readonly {
+    readonly id: string;
+    readonly label: string;
+    readonly unit: string;
+    readonly value: number;
+  }[];
+}
+
+/** All subjects over the clean link. */
+export function cleanMarkdown(report: Report): string {
+  const { machine } = report;
+  const measured = report.subjects.filter((subject) => subject.unavailable === undefined).map(({ name }) => name);
+  const rows = report.rows.filter((row) => row.link === 'clean');
+  const disturbed = report.runs.filter(isDisturbed).length;
+  const commits = [...new Set(report.runs.map((run) => run.commit))].join(', ');
+  return [
+    `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel} (its TCP: ${machine.congestion}), Node ${machine.node}, ${machine.iperf3}. Commit ${commits}, ${report.date.slice(0, 10)}. ` +
+      `Medians ± half the range of all runs; of ${report.runs.length} runs ${disturbed} met a busy machine and count only where there is no other.`,
+    '',
+    ...report.subjects.map(({ name, version, unavailable }) => `- ${name}: ${unavailable ?? version}`),
+    '',
+    ...header(['', ...measured, `× ${MAIN_PEER}`, '× best peer']),
+    ...rows.map((row) =>
+      line([label(row), ...measured.map((name) => cell(row.subjects[name])), ratio(row.ratio), best(row)]),
+    ),
+    ...errors(report),
+  ].join('\n');
+}
+
+/** The lossy links that were measured, one table for each congestion control. */
+export function lossyMarkdown(report: Report): string {
+  const lossy = report.plan.links.filter((link) => link.profile !== undefined);
+  const controls = [...new Set(lossy.map((link) => link.congestion))];
+  return controls
+    .map((control) => {
+      const links = lossy.filter((link) => link.congestion === control);
+      const rows = report.rows.filter((row) => links.some((link) => link.id === row.link));
+      const names = report.subjects.map(({ name }) => name).filter((name) => rows.some((row) => row.subjects[name]));
+      return [
+        `Kernel sockets of the measuring programs: ${control ?? 'the default'}.`,
+        '',
+        ...header(['link', '', ...names, `× ${MAIN_PEER}`]),
+        ...links.flatMap((link) => linkLines(link, rows, names)),
+      ].join('\n');
+    })
+    .join('\n\n');
+}
+
+export function loopbackMarkdown(report: LoopbackReport): string {
+  return [
+    `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`node bench/loopback.mjs\`.`,
+    '',
+    ...header(['', 'figure']),
+    ...report.rows.map((row) => line([row.label, `${significant(row.value)} ${row.unit}`])),
+  ].join('\n');
+}
+
+export function soakMarkdown(report: SoakReport): string {
+  const { result } = report;
+  const phases = [...new Set(result.samples.map((sample) => sample.phase))];
+  return [
+    `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`${report.command}\`: ${result.packets} inner packets, ${result.shortFlows.done} short flows ` +
+      `(${result.shortFlows.failed} failed), ${result.relayRestarts} restarts of the relay, ${result.agentRestarts} of the agent. ` +
+      `${result.problems.length === 0 ? 'Memory and descriptors are flat.' : result.problems.join('; ')}`,
+    '',
+    ...header(['', ...ROLE_NAMES]),
+    ...phases.flatMap((phase) => phaseLines(phase, result.samples)),
+    line(['wake-ups/s in silence', ...ROLE_NAMES.map((role) => result.idle[role].wakeUpsPerSecond.toFixed(1))]),
+    line(['memory in silence', ...ROLE_NAMES.map((role) => megabytes(result.idle[role].rssBytes))]),
+    line([
+      'garbage collection, share of its CPU under load',
+      ...ROLE_NAMES.map((role) => `${(result.gcShare[role] * 100).toFixed(2)} %`),
+    ]),
+  ].join('\n');
+}
+
+/** First and last sample of a phase. */
+function phaseLines(phase: string, samples: readonly SoakSample[]): string[] {
+  const of = samples.filter((sample) => sample.phase === phase);
+  const [first, last] = [of[0]!, of.at(-1)!];
+  return [
+    line([
+      `${phase}: memory, first → last sample`,
+      ...ROLE_NAMES.map((role) => `${megabytes(first.roles[role].rssBytes)} → ${megabytes(last.roles[role].rssBytes)}`),
+    ]),
+    line([
+      `${phase}: descriptors, first → last`,
+      ...ROLE_NAMES.map((role) => `${first.roles[role].descriptors} → ${last.roles[role].descriptors}`),
+    ]),
+  ];
+}
+
+function linkLines(link: Link, rows: readonly ReportRow[], names: readonly string[]): string[] {
+  const where = link.label.split(', ').slice(0, 2).join(', ');
+  return rows
+    .filter((row) => row.link === link.id)
+    .map((row) =>
+      line([where, label(row), ...names.map((name) => cell(row.subjects[name])), judged(row, row.ratio, row.verdict)]),
+    );
+}
+
+function errors(report: Report): string[] {
+  const found = report.runs.flatMap((run) =>
+    Object.entries(run.errors).map(([what, error]) => `- ${run.subject}, ${what}: ${error.split('\n')[0]}`),
+  );
+  return found.length === 0 ? [] : ['', 'What could not be measured in some run:', '', ...new Set(found)];
+}
+
+function best(row: ReportRow): string {
+  if (row.best === undefined || row.bestRatio === undefined) return '';
+  return `${judged(row, row.bestRatio, row.verdict)} (${row.best})`;
+}
+
+/** The ratio, in bold where it is a loss. */
+function judged(row: ReportRow, value: number | undefined, verdict: ReportRow['verdict']): string {
+  if (value === undefined) return '';
+  const behind = row.better === 'higher' ? 1 - value : value - 1;
+  const lost = verdict === 'worse' || (verdict === 'unknown' && behind > MARGIN);
+  return lost && behind > 0 ? `**${ratio(value)} loses**` : ratio(value);
+}
+
+function ratio(value: number | undefined): string {
+  return value === undefined ? '' : value.toFixed(2);
+}
+
+function label(row: ReportRow): string {
+  return row.unit === '' ? row.label : `${row.label}, ${row.unit}`;
+}
+
+function cell(summary: Summary | undefined): string {
+  if (summary === undefined) return '–';
+  const spread = summary.runs > 1 && summary.median !== 0 ? ` ± ${Math.round(spreadPercent(summary))} %` : '';
+  return significant(summary.median) + spread;
+}
+
+function header(names: readonly string[]): string[] {
+  return [line(names), `|${names.map(() => '---|').join('')}`];
+}
+
+function line(values: readonly string[]): string {
+  return `| ${values.join(' | ')} |`.replaceAll('|  |', '| |');
+}
