@@ -6,7 +6,7 @@ import { isDisturbed } from './run.js';
 import type { SoakReport } from './soak/report.js';
 import { megabytes, ROLE_NAMES, type SoakSample } from './soak/verdict.js';
 import { type Summary, spreadPercent } from './statistics.js';
-import { MAIN_PEER, OURS, type ReportRow } from './summary.js';
+import { MAIN_PEER, type ReportRow } from './summary.js';
 
 /** Without runs enough for a verdict, a row is said to be lost when it is this much behind. */
 const MARGIN = 0.1;

@@ -16,8 +16,13 @@ const USAGE = `npm run soak -- [--short] [--hours N] [--packets N] [--restarts N
   --hours     the packet phase ends after this long (default 24), or
   --packets   with this many inner packets (default 1e8)
   --restarts  of the relay, and then of the agent (default 1000 each)
+  --load      seconds of each kind of load in a cycle (default 20)
+  --idle      seconds of silence in a cycle (default 20; every 20th cycle 600)
   --json      print the JSON document instead of the summary
   --out       where the JSON document goes (default bench/results/soak-DATE-COMMIT.json)`;
+
+/** Of each kind of restarts, when their number is given. */
+const SAMPLES = 9;
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -28,6 +33,8 @@ async function main(): Promise<number> {
       hours: { type: 'string' },
       packets: { type: 'string' },
       restarts: { type: 'string' },
+      load: { type: 'string' },
+      idle: { type: 'string' },
       out: { type: 'string' },
     },
   });
@@ -43,6 +50,9 @@ async function main(): Promise<number> {
     seconds: values.hours === undefined ? base.seconds : number('--hours', values.hours)! * 3600,
     relayRestarts: restarts ?? base.relayRestarts,
     agentRestarts: restarts ?? base.agentRestarts,
+    restartsPerSample: restarts === undefined ? base.restartsPerSample : Math.max(1, Math.floor(restarts / SAMPLES)),
+    loadSeconds: number('--load', values.load) ?? base.loadSeconds,
+    idleSeconds: number('--idle', values.idle) ?? base.idleSeconds,
   };
   const reason = Lab.unavailable();
   if (reason !== undefined) throw new SallyportError('environment', 'LAB_NOT_AVAILABLE', reason);

@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SallyportError } from '../../src/base/error.js';
@@ -54,8 +54,7 @@ abstract class Wireguard implements Subject {
 
   private async configure(end: End, started: LabProcess, lines: readonly string[]): Promise<void> {
     const path = `/var/run/wireguard/${end.device}.sock`;
-    await pollUntil(`the control socket of ${end.device}`, () => existsSync(path) || !started.running, Seconds(10));
-    const socket = connect(path);
+    const socket = await reachable(path, started);
     let answer = '';
     socket.setEncoding('utf8').on('data', (text: string) => {
       answer += text;
@@ -109,6 +108,26 @@ export class Boringtun extends Wireguard {
   protected argv(device: string): readonly string[] {
     return [this.binary, '-f', '--disable-drop-privileges', device];
   }
+}
+
+/** The program makes the socket's file a moment before it listens. */
+async function reachable(path: string, started: LabProcess): Promise<Socket> {
+  let socket = connect(path);
+  await pollUntil(
+    `the control socket ${path}`,
+    async () => {
+      try {
+        await once(socket, 'connect');
+        return true;
+      } catch (error) {
+        if (!started.running) throw error;
+        socket = connect(path);
+        return false;
+      }
+    },
+    Seconds(10),
+  );
+  return socket;
 }
 
 function makeKeys(): Keys {
