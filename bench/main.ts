@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describeError, SallyportError } from '../src/base/error.js';
 import { Lab } from '../test/lab/lab.js';
 import { REPOSITORY } from '../test/lab/services.js';
-import { describeMachine } from './machine.js';
+import { describeMachine, type Machine } from './machine.js';
 import { parseOptions, USAGE } from './options.js';
 import { type Link, rowsOf, TUNNEL_MTU } from './plan.js';
 import { mergeReports, type Report, renderTable, type SubjectInfo } from './report.js';
@@ -48,6 +48,25 @@ async function main(): Promise<number> {
   );
   const firstRound = 1 + Math.max(-1, ...(earlier?.runs.map((run) => run.round) ?? []));
   const runs: RunRecord[] = [];
+  const machine = describeMachine();
+  const file = options.out ?? options.add ?? defaultFile(machine);
+  // After every run: a benchmark that is interrupted keeps what it has measured.
+  const write = (): Report => {
+    const now: Report = {
+      format: 2,
+      date: new Date().toISOString(),
+      commands: [`npm run bench -- ${process.argv.slice(2).join(' ')}`.trim()],
+      machine,
+      tunnelMtu: TUNNEL_MTU,
+      plan,
+      subjects: infos,
+      rows: summarizeRows(rowsOf(plan), runs),
+      runs,
+    };
+    const report = earlier === undefined ? now : mergeReports(earlier, now);
+    writeFileSync(file, `${JSON.stringify(report, undefined, 1)}\n`);
+    return report;
+  };
   const begun = performance.now();
   for (const [index, { round, links, subject }] of todo.entries()) {
     const elapsed = performance.now() - begun;
@@ -66,24 +85,11 @@ async function main(): Promise<number> {
       tell(`  the machine was busy: ${run.otherLoad.toFixed(2)} cores before, ${run.loadDuring.toFixed(2)} during`);
     for (const [what, error] of Object.entries(run.errors)) tell(`  ${what}: ${error.split('\n')[0]}`);
     runs.push(run);
+    write();
   }
 
-  const now: Report = {
-    format: 2,
-    date: new Date().toISOString(),
-    commands: [`npm run bench -- ${process.argv.slice(2).join(' ')}`.trim()],
-    machine: describeMachine(),
-    tunnelMtu: TUNNEL_MTU,
-    plan,
-    subjects: infos,
-    rows: summarizeRows(rowsOf(plan), runs),
-    runs,
-  };
-  const report = earlier === undefined ? now : mergeReports(earlier, now);
-  const file = options.out ?? options.add ?? defaultFile(report);
-  const text = `${JSON.stringify(report, undefined, 1)}\n`;
-  writeFileSync(file, text);
-  process.stdout.write(options.json ? text : `${renderTable(report)}\n`);
+  const report = write();
+  process.stdout.write(options.json ? readFileSync(file, 'utf8') : `${renderTable(report)}\n`);
   tell(`written to ${file}`);
   return runs.some((run) => Object.keys(run.errors).length > 0) ? 1 : 0;
 }
@@ -102,11 +108,11 @@ function readReport(file: string): Report {
   throw new SallyportError('caller', 'BENCH_USAGE', `--add ${file}: not a document of this benchmark`);
 }
 
-function defaultFile(report: Report): string {
+function defaultFile(machine: Machine): string {
   const folder = join(REPOSITORY, 'bench', 'results');
   mkdirSync(folder, { recursive: true });
-  const date = report.date.slice(0, 16).replaceAll(':', '');
-  return join(folder, `${date}-${report.machine.commit}.json`);
+  const date = new Date().toISOString().slice(0, 16).replaceAll(':', '');
+  return join(folder, `${date}-${machine.commit}.json`);
 }
 
 function tell(line: string): void {
