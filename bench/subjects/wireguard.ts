@@ -112,22 +112,22 @@ export class Boringtun extends Wireguard {
 
 /** The program makes the socket's file a moment before it listens. */
 async function reachable(path: string, started: LabProcess): Promise<Socket> {
-  let socket = connect(path);
+  let socket: Socket | undefined;
   await pollUntil(
     `the control socket ${path}`,
     async () => {
+      const attempt = connect(path);
       try {
-        await once(socket, 'connect');
-        return true;
+        await once(attempt, 'connect');
+        socket = attempt;
       } catch (error) {
         if (!started.running) throw error;
-        socket = connect(path);
-        return false;
       }
+      return socket !== undefined;
     },
     Seconds(10),
   );
-  return socket;
+  return socket!;
 }
 
 function makeKeys(): Keys {
