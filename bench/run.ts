@@ -245,7 +245,7 @@ async function firstByte(context: SubjectContext, running: RunningSubject): Prom
       throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${lastWords(started)}`);
     }
     // The client ends with an error soon where nothing answers; where packets vanish, this does.
-    const attempt = await context.topology.user.exec(['timeout', '0.5', ...argv], { check: false });
+    const attempt = await context.topology.user.exec(['timeout', '1', ...argv], { check: false });
     return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
   };
   try {
