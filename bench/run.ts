@@ -23,6 +23,8 @@ const IPERF_PORT = 5201;
 const ECHO_PORT = 7;
 const READY_TIMEOUT = Seconds(60);
 const BYTES_PER_GB = 1e9;
+/** Of the asked rate: a sender that is slower has not tried what the row says, so nothing is said about loss. */
+const OFFERED_SHARE = 0.9;
 /** The user's device towards the router, in the standard topology. */
 const UNDERLAY = 'to-net';
 
@@ -202,6 +204,10 @@ async function measureUdpRows(
     await measure(record, row, async () => {
       const result = await measureUdp(target, { rate, size: plans.UDP_SIZE, seconds: times.udpSeconds });
       record.values[row] = result.deliveredMbits;
+      if (result.offeredMbits < rate * OFFERED_SHARE) {
+        const message = `the sender managed ${result.offeredMbits.toFixed(0)} of ${rate} Mbit/s`;
+        throw new SallyportError('environment', 'BENCH_MEASUREMENT_FAILED', message);
+      }
       record.values[plans.udpId(link.id, rate, 'loss')] = result.lossPercent;
     });
   }
