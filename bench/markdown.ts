@@ -28,11 +28,10 @@ export function cleanMarkdown(report: Report): string {
   const { machine } = report;
   const measured = report.subjects.filter((subject) => subject.unavailable === undefined).map(({ name }) => name);
   const rows = report.rows.filter((row) => row.link === 'clean');
-  const disturbed = report.runs.filter(isDisturbed).length;
   const commits = [...new Set(report.runs.map((run) => run.commit))].join(', ');
   return [
     `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel} (its TCP: ${machine.congestion}), Node ${machine.node}, ${machine.iperf3}. Commit ${commits}, ${report.date.slice(0, 10)}. ` +
-      `Medians ± half the range of all runs; of ${report.runs.length} runs ${disturbed} met a busy machine and count only where there is no other.`,
+      `Medians ± half the range of all runs. ${busy(report, 'clean')}`,
     '',
     ...report.subjects.map(({ name, version, unavailable }) => `- ${name}: ${unavailable ?? version}`),
     '',
@@ -54,7 +53,7 @@ export function lossyMarkdown(report: Report): string {
       const rows = report.rows.filter((row) => links.some((link) => link.id === row.link));
       const names = report.subjects.map(({ name }) => name).filter((name) => rows.some((row) => row.subjects[name]));
       return [
-        `Kernel sockets of the measuring programs: ${control ?? 'the default'}.`,
+        `Kernel sockets of the measuring programs: ${control ?? 'the default'}. ${busy(report, ...links.map(({ id }) => id))}`,
         '',
         ...header(['link', '', ...names, `× ${MAIN_PEER}`]),
         ...links.flatMap((link) => linkLines(link, rows, names)),
@@ -114,6 +113,14 @@ function linkLines(link: Link, rows: readonly ReportRow[], names: readonly strin
     .map((row) =>
       line([where, label(row), ...names.map((name) => cell(row.subjects[name])), judged(row, row.ratio, row.verdict)]),
     );
+}
+
+/** How many of the runs over these links met a machine with other things to do. */
+function busy(report: Report, ...links: readonly string[]): string {
+  const ids = report.rows.filter((row) => links.includes(row.link)).map((row) => row.id);
+  const runs = report.runs.filter((run) => ids.some((id) => run.values[id] !== undefined));
+  const count = runs.filter(isDisturbed).length;
+  return `Of ${runs.length} runs ${count} met a busy machine; they count only where there is no other.`;
 }
 
 function errors(report: Report): string[] {
