@@ -3,6 +3,7 @@
  * The command line. Exit status: 0 done, 1 failed (one line on standard error says what and what to do), 2 wrong usage or
  * configuration. Only the module of the command that was called is loaded: a role's takes longer than most commands run.
  */
+import { basename } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { describeError, SallyportError } from '../base/error.js';
 import { VERSION } from '../base/software.js';
@@ -10,6 +11,7 @@ import { SystemClock } from '../os/clock.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import type { CommandContext } from './context.js';
+import type { TraceProgramName } from './trace/start.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -44,6 +46,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   metrics: () => import('./commands/metrics.js'),
   policy: () => import('./commands/policy.js'),
   revoke: () => import('./commands/revoke.js'),
+  trace: () => import('./commands/trace.js'),
+  'trace-server': () => import('./commands/trace-server.js'),
   schema: () => import('./commands/schema.js'),
   completion: () => import('./commands/completion.js'),
 };
@@ -57,26 +61,47 @@ const context: CommandContext = {
   note: (text) => void process.stderr.write(`${text}\n`),
 };
 
-const program = new Command('sallyport')
-  .description('Zero-trust network access: reach private services through an agent, a connector and a relay')
-  .version(VERSION, '-V, --version')
-  .exitOverride()
-  .configureHelp({ helpWidth: 80 })
-  .showHelpAfterError('(sallyport --help lists the commands)');
-for (const module of await modules(process.argv[2])) module.register(program, context);
-program
-  .command('version')
-  .description('print the version')
-  .option('--json', 'for machines')
-  .action((options: { readonly json?: boolean }) =>
-    context.out(options.json ? JSON.stringify({ version: VERSION }) : VERSION),
-  );
-for (const command of program.commands.flatMap((one) => [one, ...one.commands])) command.exitOverride();
+/** Names the program may be linked under, to be that tool; `sallyport trace…` otherwise. */
+const LINKS: readonly TraceProgramName[] = ['datadog-traceroute', 'datadog-traceroute-server'];
+const TRACERS: readonly TraceProgramName[] = ['trace', 'trace-server'];
 
+const tracer = tracerCalled(process.argv);
 try {
-  await program.parseAsync();
+  if (tracer === undefined) await (await commands()).parseAsync();
+  else {
+    const { startTraceProgram } = await import('./trace/start.js');
+    process.exitCode = await startTraceProgram(tracer.name, tracer.argv, context);
+  }
 } catch (error) {
   process.exitCode = report(error);
+}
+
+/** Everything that commander reads. */
+async function commands(): Promise<Command> {
+  const program = new Command('sallyport')
+    .description('Zero-trust network access: reach private services through an agent, a connector and a relay')
+    .version(VERSION, '-V, --version')
+    .exitOverride()
+    .configureHelp({ helpWidth: 80 })
+    .showHelpAfterError('(sallyport --help lists the commands)');
+  for (const module of await modules(process.argv[2])) module.register(program, context);
+  program
+    .command('version')
+    .description('print the version')
+    .option('--json', 'for machines')
+    .action((options: { readonly json?: boolean }) =>
+      context.out(options.json ? JSON.stringify({ version: VERSION }) : VERSION),
+    );
+  for (const command of program.commands.flatMap((one) => [one, ...one.commands])) command.exitOverride();
+  return program;
+}
+
+/** The programs that read their own arguments. */
+function tracerCalled(argv: readonly string[]): { name: TraceProgramName; argv: readonly string[] } | undefined {
+  const link = LINKS.find((name) => name === basename(argv[1] ?? ''));
+  if (link !== undefined) return { name: link, argv: argv.slice(2) };
+  const command = TRACERS.find((name) => name === argv[2]);
+  return command === undefined ? undefined : { name: command, argv: argv.slice(3) };
 }
 
 /** What is called, or everything where the help, a suggestion or a completion script has to name it. */

@@ -149,8 +149,8 @@ export function checkRequest(text: string, request: TraceRequest): CheckedReques
   };
 }
 
-/** Flows of one multipath discovery: enough for 128 next hops with 95 % confidence, and a bound on its probes. */
-const MAX_FLOWS = 1024;
+/** Flows of one multipath discovery: a bound on its probes that leaves room for dozens of next hops. */
+const MAX_FLOWS = 512;
 
 function ttls(request: TraceRequest): { readonly minTtl: number; readonly maxTtl: number } {
   const minTtl = request.minTtl ?? 1;

@@ -4,8 +4,8 @@ import { SeededEntropy } from '../../src/base/entropy.js';
 import { SystemClock } from '../../src/os/clock.js';
 import { AddressNames } from '../../src/trace/names.js';
 import { Networks } from '../../src/trace/networks.js';
+import type { TraceEnvironment } from '../../src/trace/orchestration.js';
 import { PublicIp } from '../../src/trace/public-ip.js';
-import type { TraceEnvironment } from '../../src/trace/tracer.js';
 import type { TraceEngine, TraceEvent, TraceOptions, TraceRun } from '../../src/trace/types.js';
 import { hop, run } from './fixtures.js';
 

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { traceError } from '../../src/trace/error.js';
+import { runTrace, type TraceEnvironment, type TraceStep } from '../../src/trace/orchestration.js';
 import type { TraceRequest } from '../../src/trace/request.js';
 import type { TraceResult } from '../../src/trace/result.js';
-import { runTrace, type TraceEnvironment, type TraceStep } from '../../src/trace/tracer.js';
 import type { TraceRun } from '../../src/trace/types.js';
 import { FakeEngine, fakeEnvironment } from './fake-engine.js';
 import { hop, run } from './fixtures.js';

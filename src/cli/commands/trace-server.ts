@@ -1,0 +1,8 @@
+/** `sallyport trace-server` and its help; its arguments are read by its own rules. */
+import type { Command } from 'commander';
+import { SERVER_USAGE } from '../trace/server.js';
+
+export function register(program: Command): void {
+  const command = program.command('trace-server').description('serve traces over HTTP').usage('[flags]');
+  command.helpInformation = () => `${SERVER_USAGE}\n`;
+}

@@ -1,0 +1,11 @@
+/** `sallyport trace` and its help; its arguments are read by its own rules. */
+import type { Command } from 'commander';
+import { TRACE_USAGE } from '../trace/program.js';
+
+export function register(program: Command): void {
+  const command = program
+    .command('trace')
+    .description('trace the path to a target, hop by hop')
+    .usage('[flags] TARGET');
+  command.helpInformation = () => `${TRACE_USAGE}\n`;
+}
