@@ -10,7 +10,7 @@
  */
 import { type IpAddress, Prefix } from '../base/address.js';
 import { type EndToEnd, type NamedRun, namesOf, type TraceResult } from './result.js';
-import { endToEndStatistics, hopCount } from './statistics.js';
+import { endToEndStatistics, hopCount, toNanosecond } from './statistics.js';
 import type { Hop, HopReply } from './types.js';
 
 /** RFC 1918 and RFC 4193; not loopback, link-local or carrier-grade NAT addresses. */
@@ -122,7 +122,7 @@ function compatibleHop(hop: Hop, result: TraceResult, options: CompatibleOptions
   return {
     ttl: hop.ttl,
     ip_address: reply.from.toString(),
-    rtt: reply.rtt,
+    rtt: toNanosecond(reply.rtt),
     reachable: true,
     ...reverseDns(result, reply.from),
     ...(options.extended && extensions(hop, reply, result)),
@@ -140,7 +140,7 @@ function extensions(hop: Hop, reply: HopReply, result: TraceResult): Record<stri
     kind: reply.kind,
     destination: reply.isDestination,
     sent: hop.sent,
-    rtts: hop.replies.map((one) => one.rtt),
+    rtts: hop.replies.map((one) => toNanosecond(one.rtt)),
     ...(hop.rateLimited && { rate_limited: true }),
     ...(reply.icmp !== undefined && { icmp_type: reply.icmp.type, icmp_code: reply.icmp.code }),
     ...(reply.replyTtl !== undefined && { reply_ttl: reply.replyTtl }),
@@ -166,9 +166,10 @@ function extensions(hop: Hop, reply: HopReply, result: TraceResult): Record<stri
 }
 
 function compatibleEnd(end: EndToEnd, options: CompatibleOptions): CompatibleResult['e2e_probe'] {
-  const { sent, received, loss, jitter, avg, min, max } = endToEndStatistics(end.rtts);
+  const rtts = end.rtts.map(toNanosecond);
+  const { sent, received, loss, jitter, avg, min, max } = endToEndStatistics(rtts);
   return {
-    rtts: orNull(end.rtts),
+    rtts: orNull(rtts),
     packets_sent: sent,
     packets_received: received,
     packet_loss_percentage: loss,

@@ -27,8 +27,9 @@ const SERIES_SPAN = Millis(900);
 const SHORTEST_INTERVAL = Millis(10);
 /** What datadog-traceroute waits at most. */
 const LONGEST_INTERVAL = Millis(1_000);
-/** More lost than this where answers are ICMP errors: the series is measured again by echo requests. */
+/** More lost than this share, and this many, where answers are ICMP errors: the series is measured again by echo requests. */
 const DOUBTFUL_LOSS = 0.2;
+const DOUBTFUL_LOSSES = 3;
 
 /** What a trace needs of the machine; shared by any number of traces. */
 export interface TraceEnvironment {
@@ -173,7 +174,8 @@ class Trace {
     const first = await this.#measure(protocol, port);
     const lost = first.rtts.filter((rtt) => rtt === 0).length;
     const answered = lost < first.rtts.length || this.#finished.some(({ run }) => run.reached);
-    const doubtful = protocol === 'udp' && answered && lost > DOUBTFUL_LOSS * first.rtts.length;
+    const doubtful =
+      protocol === 'udp' && answered && lost >= DOUBTFUL_LOSSES && lost > DOUBTFUL_LOSS * first.rtts.length;
     if (!(first.limited || doubtful) || this.#signal.aborted) return { rtts: first.rtts, method: protocol };
     this.#onStep({ kind: 'probes-again' });
     const again = await this.#measure('icmp', port);

@@ -39,6 +39,11 @@ export function endToEndStatistics(rtts: readonly number[]): EndToEndStatistics 
   };
 }
 
+/** Milliseconds to the nanosecond: what clocks have behind that is noise. */
+export function toNanosecond(milliseconds: number): number {
+  return Math.round(milliseconds * 1_000_000) / 1_000_000;
+}
+
 /** Mean absolute difference of consecutive RTTs; 0 of fewer than two. */
 export function jitterOf(rtts: readonly number[]): number {
   if (rtts.length < 2) return 0;

@@ -1,6 +1,7 @@
 /** Hops as lines for programs and documents: CSV (RFC 4180) and Markdown. */
 import { isPrivate } from '../compatible.js';
 import type { TraceResult } from '../result.js';
+import { toNanosecond } from '../statistics.js';
 import { type PathRow, PathTable } from './path-table.js';
 import { milliseconds, percent, printable } from './text.js';
 
@@ -21,7 +22,7 @@ export function toCsv(result: TraceResult, skipPrivate: boolean): string {
   const lines = rowsOf(result).map((row) => {
     const { address, name, network } = who(row, result, skipPrivate);
     const times = [row.last, row.avg, row.best, row.worst, row.jitter].map((value) =>
-      row.received === 0 ? '' : String(value),
+      row.received === 0 ? '' : String(toNanosecond(value)),
     );
     return [
       String(row.ttl),

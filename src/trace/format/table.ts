@@ -48,7 +48,7 @@ export interface TableView {
 /** @param columns of the terminal, ≥ 1. */
 export function renderTable(view: TableView, columns: number): string[] {
   const cells = view.rows.map((row) => ({ row, name: nameOf(row, view), network: networkOf(row, view) }));
-  const networkWidth = Math.max(0, ...cells.map((one) => one.network.length + 1));
+  const networkWidth = Math.max(0, ...cells.map((one) => (one.network === '' ? 0 : one.network.length + 1)));
   const wanted = Math.max(NAME_LEAST, ...cells.map((one) => one.name.length));
   const room = columns - FIXED - networkWidth - SPARK_LEAST - 1;
   const nameWidth = Math.max(NAME_LEAST, Math.min(wanted, NAME_LIMIT, room));
