@@ -48,6 +48,7 @@ export class EndSeries {
   #received = 0;
   #slowest = 0;
   #limited = false;
+  #noted = false;
   #timer: NodeJS.Timeout | undefined;
   #finish: () => void = () => undefined;
 
@@ -73,6 +74,7 @@ export class EndSeries {
   /** Somebody else has seen the destination answer after so many milliseconds. */
   noteAnswer(rtt: number): void {
     this.#slowest = Math.max(this.#slowest, rtt);
+    this.#noted = true;
   }
 
   #tick(): void {
@@ -115,7 +117,7 @@ export class EndSeries {
         return;
       }
     }
-    if (this.#received < ENOUGH_ANSWERS) return;
+    if (this.#received < ENOUGH_ANSWERS && !this.#noted) return;
     for (const controller of this.#olderThan(PATIENCE)) {
       this.#settle(controller, 0);
       controller.abort();

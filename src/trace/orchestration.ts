@@ -2,8 +2,7 @@
  * One trace: several runs and a series of end-to-end probes side by side, names and registries looked up as hops appear.
  *
  *   check ─► resolve (once) ─┬─► runs ──────────► names, networks ─┬─► TraceResult
- *                            ├─► end-to-end series (echo, if UDP's ├
- *                            │   answers turn out to be limited)   │
+ *                            ├─► end-to-end series ────────────────┤
  *                            └─► public address ───────────────────┘
  *
  * It fails when the request is wrong, the name has no address, or every run fails; loss is a result.
@@ -11,7 +10,7 @@
 import { setMaxListeners } from 'node:events';
 import type { IpAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
-import { type Clock, type Duration, Millis } from '../base/time.js';
+import { type Clock, type Duration, Millis, toMillis } from '../base/time.js';
 import { EndSeries } from './end-series.js';
 import { traceError, traceErrorCode } from './error.js';
 import type { AddressNames } from './names.js';
@@ -20,16 +19,18 @@ import type { PublicIp } from './public-ip.js';
 import { type CheckedRequest, checkRequest, type TraceRequest } from './request.js';
 import { cancelled, type Lookup, resolveTarget, unlessAborted } from './resolve.js';
 import type { EndToEnd, NamedRun, NetworkInfo, TraceResult } from './result.js';
-import type { Hop, TraceEngine, TraceOptions, TraceRun } from './types.js';
+import type { Hop, TraceEngine, TraceOptions, TraceProtocol, TraceRun } from './types.js';
 
 /** All end-to-end probes leave within this time, unless that needs a shorter interval than the shortest. */
-const SERIES_SPAN = Millis(900);
+const SERIES_SPAN = Millis(700);
 const SHORTEST_INTERVAL = Millis(10);
 /** What datadog-traceroute waits at most. */
 const LONGEST_INTERVAL = Millis(1_000);
-/** More lost than this share, and this many, where answers are ICMP errors: the series is measured again by echo requests. */
+/** More lost than this share, and this many, where answers are ICMP errors: echo requests are believed instead. */
 const DOUBTFUL_LOSS = 0.2;
 const DOUBTFUL_LOSSES = 3;
+/** After a run's last probe was sent: by then a destination that answers has usually done so. */
+const REACH_PATIENCE = Millis(300);
 
 /** What a trace needs of the machine; shared by any number of traces. */
 export interface TraceEnvironment {
@@ -51,8 +52,8 @@ export type TraceStep =
   | { readonly kind: 'run-failed'; readonly run: number; readonly error: Error }
   /** An end-to-end probe's RTT in milliseconds; 0: lost. */
   | { readonly kind: 'probe'; readonly rtt: number }
-  /** The probes so far do not count: the series starts again, by echo requests. */
-  | { readonly kind: 'probes-again' }
+  /** A series of end-to-end probes starts; those so far do not count. */
+  | { readonly kind: 'series'; readonly method: TraceProtocol }
   | { readonly kind: 'names'; readonly address: IpAddress; readonly names: readonly string[] }
   | { readonly kind: 'network'; readonly address: IpAddress; readonly network: NetworkInfo };
 
@@ -88,7 +89,11 @@ class Trace {
   readonly #networks = new Map<string, NetworkInfo>();
   /** By address text: looked up, or being looked up. */
   readonly #lookups = new Map<string, Promise<unknown>>();
+  /** The one that counts now. */
   #series: EndSeries | undefined;
+  readonly #reached = signalled();
+  readonly #runsEnded = signalled();
+  #hasReached = false;
 
   constructor(
     request: CheckedRequest,
@@ -145,6 +150,7 @@ class Trace {
       }
     };
     await Promise.all(Array.from({ length: queries }, (_, index) => one(index)));
+    this.#runsEnded.resolve();
     if (this.#signal.aborted) throw cancelled(this.#signal);
     if (queries > 0 && this.#finished.length === 0) throw allFailed(this.#options, errors);
     if (queries === 0 && (reverseDns || networks)) this.#lookUp(this.#options.destination);
@@ -157,7 +163,7 @@ class Trace {
       if (event.kind === 'hop') {
         for (const reply of event.hop.replies) {
           this.#lookUp(reply.from);
-          if (reply.isDestination) this.#series?.noteAnswer(reply.rtt);
+          if (reply.isDestination) this.#noteReached(reply.rtt);
         }
         this.#onStep({ kind: 'hop', run: index, hop: event.hop });
       }
@@ -169,45 +175,68 @@ class Trace {
     }
   }
 
+  /**
+   * UDP is answered with ICMP errors, which hosts send at about one a second after a few at once: a quick series by UDP would
+   * measure that, and take the answers from the runs. So echo requests measure it while the runs find out whether the
+   * destination answers UDP at all; if it does not, or answers no echo, the series by UDP follows.
+   */
   async #endToEnd(): Promise<EndToEnd> {
-    const { protocol, port } = this.#options;
-    const first = await this.#measure(protocol, port);
-    const lost = first.rtts.filter((rtt) => rtt === 0).length;
-    const answered = lost < first.rtts.length || this.#finished.some(({ run }) => run.reached);
-    const doubtful =
-      protocol === 'udp' && answered && lost >= DOUBTFUL_LOSSES && lost > DOUBTFUL_LOSS * first.rtts.length;
-    if (!(first.limited || doubtful) || this.#signal.aborted) return { rtts: first.rtts, method: protocol };
-    this.#onStep({ kind: 'probes-again' });
-    const again = await this.#measure('icmp', port);
-    // A host that answers no echo either leaves nothing but the first series.
-    return again.rtts.some((rtt) => rtt > 0)
-      ? { rtts: again.rtts, method: 'icmp' }
-      : { rtts: padded(first.rtts, this.#request.endToEndQueries), method: protocol };
+    const { protocol } = this.#options;
+    if (protocol !== 'udp') return { rtts: (await this.#measure(protocol)).rtts, method: protocol };
+    const echo = this.#measure('icmp');
+    const reached = await this.#reachedInTime();
+    if (reached) {
+      const { rtts } = await echo;
+      if (rtts.some((rtt) => rtt > 0) || rtts.length === 0 || this.#signal.aborted) return { rtts, method: 'icmp' };
+      await this.#runsEnded.promise;
+    }
+    const { rtts, limited } = await this.#measure('udp');
+    const answered = rtts.some((rtt) => rtt > 0);
+    if (limited || (answered && isDoubtful(rtts))) {
+      const { rtts: echoed } = await echo;
+      if (echoed.some((rtt) => rtt > 0)) return { rtts: echoed, method: 'icmp' };
+    }
+    return { rtts: padded(rtts, this.#request.endToEndQueries), method: 'udp' };
   }
 
-  async #measure(protocol: TraceOptions['protocol'], port: number): ReturnType<EndSeries['run']> {
+  /** True as soon as the destination has answered a run; false when all runs have sent everything and it has not. */
+  async #reachedInTime(): Promise<boolean> {
+    const { maxTtl, minTtl, sendDelay, repeats } = this.#options;
+    const sending = (maxTtl - minTtl + 1) * repeats * toMillis(sendDelay);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.#request.queries === 0 ? 0 : sending + toMillis(REACH_PATIENCE));
+    });
+    await Promise.race([this.#reached.promise, this.#runsEnded.promise, late]);
+    clearTimeout(timer);
+    return this.#hasReached;
+  }
+
+  async #measure(protocol: TraceOptions['protocol']): ReturnType<EndSeries['run']> {
     const { engine, clock } = this.#environment;
     const { endToEndQueries: count } = this.#request;
     const { multipath: _, ...options } = this.#options;
     const probe: TraceOptions = {
       ...options,
       protocol,
-      port,
       tcpMethod: 'syn',
       minTtl: options.maxTtl,
       repeats: 1,
       pmtu: false,
     };
-    const series = new EndSeries({
+    const series: EndSeries = new EndSeries({
       count,
       interval: this.#interval(),
       probe: (signal) => engine.probeEnd(probe, signal),
       clock,
       signal: this.#signal,
       answersAreErrors: protocol === 'udp',
-      onProbe: (rtt) => this.#onStep({ kind: 'probe', rtt }),
+      onProbe: (rtt) => {
+        if (this.#series === series) this.#onStep({ kind: 'probe', rtt });
+      },
     });
     this.#series = series;
+    this.#onStep({ kind: 'series', method: protocol });
     return await series.run();
   }
 
@@ -218,6 +247,12 @@ class Trace {
     const spread = Math.max(SHORTEST_INTERVAL, SERIES_SPAN / Math.max(1, count));
     const theirs = (maxTtl * timeout) / Math.max(1, count);
     return Math.min(LONGEST_INTERVAL, spread, theirs) as Duration;
+  }
+
+  #noteReached(rtt: number): void {
+    this.#series?.noteAnswer(rtt);
+    this.#hasReached = true;
+    this.#reached.resolve();
   }
 
   /** Starts looking up what the request wants to know of an address, once. */
@@ -240,6 +275,21 @@ class Trace {
     };
     this.#lookups.set(key, Promise.all([named(), placed()]));
   }
+}
+
+/** So much is lost that it may be the destination's silence instead. */
+function isDoubtful(rtts: readonly number[]): boolean {
+  const lost = rtts.filter((rtt) => rtt === 0).length;
+  return lost >= DOUBTFUL_LOSSES && lost > DOUBTFUL_LOSS * rtts.length;
+}
+
+/** A promise to be resolved from outside. */
+function signalled(): { readonly promise: Promise<void>; readonly resolve: () => void } {
+  let resolve: () => void = () => undefined;
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
 }
 
 /** 16 random bytes as a version 4 UUID (RFC 9562 §5.4), in base64url without padding: 22 characters. */

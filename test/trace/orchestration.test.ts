@@ -3,7 +3,6 @@ import { traceError } from '../../src/trace/error.js';
 import { runTrace, type TraceEnvironment, type TraceStep } from '../../src/trace/orchestration.js';
 import type { TraceRequest } from '../../src/trace/request.js';
 import type { TraceResult } from '../../src/trace/result.js';
-import type { TraceRun } from '../../src/trace/types.js';
 import { FakeEngine, fakeEnvironment } from './fake-engine.js';
 import { hop, run } from './fixtures.js';
 
@@ -55,7 +54,7 @@ describe('a trace', () => {
     expect(new Set([result.id, ...result.runs.map((one) => one.id)]).size).toBe(4);
     for (const { id } of result.runs) expect(id).toMatch(/^[\w-]{22}$/);
     expect(result).toMatchObject({ protocol: 'udp', hostname: 'target.example', port: 33_434, publicIp: '' });
-    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(40), method: 'udp' });
+    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(40), method: 'icmp' });
     expect(took).toBeLessThan(1_000);
   });
 
@@ -169,48 +168,71 @@ describe('a trace', () => {
   });
 });
 
-describe('end-to-end probes that the destination answers with limited errors', () => {
-  const burst = (echo: number): FakeEngine =>
+describe('end-to-end probes of a UDP trace', () => {
+  const answering = (udp: number, echo: number, reached = true): FakeEngine =>
     new FakeEngine({
-      end: async (options, index) => {
-        if (options.protocol === 'icmp') return echo;
-        if (index < 6) return 1;
-        await pause(3_000);
-        return 0;
+      run: async (options) => {
+        await pause(200);
+        return reached ? run([hop(1, `${options.destination}`, 1)]) : pause(4_000).then(() => run([hop(1)]));
+      },
+      end: async (options) => {
+        const rtt = options.protocol === 'icmp' ? echo : udp;
+        await pause(rtt || 3_000);
+        return rtt;
       },
     });
 
-  it('are measured again by echo requests', async () => {
-    const { result, took, steps } = await trace(burst(2));
-    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(2), method: 'icmp' });
-    expect(steps.filter((step) => step.kind === 'probes-again')).toHaveLength(1);
-    expect(took).toBeLessThan(1_500);
-  });
-
-  it('count as lost when echo requests are not answered either', async () => {
-    const { result } = await trace(burst(0));
-    expect(result.endToEnd.method).toBe('udp');
-    expect(result.endToEnd.rtts).toHaveLength(50);
-    expect(result.endToEnd.rtts.filter((rtt) => rtt === 1)).toHaveLength(6);
-  });
-
-  it('are noticed too when the runs have used up the allowance', async () => {
-    const reached: TraceRun = run([hop(1, '198.51.100.2', 1)]);
-    const engine = new FakeEngine({
-      run: async () => reached,
-      end: async (options) => (options.protocol === 'icmp' ? 2 : pause(3_000).then(() => 0)),
-    });
+  it('are echo requests where the destination answers both', async () => {
+    const engine = answering(1, 2);
     const { result, took } = await trace(engine);
-    expect(result.endToEnd.method).toBe('icmp');
-    expect(took).toBeLessThan(1_500);
+    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(2), method: 'icmp' });
+    expect(new Set(engine.ends.map((one) => one.protocol))).toEqual(new Set(['icmp']));
+    expect(took).toBeLessThan(1_000);
   });
 
-  it('are not doubted for a few losses, for no answer at all, or for other protocols', async () => {
+  it('are UDP where echo requests are not answered, once the runs are through', async () => {
+    const engine = answering(3, 0);
+    const { result, steps, took } = await trace(engine);
+    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(3), method: 'udp' });
+    expect(steps.filter((step) => step.kind === 'series')).toEqual([
+      { kind: 'series', method: 'icmp' },
+      { kind: 'series', method: 'udp' },
+    ]);
+    expect(took).toBeLessThan(2_500);
+  });
+
+  it('are lost where UDP is not answered, whatever echo requests are', async () => {
+    const { result, took } = await trace(answering(0, 2, false));
+    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(0), method: 'udp' });
+    expect(took).toBeLessThan(6_500);
+  });
+
+  it('are UDP without runs, unless its answers are limited', async () => {
+    const { result } = await trace(answering(3, 2), { queries: 0 });
+    expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(3), method: 'udp' });
+    let answers = 0;
+    const limited = (echo: number): FakeEngine =>
+      new FakeEngine({
+        end: async (options) => {
+          const rtt = options.protocol === 'icmp' ? echo : answers++ < 6 ? 1 : 0;
+          await pause(rtt || 3_000);
+          return rtt;
+        },
+      });
+    expect((await trace(limited(2), { queries: 0 })).result.endToEnd).toEqual({
+      rtts: new Array(50).fill(2),
+      method: 'icmp',
+    });
+    answers = 0;
+    const neither = (await trace(limited(0), { queries: 0 })).result.endToEnd;
+    expect([neither.method, neither.rtts.length, neither.rtts.filter((rtt) => rtt > 0).length]).toEqual(['udp', 50, 6]);
+  });
+
+  it('keep few losses as they are', async () => {
     const lossy = new FakeEngine({ end: async (_, index) => (index % 10 === 0 ? 0 : 1) });
     expect((await trace(lossy)).result.endToEnd.rtts.filter((rtt) => rtt === 0)).toHaveLength(5);
-    const silent = new FakeEngine({ run: async () => run([hop(1)]), end: async () => 0 });
-    expect((await trace(silent)).result.endToEnd.method).toBe('udp');
     const tcp = new FakeEngine({ end: async (_, index) => (index < 6 ? 1 : 0) });
-    expect((await trace(tcp, { protocol: 'tcp' })).result.endToEnd.method).toBe('tcp');
+    const { endToEnd } = (await trace(tcp, { protocol: 'tcp' })).result;
+    expect([endToEnd.method, endToEnd.rtts.filter((rtt) => rtt === 0).length]).toEqual(['tcp', 44]);
   });
 });

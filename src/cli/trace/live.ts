@@ -101,9 +101,9 @@ export class LiveTable {
         this.#ends.shift();
         this.#round--;
         break;
-      case 'probes-again':
+      case 'series':
         this.#ends.length = Math.max(0, this.#round);
-        this.#method = 'icmp';
+        this.#method = step.method;
         break;
       case 'names':
         this.#names.set(step.address.toString(), step.names);

@@ -181,8 +181,8 @@ export function describeStep(step: TraceStep): string {
       return `run ${step.run}: ${describeError(step.error)}`;
     case 'probe':
       return `end to end: ${step.rtt === 0 ? 'lost' : `${step.rtt.toFixed(3)} ms`}`;
-    case 'probes-again':
-      return 'end to end: the destination limits its answers; again, by echo requests';
+    case 'series':
+      return `end to end: by ${step.method}`;
     case 'names':
       return `${step.address} is ${step.names.join(', ')}`;
     case 'network':

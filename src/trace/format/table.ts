@@ -151,8 +151,7 @@ function endToEndLine({ endToEnd, endToEndMethod, protocol }: TableView): string
       ? ''
       : `, best ${milliseconds(min)}, avg ${milliseconds(avg)}, worst ${milliseconds(max)}, jitter ${milliseconds(jitter)} ms`;
   const lines = [`end to end: ${sent} sent, ${percent(loss)} lost${times}`];
-  if (endToEndMethod !== protocol)
-    lines.push(`(by ${endToEndMethod}: the destination limits its answers to ${protocol})`);
+  if (endToEndMethod !== protocol) lines.push(`(by ${endToEndMethod}: hosts limit how often they answer ${protocol})`);
   return lines;
 }
 

@@ -165,7 +165,7 @@ describe('the table', () => {
     expect(lines[2]).toContain('~50%');
     expect(lines).toContain('hop 1: packets of 1400 bytes reach it');
     expect(lines).toContain('~ the router limits its answers: no packets are lost there');
-    expect(lines).toContain('(by icmp: the destination limits its answers to udp)');
+    expect(lines).toContain('(by icmp: hosts limit how often they answer udp)');
   });
 
   it('draws the latest values against the highest', () => {
