@@ -72,7 +72,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('trace', () => {
   });
 
   it('draws the table on a terminal of 80 columns', async () => {
-    const command = `stty cols 80 rows 24; exec ${sallyport('trace', '-Q', '5', HOPS.v4[2]!).join(' ')}`;
+    const command = `stty cols 80 rows 24; exec ${sallyport('trace', '-Q', '5', '--reverse-dns=false', '--asn=false', HOPS.v4[2]!).join(' ')}`;
     const { stdout } = await user.exec(['script', '-qec', command, '/dev/null']);
     const last = stdout.slice(stdout.lastIndexOf('trace to ')).split('\r\n');
     expect(last[0]).toBe('trace to 198.51.100.2, udp port 33434');
