@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CompatibleResult } from '../../src/trace/compatible.js';
 import type { Host } from '../lab/host.js';
 import { defaultRoutes, Lab } from '../lab/lab.js';
+import { REPOSITORY } from '../lab/services.js';
 import { sallyport } from './role.js';
 
 const HOPS = {
@@ -113,6 +114,16 @@ describe.skipIf(Lab.unavailable() !== undefined)('trace', () => {
     expect(addresses(JSON.parse(stdout) as CompatibleResult)).toEqual([HOPS.v4]);
     const wrong = await user.exec([node!, link, '--nope'], { check: false });
     expect([wrong.code, wrong.stdout, wrong.stderr.split('\n')[0]]).toEqual([1, '', 'Error: unknown flag: --nope']);
+  });
+
+  it('is a library that streams hops and leaves nothing open', async () => {
+    const script = `import { trace } from 'sallyport';
+      const running = trace('${HOPS.v4[2]}', { protocol: 'icmp', queries: 1, endToEndQueries: 2 });
+      const seen = new Set();
+      for await (const step of running) if (step.kind === 'hop') for (const { from } of step.hop.replies) seen.add(from.toString());
+      console.log([...seen].sort().join(' '), (await running).endToEnd.rtts.length);`;
+    const { stdout } = await user.exec([node!, '--input-type=module', '-e', script], { cwd: REPOSITORY });
+    expect(stdout.trim()).toBe(`${[...HOPS.v4].sort().join(' ')} 2`);
   });
 
   it('is served over HTTP, and the server ends with a signal', async () => {
