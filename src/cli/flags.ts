@@ -5,7 +5,9 @@
  *   --name · --name=false · -n · -abc                               a boolean; several short ones in one word
  *   --                                                              the end of flags; they may follow arguments until there
  */
+import type { Command } from 'commander';
 import { SallyportError } from '../base/error.js';
+import { parseBoolean, parseInteger } from '../trace/values.js';
 
 export interface Flag {
   readonly name: string;
@@ -20,32 +22,6 @@ export interface Flag {
 export interface ParsedFlags {
   readonly values: ReadonlyMap<string, boolean | number | string>;
   readonly args: readonly string[];
-}
-
-/** The words Go's strconv.ParseBool takes. */
-const BOOLEANS: Readonly<Record<string, boolean>> = {
-  1: true,
-  t: true,
-  T: true,
-  TRUE: true,
-  true: true,
-  True: true,
-  0: false,
-  f: false,
-  F: false,
-  FALSE: false,
-  false: false,
-  False: false,
-};
-
-/** Undefined when the text is no boolean. */
-export function parseBoolean(text: string): boolean | undefined {
-  return Object.hasOwn(BOOLEANS, text) ? BOOLEANS[text] : undefined;
-}
-
-/** A decimal whole number of at most 15 digits, as strconv.Atoi would take; undefined otherwise. */
-export function parseInteger(text: string): number | undefined {
-  return /^[+-]?\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
 /** @throws SallyportError FLAG_SYNTAX (caller). */
@@ -76,6 +52,14 @@ export function flagUsages(flags: readonly Flag[]): string {
     });
   const width = Math.max(...rows.map((row) => row.head.length));
   return rows.map((row) => `${row.head.padEnd(width)}   ${row.text}`).join('\n');
+}
+
+/** Makes the flags known to commander, which does not read them: completion scripts list them. */
+export function declareFlags(command: Command, flags: readonly Flag[]): void {
+  for (const { name, short, kind, usage } of flags) {
+    if (name === 'help') continue;
+    command.option(`${short === undefined ? '' : `-${short}, `}--${name}${kind === 'bool' ? '' : ` <${kind}>`}`, usage);
+  }
 }
 
 function fallbackText({ kind, fallback }: Flag): string {

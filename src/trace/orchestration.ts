@@ -183,9 +183,8 @@ class Trace {
   async #endToEnd(): Promise<EndToEnd> {
     const { protocol } = this.#options;
     if (protocol !== 'udp') return { rtts: (await this.#measure(protocol)).rtts, method: protocol };
-    const echo = this.#measure('icmp');
-    const reached = await this.#reachedInTime();
-    if (reached) {
+    const echo = this.#request.queries === 0 ? undefined : this.#measure('icmp');
+    if (echo !== undefined && (await this.#reachedInTime())) {
       const { rtts } = await echo;
       if (rtts.some((rtt) => rtt > 0) || rtts.length === 0 || this.#signal.aborted) return { rtts, method: 'icmp' };
       await this.#runsEnded.promise;
@@ -193,7 +192,7 @@ class Trace {
     const { rtts, limited } = await this.#measure('udp');
     const answered = rtts.some((rtt) => rtt > 0);
     if (limited || (answered && isDoubtful(rtts))) {
-      const { rtts: echoed } = await echo;
+      const { rtts: echoed } = await (echo ?? this.#measure('icmp'));
       if (echoed.some((rtt) => rtt > 0)) return { rtts: echoed, method: 'icmp' };
     }
     return { rtts: padded(rtts, this.#request.endToEndQueries), method: 'udp' };
@@ -205,7 +204,7 @@ class Trace {
     const sending = (maxTtl - minTtl + 1) * repeats * toMillis(sendDelay);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#request.queries === 0 ? 0 : sending + toMillis(REACH_PATIENCE));
+      timer = setTimeout(resolve, sending + toMillis(REACH_PATIENCE));
     });
     await Promise.race([this.#reached.promise, this.#runsEnded.promise, late]);
     clearTimeout(timer);

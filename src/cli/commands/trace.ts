@@ -1,5 +1,7 @@
 /** `sallyport trace` and its help; its arguments are read by its own rules. */
 import type { Command } from 'commander';
+import { declareFlags } from '../flags.js';
+import { TRACE_FLAGS } from '../trace/flags.js';
 import { TRACE_USAGE } from '../trace/program.js';
 
 export function register(program: Command): void {
@@ -7,5 +9,6 @@ export function register(program: Command): void {
     .command('trace')
     .description('trace the path to a target, hop by hop')
     .usage('[flags] TARGET');
+  declareFlags(command, TRACE_FLAGS);
   command.helpInformation = () => `${TRACE_USAGE}\n`;
 }

@@ -30,7 +30,7 @@ const COMPATIBLE: readonly Flag[] = [
   { name: 'log-level', short: 'l', kind: 'string', fallback: 'info', usage: LEVELS.join(', ') },
   { name: 'windows-driver', kind: 'bool', usage: 'Windows: use the kernel driver' },
 ];
-const FLAGS: readonly Flag[] = [
+export const SERVER_FLAGS: readonly Flag[] = [
   ...COMPATIBLE,
   { name: 'token-file', kind: 'string', usage: 'file with the bearer token that requests need' },
   { name: 'concurrency', kind: 'int', fallback: CONCURRENCY, usage: 'traces at once' },
@@ -44,7 +44,7 @@ Serves traces over HTTP as datadog-traceroute-server does: GET /traceroute?targe
 /health, /metrics. The token can also be in $SALLYPORT_TRACE_TOKEN.
 
 Flags:
-${flagUsages(FLAGS)}`;
+${flagUsages(SERVER_FLAGS)}`;
 
 const DATADOG_USAGE = `Usage:
   ${DATADOG_SERVER} [flags]
@@ -61,7 +61,7 @@ export async function traceServerProgram(
 ): Promise<number> {
   const { context } = machine;
   try {
-    const parsed = parseFlags(asDatadog ? COMPATIBLE : FLAGS, argv);
+    const parsed = parseFlags(asDatadog ? COMPATIBLE : SERVER_FLAGS, argv);
     if (parsed.values.get('help') === true) {
       context.out(asDatadog ? DATADOG_USAGE : SERVER_USAGE);
       return 0;

@@ -5,6 +5,7 @@
  * there; an empty text is a text.
  */
 import type { TraceRequest } from '../request.js';
+import { parseBoolean, parseInteger } from '../values.js';
 
 export interface ServerRequest {
   /** Undefined or empty: not given. */
@@ -13,10 +14,6 @@ export interface ServerRequest {
   readonly skipPrivateHops: boolean;
   readonly extended: boolean;
 }
-
-/** The words Go's strconv.ParseBool takes. */
-const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
-const FALSE = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
 
 const TEXTS = { protocol: 'protocol', 'tcp-method': 'tcpMethod' } as const;
 const NUMBERS = {
@@ -60,12 +57,10 @@ function put(request: Record<string, unknown>, key: string, value: unknown): voi
   if (value !== undefined && value !== null) request[key] = value;
 }
 
-/** strconv.Atoi; what does not fit a double exactly is none either. */
 function integer(text: string | null): number | undefined {
-  return text !== null && /^[+-]?\d{1,15}$/.test(text) ? Number(text) : undefined;
+  return text === null ? undefined : parseInteger(text);
 }
 
 function boolean(text: string | null): boolean | undefined {
-  if (text === null) return undefined;
-  return TRUE.has(text) ? true : FALSE.has(text) ? false : undefined;
+  return text === null ? undefined : parseBoolean(text);
 }
