@@ -2,7 +2,7 @@
  * The TCP stack against itself in virtual time: throughput for 9 buffer sizes × 8 loss rates at a round trip of 100 ms
  * (10 MiB each), and how fairly 1–64 flows share a bottleneck. Prints the tables of docs/netstack.md.
  *
- *   node bench/netstack-matrix.mjs [--quick] [--congestion cubic|newreno|westwood]
+ *   node bench/netstack-matrix.mjs [--quick] [--congestion cubic|newreno|bbr]
  */
 await import('../test/lab/typescript.mjs');
 await import('./netstack-matrix.ts');

@@ -26,7 +26,7 @@ function simulate(seed: number): void {
       sack: chance(0.7),
       timestamps: chance(0.7),
       windowScaling: chance(0.7),
-      congestion: pick('cubic' as const, 'newreno' as const),
+      congestion: pick('cubic' as const, 'newreno' as const, 'bbr' as const),
       receiveInitial: pick(4096, 65_536, 262_144),
       receiveMax: pick(262_144, 4_194_304),
       superSegment: pick(65_535, 1),

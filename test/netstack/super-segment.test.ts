@@ -108,6 +108,7 @@ describe('out', () => {
       sink,
       entropy: new SeededEntropy(3),
       crypto,
+      tcp: { congestion: 'cubic' },
       handlers: {
         onSyn: (request) => {
           collector.connection = request.accept(collector);

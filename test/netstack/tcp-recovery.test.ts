@@ -27,7 +27,7 @@ function transfer(tcp: object, lost: (index: number) => boolean, bytes = 2_000_0
   return { counters: net.client.stack.counters.stack, seconds: (net.now - start) / 1e6, connection: c };
 }
 
-describe.each(['cubic', 'newreno'] as const)('%s', (congestion) => {
+describe.each(['cubic', 'newreno', 'bbr'] as const)('%s', (congestion) => {
   test('one lost segment of a big window is resent once, without a timeout', () => {
     const { counters } = transfer({ congestion }, (i) => i === 200);
     expect(counters.get('tcp_rto')).toBe(0);
@@ -98,7 +98,7 @@ test('the window falls by β (CUBIC) or half (NewReno) and slow start ends', () 
 });
 
 test('limited transmit: the first two duplicates each let one new segment go (RFC 3042)', () => {
-  const w = new WirePeer();
+  const w = new WirePeer({ tcp: { congestion: 'cubic' } });
   w.open({ mss: 1000, sackPermitted: false, window: 60_000 });
   w.app.connection!.write(pattern(1, 30_000), 0, 30_000);
   expect(w.take().length).toBe(10);
@@ -160,7 +160,7 @@ test('an outage is not taken for a round trip: the estimate stays as it was', ()
 });
 
 test('recovery sends at most two segments per acknowledgement (RFC 9937)', () => {
-  const w = new WirePeer({ tcp: { timestamps: false } });
+  const w = new WirePeer({ tcp: { timestamps: false, congestion: 'cubic' } });
   w.open({ mss: 1000, sackPermitted: true, scale: 7, window: 65_535 });
   const c = w.app.connection!;
   c.write(pattern(1, 60_000), 0, 60_000);

@@ -2,11 +2,12 @@
  * What a congestion controller is to a sender: a window in bytes and a slow-start threshold, told about acknowledgements
  * and losses. Recovery itself (what to resend, how fast) is the sender's: see recovery.ts.
  *
- * RFC 5681, RFC 6928 (initial window), RFC 3465 (byte counting).
+ * RFC 5681, RFC 6928 (initial window), RFC 3465 (byte counting). A controller that models the path (BBR) is told of every delivery.
  */
 import type { Duration, Instant } from '../../base/time.js';
+import type { DeliveryRate } from './delivery-rate.js';
 
-export type CongestionAlgorithm = 'cubic' | 'newreno' | 'westwood';
+export type CongestionAlgorithm = 'cubic' | 'newreno' | 'bbr';
 
 export interface CongestionControl {
   /** Congestion window, bytes. During recovery the sender sets it (PRR). */
@@ -19,8 +20,14 @@ export interface CongestionControl {
   acknowledged(now: Instant, acked: number, rtt: Duration): void;
   /** A round trip was measured, µs, by an acknowledgement up to `una` while numbers up to `nxt` were out. Comes before `acknowledged`. */
   measured(rtt: number, una: number, nxt: number): void;
-  /** `bytes` were delivered, by acknowledgement or SACK, in recovery too; `least`: the smallest round trip known, µs. */
-  delivered?(now: Instant, bytes: number, least: number): void;
+  /** It models the path: it sets the window in recovery too, and wants `sampled`. */
+  readonly isModel?: boolean;
+  /** Bytes per µs at which to send; 0 or absent = as the window allows. */
+  readonly pacing?: number;
+  /** An acknowledgement delivered `bytes`, showed `lost` more to be lost and left `pipe` in flight; `rtt` µs, −1 = not measured. */
+  sampled?(now: Instant, sample: DeliveryRate, bytes: number, lost: number, pipe: number, rtt: number): void;
+  /** A recovery is over. */
+  recovered?(): void;
   /** A loss was detected with `flight` bytes outstanding: sets the threshold (not the window). */
   lost(now: Instant, flight: number): void;
   /** The retransmission timer expired: sets threshold and window (one segment). */

@@ -73,6 +73,7 @@ export class TcpConnection extends Flow {
   retransmitAt = NEVER;
   tailAt = NEVER;
   reorderAt = NEVER;
+  paceAt = NEVER;
   delayedAckAt = NEVER;
   keepaliveAt = NEVER;
   idleAt = NEVER;
@@ -253,6 +254,7 @@ export class TcpConnection extends Flow {
     this.retransmitAt = NEVER;
     this.tailAt = NEVER;
     this.reorderAt = NEVER;
+    this.paceAt = NEVER;
     this.keepaliveAt = NEVER;
     this.finished = true;
     this.sender.release();
@@ -301,6 +303,7 @@ export class TcpConnection extends Flow {
     let at = this.retransmitAt;
     if (this.tailAt < at) at = this.tailAt;
     if (this.reorderAt < at) at = this.reorderAt;
+    if (this.paceAt < at) at = this.paceAt;
     if (this.delayedAckAt < at) at = this.delayedAckAt;
     if (this.keepaliveAt < at) at = this.keepaliveAt;
     if (this.idleAt < at) at = this.idleAt;

@@ -37,7 +37,7 @@ export interface TcpOptions {
 }
 
 export const DEFAULT_TCP_OPTIONS: TcpOptions = {
-  congestion: 'cubic',
+  congestion: 'bbr',
   receiveInitial: 256 * 1024,
   receiveMax: 4 * 1024 * 1024,
   sendInitial: 64 * 1024,

@@ -98,6 +98,7 @@ function sendLost(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const r = s.recovery;
   const { log } = r;
+  const rate = s.congestion.pacing ?? 0;
   while (log.lost > 0) {
     const i = log.firstLost();
     const seq = log.starts[i];
@@ -107,8 +108,17 @@ function sendLost(c: TcpConnection, now: Instant): void {
       s.windowLimited = true;
       return;
     }
+    let allowed = budget;
+    if (rate > 0) {
+      allowed = Math.min(budget, s.pacer.available(now, rate, s.mss));
+      if (allowed < Math.min(hole, s.mss) && !r.headDue) {
+        c.paceAt = now + s.pacer.wait(rate);
+        return;
+      }
+    }
     r.headDue = false;
-    const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(budget / s.mss), 1) * s.mss));
+    const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(allowed / s.mss), 1) * s.mss));
+    if (rate > 0) s.pacer.spend(sent);
     c.host.counts[Count.tcp_retransmits] += Math.ceil(sent / s.mss);
     if (r.phase === Phase.fast && seq === s.una) c.host.counts[Count.tcp_fast_retransmits]++;
     if (r.firstCopyDue) {
@@ -124,6 +134,9 @@ function sendLost(c: TcpConnection, now: Instant): void {
 function sendNew(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const mss = s.cut;
+  const rate = s.congestion.pacing ?? 0;
+  const credit = rate > 0 ? s.pacer.available(now, rate, mss) : Number.POSITIVE_INFINITY;
+  let spent = 0;
   let { pipe } = s.recovery;
   if (s.una === s.nxt && s.unsent > 0) {
     if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
@@ -132,14 +145,22 @@ function sendNew(c: TcpConnection, now: Instant): void {
   for (;;) {
     const unsent = s.unsent;
     const bare = unsent === 0;
-    if (bare && (!s.finQueued || s.finSent)) return;
+    if (bare && (!s.finQueued || s.finSent)) {
+      if (rate > 0 && pipe < s.congestion.window && !s.isFull) s.recovery.rate.limitedByApplication(pipe);
+      return;
+    }
     const usable = (s.una + s.window - s.nxt) | 0;
-    const budget = s.congestion.window - pipe;
+    const room = s.congestion.window - pipe;
+    const budget = Math.min(room, credit - spent);
     let n = Math.min(unsent, usable);
     if (n > budget || (bare && budget <= 0)) {
       s.windowLimited = true;
       n = Math.floor(budget / mss) * mss;
       if (n <= 0) {
+        if (budget < room) {
+          c.paceAt = now + s.pacer.wait(rate);
+          return;
+        }
         if (pipe > 0) return;
         n = Math.min(unsent, usable, mss);
       }
@@ -155,6 +176,10 @@ function sendNew(c: TcpConnection, now: Instant): void {
     if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
     s.recovery.sentNew(now, sent);
     pipe += sent;
+    if (rate > 0) {
+      spent += sent;
+      s.pacer.spend(sent);
+    }
     c.probePending = false;
     c.tailPending = false;
     c.tailAt = NEVER;

@@ -11,10 +11,11 @@
  */
 import type { Instant } from '../../base/time.js';
 import type { CongestionControl } from './congestion.js';
+import { DeliveryRate } from './delivery-rate.js';
 import { ProportionalReduction } from './prr.js';
 import { Rack } from './rack.js';
 import type { RttEstimator } from './rtt.js';
-import { RESENT, SACKED, SendLog } from './send-log.js';
+import { LIMITED, RESENT, SACKED, SendLog } from './send-log.js';
 import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore, seqMax, seqMin } from './sequence.js';
 
 /** Duplicate acknowledgements that make a loss, RFC 5681 §2. */
@@ -26,6 +27,7 @@ export class Recovery {
   phase: number = Phase.open;
   readonly log = new SendLog();
   readonly rack = new Rack();
+  readonly rate = new DeliveryRate();
   readonly #prr = new ProportionalReduction();
   /** Recovery ends when everything before this is acknowledged. */
   point = 0;
@@ -68,6 +70,7 @@ export class Recovery {
     const { log, rack } = this;
     const least = this.rtt.least;
     rack.begin();
+    this.rate.begin();
     this.#delivered = 0;
     while (log.head < log.tail && seqBefore(log.starts[log.head], una)) {
       const i = log.head;
@@ -76,6 +79,7 @@ export class Recovery {
       if ((mark & SACKED) === 0) {
         this.#delivered += (end - log.starts[i]) | 0;
         rack.delivered(now, log.times[i], end, mark, least, echoed);
+        this.#sample(now, i, (end - log.starts[i]) | 0);
       }
       if (end === log.endOf(i)) log.dropHead();
       else log.trimHead(una);
@@ -93,6 +97,7 @@ export class Recovery {
     for (let i = from; i < last; i++) {
       if ((log.marks[i] & SACKED) !== 0) continue;
       gained += log.lengthOf(i);
+      this.#sample(now, i, log.lengthOf(i));
       rack.delivered(now, log.times[i], log.endOf(i), log.marks[i], this.rtt.least, echoed);
       log.markSacked(i);
     }
@@ -124,9 +129,12 @@ export class Recovery {
         delivered += step;
       }
     }
-    this.congestion.delivered?.(now, delivered, this.rtt.least);
     if (this.phase !== Phase.open && seqAtOrAfter(una, this.point)) this.#finish();
+    this.rate.conclude(this.rtt.least);
     const lost = sack ? this.#detect(now, mss) : this.#detectByCount(una, mss);
+    const { rack } = this;
+    const measured = rack.sampledAt >= 0 && !rack.copyDelivered ? now - rack.sampledAt : -1;
+    if (this.#delivered > 0) this.congestion.sampled?.(now, this.rate, this.#delivered, lost, this.pipe, measured);
     if (this.phase === Phase.timeout) return false;
     const began = this.phase === Phase.open && log.lost > 0;
     if (began) this.#enter(now, delivered);
@@ -204,14 +212,19 @@ export class Recovery {
     const { log } = this;
     const start = log.starts[i];
     log.split((start + length) | 0);
-    log.markResent(log.indexOf(start), now);
+    this.rate.sending(now, this.pipe === 0);
+    const at = log.indexOf(start);
+    log.markResent(at, now);
+    log.remember(at, this.rate);
     if (this.#unproven >= 0) this.#unproven += length;
     if (this.phase === Phase.fast) this.#prr.sent(length);
   }
 
   /** New data of `length` numbers was sent. */
   sentNew(now: Instant, length: number): void {
+    this.rate.sending(now, this.pipe === 0);
     this.log.sent(now, length);
+    this.log.remember(this.log.tail - 1, this.rate);
     if (this.phase === Phase.fast) this.#prr.sent(length);
   }
 
@@ -219,6 +232,13 @@ export class Recovery {
   tailOf(mss: number): number {
     const { log } = this;
     return seqMax((log.end - mss) | 0, log.starts[log.head]);
+  }
+
+  /** `bytes` of record `i` were delivered. */
+  #sample(now: Instant, i: number, bytes: number): void {
+    const { log } = this;
+    const limited = (log.marks[i] & LIMITED) !== 0;
+    this.rate.take(now, bytes, log.times[i], log.delivered[i], log.deliveredAt[i], log.firstSentAt[i], limited);
   }
 
   #enter(now: Instant, delivered: number): void {
@@ -234,7 +254,8 @@ export class Recovery {
   }
 
   #finish(): void {
-    if (this.phase === Phase.fast) this.congestion.window = this.congestion.threshold;
+    if (this.phase === Phase.fast && !this.congestion.isModel) this.congestion.window = this.congestion.threshold;
+    this.congestion.recovered?.();
     this.phase = Phase.open;
     this.#guessed = 0;
     this.rack.recovered();
@@ -242,6 +263,7 @@ export class Recovery {
 
   #reduce(mss: number, delivered: number, safe: boolean): void {
     const { congestion } = this;
+    if (congestion.isModel) return;
     congestion.window = this.#prr.window(this.pipe, congestion.threshold, mss, delivered, safe);
   }
 

@@ -3,17 +3,20 @@
  *
  *   una = starts[head]      starts[head+1]      …                end = nxt         contiguous, sorted by sequence
  *   │ time, marks            │ time, marks       │ …             │
- *   marks: SACKED (arrived beyond a gap) · LOST (waits to be sent again) · RESENT (was sent more than once)
+ *   marks: SACKED (arrived beyond a gap) · LOST (waits to be sent again) · RESENT (was sent more than once) ·
+ *          LIMITED (sent while the application had no more)      and what had been delivered at its sending (delivery-rate.ts)
  *
  * One flush makes one record however many segments it holds; records are split where acknowledgements or losses divide
  * them. Bytes in flight = end − una − sacked − lost. RFC 8985 §5.1, RFC 6675 §3–4.
  */
 import type { Instant } from '../../base/time.js';
-import { seqAfter, seqAtOrAfter, seqBefore } from './sequence.js';
+import type { DeliveryRate } from './delivery-rate.js';
+import { seqAfter } from './sequence.js';
 
 export const SACKED = 1;
 export const LOST = 2;
 export const RESENT = 4;
+export const LIMITED = 8;
 
 const FIRST_ROOM = 16;
 /** More than 4 MiB in full segments; a split on top fails, and what it would have told is forgotten (SACK is advice). */
@@ -30,6 +33,9 @@ export class SendLog {
   starts: Int32Array = NO_SEQUENCES;
   times: Float64Array = NO_TIMES;
   marks: Uint8Array = NO_MARKS;
+  delivered: Float64Array = NO_TIMES;
+  deliveredAt: Float64Array = NO_TIMES;
+  firstSentAt: Float64Array = NO_TIMES;
   /** One past the last number sent. */
   end = 0;
   /** Bytes marked SACKED, and LOST. */
@@ -52,6 +58,9 @@ export class SendLog {
       this.starts = NO_SEQUENCES;
       this.times = NO_TIMES;
       this.marks = NO_MARKS;
+      this.delivered = NO_TIMES;
+      this.deliveredAt = NO_TIMES;
+      this.firstSentAt = NO_TIMES;
     }
   }
 
@@ -67,7 +76,7 @@ export class SendLog {
   /** `length` numbers from `end` on were sent for the first time. */
   sent(now: Instant, length: number): void {
     const last = this.tail - 1;
-    const joins = last >= this.head && this.times[last] === now && this.marks[last] === 0;
+    const joins = last >= this.head && this.times[last] === now && (this.marks[last] & ~LIMITED) === 0;
     if (!joins && this.#room()) {
       this.starts[this.tail] = this.end;
       this.times[this.tail] = now;
@@ -75,6 +84,15 @@ export class SendLog {
       this.tail++;
     } else if (!joins) this.times[last] = now;
     this.end = (this.end + length) | 0;
+  }
+
+  /** Record `i` was sent with `rate` as it is now. */
+  remember(i: number, rate: DeliveryRate): void {
+    this.delivered[i] = rate.delivered;
+    this.deliveredAt[i] = rate.deliveredAt;
+    this.firstSentAt[i] = rate.firstSentAt;
+    if (rate.appLimitedUntil > 0) this.marks[i] |= LIMITED;
+    else this.marks[i] &= ~LIMITED;
   }
 
   /** Forgets record `head`, which is acknowledged. */
@@ -112,12 +130,13 @@ export class SendLog {
     const before = this.head;
     if (!this.#room()) return -1;
     const i = at - before + this.head + 1;
-    this.starts.copyWithin(i + 1, i, this.tail);
-    this.times.copyWithin(i + 1, i, this.tail);
-    this.marks.copyWithin(i + 1, i, this.tail);
+    this.#move(i, i + 1);
     this.starts[i] = seq;
     this.times[i] = this.times[i - 1];
     this.marks[i] = this.marks[i - 1];
+    this.delivered[i] = this.delivered[i - 1];
+    this.deliveredAt[i] = this.deliveredAt[i - 1];
+    this.firstSentAt[i] = this.firstSentAt[i - 1];
     this.tail++;
     if ((this.marks[i] & RESENT) !== 0) this.resent++;
     if (i <= this.#firstLost) this.#firstLost++;
@@ -158,9 +177,7 @@ export class SendLog {
     for (let i = from; i <= to; i++) if ((this.marks[i] & RESENT) !== 0) this.resent--;
     this.marks[from] = SACKED;
     const gone = to - from;
-    this.starts.copyWithin(from + 1, to + 1, this.tail);
-    this.times.copyWithin(from + 1, to + 1, this.tail);
-    this.marks.copyWithin(from + 1, to + 1, this.tail);
+    this.#move(to + 1, from + 1);
     this.tail -= gone;
     if (this.#firstLost > to) this.#firstLost -= gone;
     else if (this.#firstLost > from) this.#firstLost = from;
@@ -186,14 +203,6 @@ export class SendLog {
     this.lost = 0;
   }
 
-  /** Whether any byte of [from, to) lies in a SACKED record. For tests and reports. */
-  isSacked(from: number, to: number): boolean {
-    for (let i = this.head; i < this.tail; i++) {
-      if ((this.marks[i] & SACKED) !== 0 && seqBefore(this.starts[i], to) && seqAfter(this.endOf(i), from)) return true;
-    }
-    return false;
-  }
-
   /** The head record begins at `una` from now on (part of it is acknowledged). */
   trimHead(una: number): void {
     const i = this.head;
@@ -203,24 +212,12 @@ export class SendLog {
     this.starts[i] = una;
   }
 
-  /** Whether [seq, …) lies before what is outstanding. */
-  isBefore(seq: number): boolean {
-    return this.head === this.tail || seqBefore(seq, this.starts[this.head]);
-  }
-
-  /** Whether everything up to `seq` is acknowledged. */
-  hasPassed(seq: number): boolean {
-    return this.head === this.tail || seqAtOrAfter(this.starts[this.head], seq);
-  }
-
   /** Makes room for one more record behind the last; false when there are as many as may be. */
   #room(): boolean {
     if (this.tail < this.starts.length) return true;
     const count = this.tail - this.head;
     if (this.head > 0 && this.head >= this.starts.length >> 2) {
-      this.starts.copyWithin(0, this.head, this.tail);
-      this.times.copyWithin(0, this.head, this.tail);
-      this.marks.copyWithin(0, this.head, this.tail);
+      this.#move(this.head, 0);
       this.#firstLost = Math.max(this.#firstLost - this.head, 0);
       this.head = 0;
       this.tail = count;
@@ -228,13 +225,31 @@ export class SendLog {
     }
     if (this.starts.length >= MAX_RECORDS) return false;
     const room = Math.max(this.starts.length * 2, FIRST_ROOM);
-    const [starts, times, marks] = [new Int32Array(room), new Float64Array(room), new Uint8Array(room)];
+    const [starts, marks] = [new Int32Array(room), new Uint8Array(room)];
     starts.set(this.starts);
-    times.set(this.times);
     marks.set(this.marks);
     this.starts = starts;
-    this.times = times;
     this.marks = marks;
+    this.times = grown(this.times, room);
+    this.delivered = grown(this.delivered, room);
+    this.deliveredAt = grown(this.deliveredAt, room);
+    this.firstSentAt = grown(this.firstSentAt, room);
     return true;
   }
+
+  /** Moves the records from `from` to the last one to index `to`. */
+  #move(from: number, to: number): void {
+    this.starts.copyWithin(to, from, this.tail);
+    this.times.copyWithin(to, from, this.tail);
+    this.marks.copyWithin(to, from, this.tail);
+    this.delivered.copyWithin(to, from, this.tail);
+    this.deliveredAt.copyWithin(to, from, this.tail);
+    this.firstSentAt.copyWithin(to, from, this.tail);
+  }
+}
+
+function grown(values: Float64Array, room: number): Float64Array {
+  const larger = new Float64Array(room);
+  larger.set(values);
+  return larger;
 }

@@ -12,6 +12,7 @@ import { ByteRing, copy, type Span } from './byte-ring.js';
 import type { CongestionControl } from './congestion.js';
 import { createCongestionControl } from './congestion-control.js';
 import type { TcpOptions } from './options.js';
+import { Pacer } from './pacer.js';
 import { Phase, Recovery } from './recovery.js';
 import { RttEstimator } from './rtt.js';
 import type { Segment } from './segment.js';
@@ -52,6 +53,7 @@ export class Sender {
   readonly recovery: Recovery;
   readonly rtt = new RttEstimator();
   readonly tail = new TailProbe();
+  readonly pacer = new Pacer();
   /** When the SYN was sent, if only once; −1 = no measure (Karn). */
   synAt = -1;
   /** The window kept data from being sent since the last acknowledgement: only then may it grow (RFC 7661's concern). */
@@ -101,6 +103,11 @@ export class Sender {
   /** Bytes the application may add now, counting growth that is allowed. */
   get room(): number {
     return Math.max(this.#target(), this.ring.capacity) - this.ring.length;
+  }
+
+  /** The buffer cannot hold more than is in it: its size limits what is in flight, not the application. */
+  get isFull(): boolean {
+    return this.ring.length * 2 > this.options.sendMax;
   }
 
   /**

@@ -28,6 +28,10 @@ export function expireTimers(c: TcpConnection, now: Instant): void {
     c.reorderAt = c.sender.recovery.rack.deadline;
     c.host.schedule(c);
   }
+  if (c.paceAt <= now) {
+    c.paceAt = NEVER;
+    c.host.schedule(c);
+  }
   if (c.tailAt <= now) {
     c.tailAt = NEVER;
     c.tailPending = true;

@@ -16,8 +16,12 @@ test.each([
   expect(cell(buffer, loss, BYTES, 1)).toBeGreaterThan(bar);
 });
 
-test.each(['cubic', 'newreno', 'westwood'] as const)('16 flows of %s share a bottleneck', (congestion) => {
+test.each([
+  ['cubic', 0.97],
+  ['newreno', 0.97],
+  ['bbr', 0.9],
+] as const)('16 flows of %s share a bottleneck', (congestion, bar) => {
   const result = share(16, 7, { congestion }, 30);
-  expect(result.fairness).toBeGreaterThan(0.97);
+  expect(result.fairness).toBeGreaterThan(bar);
   expect(result.used).toBeGreaterThan(0.9);
 });

@@ -69,6 +69,11 @@ class Pipe {
     this.#queue.push({ at: leaves + this.path.rtt / 2, packet });
   }
 
+  /** Bytes that wait at the bottleneck. */
+  waiting(now: Instant): number {
+    return Math.max(this.#free - now, 0) * ((this.rate ?? 0) / 1e6);
+  }
+
   get next(): number {
     return this.#queue[this.#head]?.at ?? Number.POSITIVE_INFINITY;
   }
@@ -192,6 +197,11 @@ export class Simulation {
   /** Packets the bottleneck had no room for. */
   get dropped(): number {
     return this.#down.dropped;
+  }
+
+  /** Bytes that wait at the bottleneck now. */
+  get waiting(): number {
+    return this.#down.waiting(this.now);
   }
 
   get total(): number {
