@@ -29,6 +29,7 @@ export const STACK_COUNTERS = [
   'tcp_spurious_recoveries',
   'tcp_tail_probes',
   'tcp_dsack_in',
+  'tcp_dsack_out',
   'tcp_dup_acks',
   'tcp_ooo',
   'tcp_zero_window',

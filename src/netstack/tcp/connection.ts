@@ -53,6 +53,9 @@ export class TcpConnection extends Flow {
   unacked = 0;
   /** Segments that came beyond a gap since the last flush: each is owed an acknowledgement. */
   duplicatesOwed = 0;
+  /** Bytes that came although they were here already: the next acknowledgement reports them (RFC 2883 §4). */
+  duplicateFrom = 0;
+  duplicateTo = 0;
   /** The out-of-order range to be named next. */
   nextNamed = 0;
   synPending = false;

@@ -12,7 +12,7 @@ import { acceptOptions } from './handshake.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, RST, type Segment, SYN } from './segment.js';
 import type { SenderEvents } from './sender.js';
-import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore } from './sequence.js';
+import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore, seqMin } from './sequence.js';
 import { isIn, NEVER, SENDING, State } from './state.js';
 import { startKeepalive } from './timers.js';
 
@@ -141,6 +141,7 @@ function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
       // Old or repeated data, or a keepalive: the peer is told where we are. In TIME-WAIT a repeated FIN starts the rest anew.
       if (c.state === State.timeWait && (seg.flags & FIN) !== 0) c.timeWaitAt = now + c.host.options.timeWait;
       c.heard(now);
+      if (seg.length > 0) duplicate(c, seg.seq, seqMin((seg.seq + seg.length) | 0, r.nxt));
       if (seqAtOrBefore(end, r.nxt)) staleAcknowledgement(c, now, seg);
       c.ackNow = true;
       c.host.schedule(c);
@@ -150,6 +151,7 @@ function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
   const old = (r.nxt - seg.seq) | 0;
   if (old > 0) {
     if ((seg.flags & SYN) === 0) {
+      if (old > 1 || seg.length > 1) duplicate(c, seg.seq, r.nxt);
       seg.seq = r.nxt;
       seg.offset += old;
       seg.length -= old;
@@ -163,6 +165,14 @@ function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
     seg.length -= Math.max(beyond - finBeyond, 0);
   }
   return true;
+}
+
+/** Notes bytes that were here already, for the next acknowledgement. */
+function duplicate(c: TcpConnection, from: number, to: number): void {
+  if (!c.sender.sack || !seqBefore(from, to)) return;
+  c.duplicateFrom = from;
+  c.duplicateTo = to;
+  c.ackNow = true;
 }
 
 /** A repeated segment may still carry a newer acknowledgement (both ends resend when both directions lose). */
@@ -299,7 +309,8 @@ function text(c: TcpConnection, now: Instant, seg: Segment): void {
     r.tune(now, c.sender.rtt.smoothed > 0 ? c.sender.rtt.smoothed : 1e6);
   } else {
     c.host.counts[Count.tcp_ooo] += seg.parts;
-    r.outOfOrder(seg.seq, seg.bytes, seg.offset, seg.length);
+    const held = r.outOfOrder(seg.seq, seg.bytes, seg.offset, seg.length);
+    if (held === 0) duplicate(c, seg.seq, (seg.seq + seg.length) | 0);
     c.duplicatesOwed += seg.parts;
     c.ackNow = true;
   }

@@ -136,6 +136,10 @@ function sendNew(c: TcpConnection, now: Instant): void {
   const mss = s.cut;
   const rate = s.congestion.pacing ?? 0;
   const credit = rate > 0 ? s.pacer.available(now, rate, mss) : Number.POSITIVE_INFINITY;
+  if (s.answered) {
+    s.answered = false;
+    s.windowLimited = false;
+  }
   let spent = 0;
   let { pipe } = s.recovery;
   if (s.una === s.nxt && s.unsent > 0) {
@@ -253,7 +257,7 @@ function sendTail(c: TcpConnection, now: Instant): void {
     s.tail.sent(s.nxt, false);
   } else {
     const { log } = r;
-    let seq = r.tailOf(s.mss);
+    let seq = r.tailOf(s.mss + (s.finSent ? 1 : 0));
     // The ring's wrap may cut it in two.
     while (seqBefore(seq, s.nxt)) {
       const at = log.split(seq);
@@ -272,7 +276,7 @@ function armTailProbe(c: TcpConnection, now: Instant): void {
   const { log, phase } = s.recovery;
   if (c.tailAt !== NEVER || !s.sack || s.una === s.nxt || phase !== Phase.open || log.sacked > 0 || s.tail.isOut)
     return;
-  const at = now + probeTimeout(s.rtt.smoothed, ((s.nxt - s.una) | 0) <= s.mss);
+  const at = now + probeTimeout(s.rtt.smoothed, ((s.nxt - s.una) | 0) <= s.mss + (s.finSent ? 1 : 0));
   if (at < c.retransmitAt) c.tailAt = at;
 }
 
@@ -283,9 +287,10 @@ function armRetransmission(c: TcpConnection, now: Instant): void {
   if (s.una !== s.nxt || s.unsent > 0 || (s.finQueued && !s.finSent)) c.retransmitAt = now + s.rtt.timeout;
 }
 
-/** A bare acknowledgement. */
+/** A bare acknowledgement, with a report of duplicate bytes in front of what else it names. */
 function sendAck(c: TcpConnection, now: Instant): void {
   prepare(c, now);
+  if (c.duplicateFrom !== c.duplicateTo) reportDuplicate(c);
   c.host.emitter.control(c.words, ACK, c.sender.nxt, c.receiver.nxt, windowField(c));
   acknowledged(c);
 }
@@ -328,6 +333,18 @@ function nameRanges(c: TcpConnection, last: boolean): number {
     blocks++;
   }
   return blocks;
+}
+
+function reportDuplicate(c: TcpConnection): void {
+  const { options } = c.host.emitter;
+  const edges = options.sackEdges;
+  const others = Math.min(options.sackCount, SACK_BLOCKS - 1);
+  edges.copyWithin(2, 0, 2 * others);
+  edges[0] = c.duplicateFrom;
+  edges[1] = c.duplicateTo;
+  options.sackCount = others + 1;
+  c.duplicateFrom = c.duplicateTo;
+  c.host.counts[Count.tcp_dsack_out]++;
 }
 
 function prepare(c: TcpConnection, now: Instant): void {

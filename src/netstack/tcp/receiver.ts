@@ -117,12 +117,13 @@ export class Receiver {
     if (!this.blocked) this.deliver(handlers);
   }
 
-  /** Keeps a segment that lies beyond a gap. False when it was not kept. */
-  outOfOrder(seq: number, bytes: Uint8Array, offset: number, length: number): boolean {
-    if (this.ranges.add(seq, (seq + length) | 0) < 0) return false;
+  /** Keeps a segment that lies beyond a gap. Returns how many of its bytes are new, −1 when it was not kept. */
+  outOfOrder(seq: number, bytes: Uint8Array, offset: number, length: number): number {
+    const gained = this.ranges.add(seq, (seq + length) | 0);
+    if (gained < 0) return gained;
     this.#append(this.ring.length + ((seq - this.nxt) | 0), bytes, offset, length);
     this.latest = seq;
-    return true;
+    return gained;
   }
 
   /** Offers the application what is in the ring until it takes less than offered. Returns the bytes taken. */

@@ -228,10 +228,10 @@ export class Recovery {
     if (this.phase === Phase.fast) this.#prr.sent(length);
   }
 
-  /** Where a tail probe that resends begins: the last segment outstanding. */
-  tailOf(mss: number): number {
+  /** Where a tail probe that resends at most `length` numbers begins. */
+  tailOf(length: number): number {
     const { log } = this;
-    return seqMax((log.end - mss) | 0, log.starts[log.head]);
+    return seqMax((log.end - length) | 0, log.starts[log.head]);
   }
 
   /** `bytes` of record `i` were delivered. */
@@ -244,7 +244,7 @@ export class Recovery {
   #enter(now: Instant, delivered: number): void {
     const { log } = this;
     const outstanding = (log.end - log.starts[log.head]) | 0;
-    this.congestion.lost(now, outstanding - this.#guessed);
+    this.congestion.lost(now, outstanding);
     this.phase = Phase.fast;
     this.point = log.end;
     this.#unproven = 0;
@@ -287,6 +287,8 @@ export class Recovery {
     if (log.head === log.tail) return 0;
     const certain = this.phase === Phase.fast ? (log.marks[log.head] & RESENT) === 0 : this.dupAcks >= DUP_THRESHOLD;
     if (!certain || this.phase === Phase.timeout) return 0;
+    // Goes out whatever the window says (RFC 6582 §3.2, step 3).
+    this.headDue = true;
     const before = log.lost;
     if (seqAtOrBefore((una + mss) | 0, log.end)) log.split((una + mss) | 0);
     log.markLost(log.head);

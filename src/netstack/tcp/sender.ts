@@ -58,6 +58,8 @@ export class Sender {
   synAt = -1;
   /** The window kept data from being sent since the last acknowledgement: only then may it grow (RFC 7661's concern). */
   windowLimited = false;
+  /** Data was acknowledged since the last flush. */
+  answered = false;
   /** The application found the ring full. */
   wanting = false;
   lastSentAt: Instant = 0 as Instant;
@@ -190,6 +192,7 @@ export class Sender {
       this.congestion.window = Math.min(this.congestion.window, this.congestion.threshold);
     }
     if (acked <= 0) return -1;
+    this.answered = true;
     this.rtt.resetBackoff();
     if (before !== Phase.fast && recovery.phase !== Phase.fast && this.windowLimited) {
       if (rack.sampledAt >= 0) this.congestion.measured(now - rack.sampledAt, this.una, this.nxt);
