@@ -90,7 +90,7 @@ export class AgentCore {
     const { identity, relayEndpoint, linkEndpoint, entropy, crypto } = parts;
     this.#own = { overlay4: identity.overlay4, overlay6: identity.overlay6 };
     this.#underlay = new Underlay(parts.udp, relayEndpoint, linkEndpoint, this.drops, {
-      onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
+      onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
       onRelayed: (now) => this.relay.receivedRelayed(now),
       onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });

@@ -19,6 +19,7 @@ const ADDRESS_OR_OFF = `${ADDRESS}, or off`;
 const ADDRESSES = 'must be a list of ADDRESS:PORT';
 const PORT = 'must be a whole number from 0 to 65535';
 const DRAIN = 'must be a number of seconds from 0 to 3600';
+const RATE = 'must be a whole number per second, 0 = no limit';
 const TEXT = 'must be a text that is not empty';
 const SPAN = 'must be a number with ms, s, m, h or d, for example 30s, at most 24d';
 const DEVICE = 'must be an interface name of 1–15 characters';
@@ -43,6 +44,7 @@ const text = v.pipe(v.string(TEXT), v.nonEmpty(TEXT));
 const flag = v.boolean('must be true or false');
 const address = v.pipe(v.string(ADDRESS), v.check(accepts(SocketAddress.parse), ADDRESS));
 const port = v.pipe(v.number(PORT), v.integer(PORT), v.minValue(0, PORT), v.maxValue(65535, PORT));
+const rate = v.pipe(v.number(RATE), v.integer(RATE), v.minValue(0, RATE), v.maxValue(Number.MAX_SAFE_INTEGER, RATE));
 const listener = v.pipe(
   v.string(ADDRESS_OR_OFF),
   v.check((one) => one === 'off' || SocketAddress.parse(one) !== undefined, ADDRESS_OR_OFF),
@@ -95,6 +97,30 @@ export const RelayConfig = v.strictObject({
       v.description('Seconds that packets may pass for at most after SIGTERM.'),
     ),
     3,
+  ),
+  channelBytes: v.optional(
+    v.pipe(rate, v.description('Most bytes a second in each direction of one channel; 0 = no limit.')),
+    0,
+  ),
+  channelPackets: v.optional(
+    v.pipe(rate, v.description('Most packets a second in each direction of one channel; 0 = no limit.')),
+    0,
+  ),
+  agentBytes: v.optional(
+    v.pipe(rate, v.description('Most bytes a second from one agent, and to it; 0 = no limit.')),
+    0,
+  ),
+  agentPackets: v.optional(
+    v.pipe(rate, v.description('Most packets a second from one agent, and to it; 0 = no limit.')),
+    0,
+  ),
+  connectorBytes: v.optional(
+    v.pipe(rate, v.description('Most bytes a second from one connector, and to it; 0 = no limit.')),
+    0,
+  ),
+  connectorPackets: v.optional(
+    v.pipe(rate, v.description('Most packets a second from one connector, and to it; 0 = no limit.')),
+    0,
   ),
 });
 export type RelayConfig = v.InferOutput<typeof RelayConfig>;

@@ -102,7 +102,7 @@ export class ConnectorCore {
   constructor(parts: ConnectorParts) {
     this.#parts = parts;
     this.#underlay = new Underlay(parts.udp, parts.relayEndpoint, parts.linkEndpoint, this.drops, {
-      onRevalidate: (_now, nonce) => this.relay.revalidate(nonce),
+      onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
       onRelayed: (now) => this.relay.receivedRelayed(now),
       onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
     });

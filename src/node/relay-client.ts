@@ -11,6 +11,7 @@
  * While packets wait for a relay that cannot be reached, its addresses are probed, and the first that answers is tried at once.
  */
 import type { SocketAddress } from '../base/address.js';
+import { TokenBucket } from '../base/bucket.js';
 import type { Entropy } from '../base/entropy.js';
 import { describeError } from '../base/error.js';
 import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
@@ -35,6 +36,8 @@ const PROBED_PATIENCE: Duration = Seconds(2);
 const CLOCK_STEP: Duration = Millis(1);
 /** A connection that was ready for this long has worked. */
 const SETTLED: Duration = Seconds(5);
+/** A relay asks at most ten times a second; whoever repeats its question more often gets no more answers. */
+const REVALIDATIONS_PER_SECOND = 20;
 /** A request without an answer is failed after this time. */
 const REQUEST_TIMEOUT: Duration = Seconds(8);
 
@@ -92,6 +95,7 @@ export class RelayClient implements ConnectionHandler {
   #lastProblem = '';
   /** What the relay said against this node on the present connection. */
   #refusal = '';
+  readonly #revalidations = new TokenBucket(REVALIDATIONS_PER_SECOND, REVALIDATIONS_PER_SECOND);
   readonly #requests = new Map<number, Request>();
   readonly #backoff: Backoff;
   readonly #parts: RelayClientParts;
@@ -167,8 +171,8 @@ export class RelayClient implements ConnectionHandler {
   }
 
   /** Answers a REVALIDATE: proves on the relay connection that its receiver is this node. */
-  revalidate(nonce: Word64): void {
-    this.#connection?.sendDatagram(encodeRevalidated(nonce));
+  revalidate(now: Instant, nonce: Word64): void {
+    if (this.#revalidations.take(now)) this.#connection?.sendDatagram(encodeRevalidated(nonce));
   }
 
   /** Packets went out through the relay and nothing has come back since: starts the watch for life signs. */

@@ -10,6 +10,7 @@ import type { Entropy } from '../base/entropy.js';
 import { type Duration, elapsed, type Instant, Minutes } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import { formatChannel } from '../tunnel/messages.js';
+import { Meter, type RateLimit } from './limits.js';
 import type { RelayNode } from './node.js';
 
 /** A channel on which nothing has passed for this long is closed; links send keep-alives every 15 s or less. */
@@ -39,6 +40,8 @@ export class ChannelSide {
   bytes = 0;
   dropped = 0;
   lastUsed: Instant;
+  /** What this side may send; undefined when channels have no limit. */
+  readonly meter: Meter | undefined;
 
   constructor(
     readonly high: number,
@@ -46,7 +49,9 @@ export class ChannelSide {
     readonly node: RelayNode,
     readonly service: string,
     readonly opened: Instant,
+    limit: RateLimit,
   ) {
+    this.meter = Meter.for(limit);
     this.lastUsed = opened;
   }
 
@@ -58,9 +63,11 @@ export class ChannelSide {
 export class ChannelTable {
   readonly #sides = new U64Map<ChannelSide>();
   readonly #entropy: Entropy;
+  readonly #limit: RateLimit;
 
-  constructor(entropy: Entropy) {
+  constructor(entropy: Entropy, limit: RateLimit) {
     this.#entropy = entropy;
+    this.#limit = limit;
   }
 
   /** Channels now open. */
@@ -118,7 +125,7 @@ export class ChannelTable {
       high = this.#entropy.uint32();
       low = this.#entropy.uint32();
     } while (this.#sides.get(high, low) !== undefined);
-    const side = new ChannelSide(high, low, node, service, now);
+    const side = new ChannelSide(high, low, node, service, now, this.#limit);
     this.#sides.set(high, low, side);
     node.channels.add(side);
     return side;

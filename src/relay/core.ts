@@ -4,6 +4,7 @@
  * Order in a turn: `handleBatch` for every batch received, then `turn` once; `turn` runs timers, lets the endpoint work and
  * fills the sockets. Everything is synchronous; state changes are told through `events`.
  */
+import { type IpAddress, SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { DROP_REASONS, type DropName, type DropReason } from '../base/drop.js';
@@ -21,7 +22,10 @@ import type { Word64 } from '../tunnel/frames.js';
 import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
 import { Drain } from './drain.js';
+import { type FormerNode, FormerNodes } from './former-nodes.js';
 import { Forwarder } from './forwarder.js';
+import { hidingAddress } from './hidden.js';
+import type { RelayLimits } from './limits.js';
 import { nodeKey, type RelayNode } from './node.js';
 import { type ConnectionOwner, NodeConnection } from './node-connection.js';
 import { Opener } from './opener.js';
@@ -37,6 +41,9 @@ export type RelayEvent =
   | { readonly kind: 'node-connected' | 'node-replaced'; readonly node: string; readonly address: string }
   | { readonly kind: 'node-refused'; readonly node: string; readonly code: string }
   | { readonly kind: 'node-lost'; readonly node: string; readonly reason: string }
+  | { readonly kind: 'node-moved'; readonly node: string; readonly address: string }
+  /** Every node is seen from this one private address; told once. */
+  | { readonly kind: 'nodes-hidden'; readonly address: string }
   /** After `drain`, once: the process may end. */
   | { readonly kind: 'drained'; readonly channels: number }
   | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
@@ -59,6 +66,7 @@ export interface RelayParts {
   readonly wall: () => WallTime;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly software: string;
+  readonly limits: RelayLimits;
   readonly onEvent: (event: RelayEvent) => void;
 }
 
@@ -73,20 +81,24 @@ export interface RelayCounts {
 export class RelayCore implements ConnectionOwner {
   readonly drops: Counters<DropName>;
   readonly counts: RelayCounts = { admitted: 0, replaced: 0, refused: 0, opened: 0, openRefused: 0 };
-  readonly registry = new Registry();
+  readonly registry: Registry;
   readonly channels: ChannelTable;
   readonly forwarder: Forwarder;
   readonly draining: Drain;
   readonly #parts: RelayParts;
   readonly #opener: Opener;
   readonly #greeting = new Set<NodeConnection>();
+  readonly #former = new FormerNodes();
+  #hiddenBy: IpAddress | undefined;
+  #toldHidden = false;
   #connections = 0;
   #nextSweep: Instant = 0 as Instant;
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
     this.drops = new Counters(DROP_REASONS);
-    this.channels = new ChannelTable(parts.entropy);
+    this.registry = new Registry(parts.limits);
+    this.channels = new ChannelTable(parts.entropy, parts.limits.channel);
     this.draining = new Drain(this.channels);
     this.forwarder = new Forwarder(parts.sockets, parts.endpoint, this.channels, this.drops, parts.entropy);
     this.#opener = new Opener({
@@ -137,12 +149,13 @@ export class RelayCore implements ConnectionOwner {
       this.#sweep(now);
       this.#nextSweep = later(now, SWEEP_INTERVAL);
     }
+    this.#former.take(now, (address, local) => this.forwarder.tellFormer(address, local));
     if (this.draining.isOver(now)) this.#parts.onEvent({ kind: 'drained', channels: this.channels.size });
     this.forwarder.flushEndpoint(now);
     const greeting = this.#greeting.values().next().value?.deadline;
     return earliest(
       earliest(this.#parts.endpoint.nextTimeout(), greeting),
-      earliest(earliest(this.#opener.deadline, this.#nextSweep), this.draining.due),
+      earliest(earliest(this.#opener.deadline, this.#nextSweep), earliest(this.draining.due, this.#former.due)),
     );
   }
 
@@ -202,6 +215,7 @@ export class RelayCore implements ConnectionOwner {
     if (older !== undefined) {
       this.counts.replaced++;
       this.#closeChannels(older, 'node reconnected');
+      this.forwarder.forgetNode(older);
       older.connection.close(now, CloseCode.replaced, 'replaced by a newer connection');
     }
     this.counts.admitted++;
@@ -288,6 +302,7 @@ export class RelayCore implements ConnectionOwner {
       if (this.forwarder.revalidated(node, asker, nonce.high, nonce.low)) {
         node.heard = now;
         node.connection.tellObserved(node.forwardingAddress);
+        this.#parts.onEvent({ kind: 'node-moved', node: node.key, address: node.forwardingAddress.toString() });
         return;
       }
     }
@@ -303,6 +318,7 @@ export class RelayCore implements ConnectionOwner {
     this.#greeting.delete(connection);
     const node = connection.node;
     if (node === undefined || !this.registry.remove(node)) return;
+    this.forwarder.forgetNode(node);
     this.#parts.onEvent({ kind: 'node-lost', node: node.key, reason: reason.text });
     this.#closeChannels(node, `${node.identity.role} gone`);
     if (node.services.size > 0) this.#pushCatalogues();
@@ -328,6 +344,24 @@ export class RelayCore implements ConnectionOwner {
       this.#pushPolicy(node);
     }
     this.#pushCatalogues();
+  }
+
+  /** Where the nodes are, for `tellFormer` of the next process. */
+  whereNodesAre(): FormerNode[] {
+    return Array.from(this.registry.nodes, (node) => ({
+      address: node.forwardingAddress.toString(),
+      local: SocketAddress.read(node.local, 0).toString(),
+    }));
+  }
+
+  /** Nodes of a process before this one, which was killed: they are told that it is back. */
+  tellFormer(now: Instant, nodes: readonly FormerNode[]): void {
+    this.#former.add(now, nodes);
+  }
+
+  /** The one private address that all nodes are seen from, when it is not theirs. */
+  get hiddenBy(): IpAddress | undefined {
+    return this.#hiddenBy;
   }
 
   /** Tells every node that the relay will be gone after `span` at the latest; the event `drained` says when it may be. */
@@ -372,5 +406,9 @@ export class RelayCore implements ConnectionOwner {
       const silent = node.connection.quic.silentFor(now);
       if (silent < elapsed(node.heard, now)) node.heard = (now - silent) as Instant;
     }
+    this.#hiddenBy = hidingAddress(this.registry.nodes);
+    if (this.#hiddenBy === undefined || this.#toldHidden) return;
+    this.#toldHidden = true;
+    this.#parts.onEvent({ kind: 'nodes-hidden', address: this.#hiddenBy.toString() });
   }
 }

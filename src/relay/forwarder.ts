@@ -6,6 +6,7 @@
  *   runs               └─ send ─────┘└ send ┘└ QUIC ┘     a run = neighbours of equal fate, so one GSO send or one crossing
  */
 import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
+import { TokenBucket } from '../base/bucket.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
@@ -34,6 +35,8 @@ const REVALIDATE_INTERVAL = Millis(100);
 const RESET_INTERVAL = Millis(100);
 /** A PROBE of one source is answered at most this often. */
 const PROBE_INTERVAL = Millis(50);
+/** PROBEs answered a second altogether, from however many sources they seem to come. */
+const PROBES_PER_SECOND = 2000;
 /** An unproved source is forgotten for another one after this time without proof. */
 const CANDIDATE_PATIENCE = Millis(1000);
 /** Room for the small frames a turn may send: one answer for each of the datagrams of one receive, roughly. */
@@ -49,6 +52,8 @@ export interface ForwarderCounters {
   revalidates: number;
   revalidated: number;
   probes: number;
+  /** Packets that a channel's or a node's limit has dropped. */
+  limitedPackets: number;
 }
 
 interface Attached {
@@ -68,6 +73,7 @@ export class Forwarder {
     revalidates: 0,
     revalidated: 0,
     probes: 0,
+    limitedPackets: 0,
   };
   readonly #sockets: readonly Attached[];
   readonly #endpoint: QuicEndpoint;
@@ -78,6 +84,7 @@ export class Forwarder {
   readonly #resetLimit = new SourceLimiter(RESET_INTERVAL);
   readonly #revalidateLimit = new SourceLimiter(REVALIDATE_INTERVAL);
   readonly #probeLimit = new SourceLimiter(PROBE_INTERVAL);
+  readonly #probes = new TokenBucket(PROBES_PER_SECOND, PROBES_PER_SECOND);
 
   constructor(
     sockets: readonly UdpSocket[],
@@ -179,16 +186,43 @@ export class Forwarder {
       wordAt(memory, stop + 1) === high &&
       wordAt(memory, stop + 5) === low
     );
-    const to = this.#sockets[peer.node.socket]!;
-    const out = to === from ? from.transmit : this.#foreign(from, to);
-    to.socket.send(out, at, stop - at, segment, peer.node.forwarding, 0, peer.node.local, 0);
     side.lastUsed = now;
     side.node.heard = now;
+    let length = stop - at;
+    if (side.meter !== undefined || side.node.sent !== undefined || peer.node.received !== undefined) {
+      const passing = this.#measured(now, side, count, length, Math.min(segment, length));
+      if (passing === 0) return stop;
+      if (passing < count) length = passing * segment;
+      count = passing;
+    }
+    const to = this.#sockets[peer.node.socket]!;
+    const out = to === from ? from.transmit : this.#foreign(from, to);
+    to.socket.send(out, at, length, segment, peer.node.forwarding, 0, peer.node.local, 0);
     side.packets += count;
-    side.bytes += stop - at - count * RELAYED_HEADER;
+    side.bytes += length - count * RELAYED_HEADER;
     this.counters.forwardedPackets += count;
-    this.counters.forwardedBytes += stop - at;
+    this.counters.forwardedBytes += length;
     return stop;
+  }
+
+  /** How many of `count` packets of `size` bytes (`length` in all) the limits let pass, the first ones; they are spent. */
+  #measured(now: Instant, side: ChannelSide, count: number, length: number, size: number): number {
+    const { sent } = side.node;
+    const { received } = side.peer.node;
+    const inner = size - RELAYED_HEADER;
+    let passing = count;
+    if (side.meter !== undefined) passing = side.meter.room(now, passing, inner);
+    if (sent !== undefined) passing = sent.room(now, passing, inner);
+    if (received !== undefined) passing = received.room(now, passing, inner);
+    const dropped = count - passing;
+    side.dropped += dropped;
+    this.#drops.values[Drop.rate_limited]! += dropped;
+    this.counters.limitedPackets += dropped;
+    const bytes = dropped === 0 ? length - count * RELAYED_HEADER : passing * inner;
+    side.meter?.spend(now, passing, bytes);
+    sent?.spend(now, passing, bytes);
+    received?.spend(now, passing, bytes);
+    return passing;
   }
 
   /** The receive memory of `from`, as `to` knows it: one side on IPv4, the other on IPv6. */
@@ -261,7 +295,7 @@ export class Forwarder {
       this.#drops.values[Drop.unknown_frame]!++;
       return;
     }
-    if (!this.#probeLimit.admit(now, sources, entry)) {
+    if (!this.#probeLimit.admit(now, sources, entry) || !this.#probes.take(now)) {
       this.#drops.values[Drop.rate_limited]!++;
       return;
     }
@@ -281,6 +315,12 @@ export class Forwarder {
       0,
       this.#sockets.findIndex((one) => one.socket.local.ip.family === address.ip.family),
     );
+    this.#asked.pin(node.forwarding, node.local);
+  }
+
+  /** The node is gone. */
+  forgetNode(node: RelayNode): void {
+    this.#asked.unpin(node.forwarding);
   }
 
   /**
@@ -302,12 +342,25 @@ export class Forwarder {
       candidate.nonceLow = this.#entropy.uint32();
       node.candidate = candidate;
     }
-    const attached = this.#sockets[socket]!;
+    this.#sendRevalidate(this.#sockets[socket]!, words, candidate.local, candidate.nonceHigh, candidate.nonceLow);
+  }
+
+  /** Tells a node of the process before this one, by a REVALIDATE that means nothing here, that it has to connect anew. */
+  tellFormer(address: Uint32Array, local: Uint32Array): void {
+    const attached = this.#sockets.find((one) => one.socket.local.ip.isV4 === isV4(address));
+    if (attached === undefined) return;
+    // Resets of its connection are to leave from the address that it used.
+    this.#asked.note(address, local, 0);
+    this.#sendRevalidate(attached, address, local, this.#entropy.uint32(), this.#entropy.uint32());
+  }
+
+  /** Between batches only. */
+  #sendRevalidate(attached: Attached, to: Uint32Array, local: Uint32Array, high: number, low: number): void {
     const { bytes } = attached.answers;
     bytes[0] = Frame.revalidate;
-    putWord(bytes, 1, candidate.nonceHigh);
-    putWord(bytes, 5, candidate.nonceLow);
-    attached.socket.send(attached.answers, 0, REVALIDATE_LENGTH, REVALIDATE_LENGTH, words, 0, candidate.local, 0);
+    putWord(bytes, 1, high);
+    putWord(bytes, 5, low);
+    attached.socket.send(attached.answers, 0, REVALIDATE_LENGTH, REVALIDATE_LENGTH, to, 0, local, 0);
     attached.socket.flush();
     this.counters.revalidates++;
   }
@@ -346,7 +399,9 @@ export class Forwarder {
   revalidated(node: RelayNode, asker: { candidate: Candidate | undefined }, high: number, low: number): boolean {
     const { candidate } = asker;
     if (candidate === undefined || candidate.nonceHigh !== high || candidate.nonceLow !== low) return false;
+    this.#asked.unpin(node.forwarding);
     node.moveTo(candidate.socket, candidate.address, candidate.local, 0);
+    this.#asked.pin(node.forwarding, node.local);
     asker.candidate = undefined;
     this.counters.revalidated++;
     return true;

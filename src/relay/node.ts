@@ -9,6 +9,7 @@ import { TokenBucket } from '../base/bucket.js';
 import type { Instant } from '../base/time.js';
 import type { Identity } from '../policy/proof.js';
 import type { Candidate, ChannelSide } from './channels.js';
+import { Meter, type RateLimit } from './limits.js';
 import type { NodeConnection } from './node-connection.js';
 
 /** Channels an agent may ask for: each costs a connector an answer. */
@@ -36,11 +37,16 @@ export class RelayNode {
   candidate: Candidate | undefined;
   /** Measures an agent's requests, or the channels a connector is told of. */
   readonly opens: TokenBucket;
+  /** What passes from and to this node; undefined when nodes of its role have no limit. */
+  readonly sent: Meter | undefined;
+  readonly received: Meter | undefined;
   readonly since: Instant;
   /** When the node was last heard on its relay connection or a channel. */
   heard: Instant;
 
-  constructor(identity: Identity, connection: NodeConnection, since: Instant) {
+  constructor(identity: Identity, connection: NodeConnection, since: Instant, limit: RateLimit) {
+    this.sent = Meter.for(limit);
+    this.received = Meter.for(limit);
     this.identity = identity;
     this.connection = connection;
     this.since = since;

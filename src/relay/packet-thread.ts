@@ -42,8 +42,10 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
     wall: () => reactor.wall(),
     parseCertificate: parsePeerIdentity,
     software: SOFTWARE,
+    limits: data.limits,
     onEvent: (event) => context.emit('event', event),
   });
+  core.tellFormer(reactor.now(), data.formerNodes);
   sockets.forEach((socket, index) => {
     reactor.watch(socket.fd, READABLE, () => {
       for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
@@ -73,6 +75,7 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
         endpoint.setIdentity(certificatePem, keyPem);
         return undefined;
       },
+      whereNodesAre: () => core.whereNodesAre(),
       drain: ({ span }) => {
         core.drain(reactor.now(), span);
         return undefined;
@@ -127,6 +130,7 @@ function statusOf(
     listening: sockets.map((socket) => socket.local.toString()),
     policyVersion: policy.view?.version ?? 0,
     drainingSeconds: secondsUntil(core.draining.deadline, now),
+    nodesHiddenBy: core.hiddenBy?.toString(),
     nodes: nodes.map((node) => ({
       role: node.identity.role,
       name: node.identity.name,
@@ -144,6 +148,7 @@ function statusOf(
         service: side.service,
         packets: { fromAgent: side.packets, fromConnector: side.peer.packets },
         bytes: { fromAgent: side.bytes, fromConnector: side.peer.bytes },
+        dropped: { fromAgent: side.dropped, fromConnector: side.peer.dropped },
       })),
     counters: {
       ...core.counts,

@@ -6,7 +6,9 @@
  *   another node     same name and role, other invitation: refused while the first is connected
  */
 import type { Instant } from '../base/time.js';
+import type { NodeRole } from '../policy/names.js';
 import type { Identity } from '../policy/proof.js';
+import type { RateLimit } from './limits.js';
 import { nodeKey, RelayNode } from './node.js';
 import type { NodeConnection } from './node-connection.js';
 
@@ -17,6 +19,11 @@ export type Admission =
 
 export class Registry {
   readonly #nodes = new Map<string, RelayNode>();
+  readonly #limits: Readonly<Record<NodeRole, RateLimit>>;
+
+  constructor(limits: Readonly<Record<NodeRole, RateLimit>>) {
+    this.#limits = limits;
+  }
 
   get size(): number {
     return this.#nodes.size;
@@ -40,7 +47,7 @@ export class Registry {
     const older = this.#nodes.get(key);
     if (older !== undefined && older.identity.invitationId !== identity.invitationId) return { outcome: 'name-taken' };
     if (older !== undefined && older.identity.rotations > identity.rotations) return { outcome: 'superseded' };
-    const node = new RelayNode(identity, connection, now);
+    const node = new RelayNode(identity, connection, now, this.#limits[identity.role]);
     this.#nodes.set(key, node);
     return older === undefined ? { outcome: 'admitted', node } : { outcome: 'replaced', node, older };
   }

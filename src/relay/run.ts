@@ -9,6 +9,8 @@ import { type Duration, Millis, toMillis } from '../base/time.js';
 import type { RelayFolder } from '../identity/relay-folder.js';
 import { ThreadHost } from '../os/thread.js';
 import type { RelayEvent } from './core.js';
+import type { RelayLimits } from './limits.js';
+import { NodesFileWriter, readFormerNodes } from './nodes-file.js';
 import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread-protocol.js';
 
 /** A packet thread ends within a turn; after this it is torn down. */
@@ -16,9 +18,18 @@ const STOP_DEADLINE = Millis(1200);
 /** A drain that has not said that it is over this long after its deadline never will. */
 const DRAIN_GRACE = Millis(200);
 
+/** Events after which nodes are elsewhere than before. */
+const WHERE_NODES_ARE: ReadonlySet<RelayEvent['kind']> = new Set([
+  'node-connected',
+  'node-replaced',
+  'node-moved',
+  'node-lost',
+]);
+
 export interface RelayOptions {
   readonly folder: RelayFolder;
   readonly listen: readonly string[];
+  readonly limits: RelayLimits;
   readonly log: Log;
   /** The packet thread is gone; the process should end. */
   readonly onDeath: (error: SallyportError) => void;
@@ -47,17 +58,21 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
     certificatePem: folder.certificatePem,
     keyPem: folder.keyPem,
     resetKey: folder.resetKey,
+    limits: options.limits,
+    formerNodes: readFormerNodes(folder.dir, log),
   };
   let onDrained: () => void = () => undefined;
   const drained = new Promise<void>((resolve) => {
     onDrained = resolve;
   });
+  const nodesFile = new NodesFileWriter(folder.dir, log, () => thread.request('whereNodesAre', undefined));
   const thread = await ThreadHost.start<RelayProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'relay',
     data,
     onEvent: (_name, event) => {
       logEvent(log, event);
+      if (WHERE_NODES_ARE.has(event.kind)) nodesFile.changed();
       if (event.kind === 'drained') onDrained();
     },
     onBug: (error, suppressed) =>
@@ -81,7 +96,10 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
       clearTimeout(timer);
     },
     stop: async () => {
-      await thread.request('shutdown', undefined).catch(() => undefined);
+      await thread.request('shutdown', undefined).then(
+        () => nodesFile.end(),
+        () => undefined,
+      );
       const outcome = await thread.stop(STOP_DEADLINE);
       if (outcome !== 'stopped') log.error({ outcome }, 'the packet thread had to be torn down');
     },
@@ -94,6 +112,12 @@ function logEvent(log: Log, event: RelayEvent): void {
     case 'node-refused':
     case 'open-refused':
       log.warn(fields, kind);
+      break;
+    case 'nodes-hidden':
+      log.warn(
+        fields,
+        'every node is seen from one private address: something in front of the relay hides where they are (a load balancer, a container network)',
+      );
       break;
     case 'channel-opened':
     case 'channel-closed':

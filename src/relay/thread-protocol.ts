@@ -1,6 +1,8 @@
 /** What a relay's main thread and its packet thread say to each other. */
 import type { Duration } from '../base/time.js';
 import type { RelayEvent } from './core.js';
+import type { FormerNode } from './former-nodes.js';
+import type { RelayLimits } from './limits.js';
 
 /** What the packet thread is started with. */
 export interface RelayThreadData {
@@ -13,6 +15,9 @@ export interface RelayThreadData {
   readonly certificatePem: string;
   readonly keyPem: string;
   readonly resetKey: Uint8Array;
+  readonly limits: RelayLimits;
+  /** Nodes of a process that was killed. */
+  readonly formerNodes: readonly FormerNode[];
 }
 
 export interface RelayNodeStatus {
@@ -30,6 +35,8 @@ export interface RelayChannelStatus {
   readonly service: string;
   readonly packets: { readonly fromAgent: number; readonly fromConnector: number };
   readonly bytes: { readonly fromAgent: number; readonly fromConnector: number };
+  /** Packets that limits or an unproved source cost. */
+  readonly dropped: { readonly fromAgent: number; readonly fromConnector: number };
 }
 
 export interface RelayThreadStatus {
@@ -37,6 +44,8 @@ export interface RelayThreadStatus {
   readonly policyVersion: number;
   /** Seconds until the relay is gone at the latest, while it drains. */
   readonly drainingSeconds: number | undefined;
+  /** The private address that all nodes are seen from, because something in front of the relay hides theirs. */
+  readonly nodesHiddenBy: string | undefined;
   readonly nodes: readonly RelayNodeStatus[];
   readonly channels: readonly RelayChannelStatus[];
   readonly counters: Readonly<Record<string, number>>;
@@ -55,6 +64,7 @@ export type RelayProtocol = {
       readonly input: { readonly certificatePem: string; readonly keyPem: string };
       readonly output: undefined;
     };
+    readonly whereNodesAre: { readonly input: undefined; readonly output: readonly FormerNode[] };
     /** The event `drained` follows. */
     readonly drain: { readonly input: { readonly span: Duration }; readonly output: undefined };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };

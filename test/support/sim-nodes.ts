@@ -14,6 +14,7 @@ import { PolicyKeeper } from '../../src/policy/keeper.js';
 import type { QuicEndpoint } from '../../src/quic/endpoint.js';
 import { RelayCore, type RelayEvent } from '../../src/relay/core.js';
 import { makeRelayEndpoint } from '../../src/relay/endpoint.js';
+import type { RelayLimits } from '../../src/relay/limits.js';
 import { type Credentials, crypto, type NodeCredentials, type Operator } from './identities.js';
 import type { Path, SimNetwork, SimUdpSocket } from './sim-network.js';
 import { type SimClock, SimReactor } from './sim-reactor.js';
@@ -50,6 +51,8 @@ export interface Site {
   readonly network: SimNetwork;
   readonly operator: Operator;
   readonly seed: number;
+  /** The relay's. */
+  readonly limits: RelayLimits;
 }
 
 export const RELAY_PORT = 4433;
@@ -90,6 +93,7 @@ export class SimRelay {
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       software: 'sallyport/test',
+      limits: site.limits,
       onEvent: (event) => this.events.push(event),
     });
     udp.forEach((socket, index) => {

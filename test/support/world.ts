@@ -3,6 +3,7 @@
  */
 import { type Duration, earliest, type Instant, later, Seconds } from '../../src/base/time.js';
 import type { PolicyDocument, SignedPolicy } from '../../src/policy/document.js';
+import { NO_LIMITS, type RelayLimits } from '../../src/relay/limits.js';
 import { type NodeCredentials, Operator, policyDocument } from './identities.js';
 import { RogueNode, type RogueOptions } from './rogue.js';
 import { SimNetwork } from './sim-network.js';
@@ -25,6 +26,8 @@ export interface WorldOptions {
   readonly seed?: number;
   /** The relay has an IPv6 address too. */
   readonly dualStack?: boolean;
+  /** Of the relay; default none. */
+  readonly limits?: RelayLimits;
 }
 
 export class World implements Site {
@@ -32,6 +35,7 @@ export class World implements Site {
   readonly network: SimNetwork;
   readonly operator: Operator;
   readonly seed: number;
+  readonly limits: RelayLimits;
   readonly hosts: SimHost[] = [];
   document: PolicyDocument;
   signed: SignedPolicy;
@@ -44,6 +48,7 @@ export class World implements Site {
   private constructor(operator: Operator, options: WorldOptions) {
     this.operator = operator;
     this.seed = options.seed ?? 1;
+    this.limits = options.limits ?? NO_LIMITS;
     this.network = new SimNetwork(this.clock, this.seed);
     this.#dualStack = options.dualStack ?? false;
     this.document = policyDocument(options.policy);

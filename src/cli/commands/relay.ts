@@ -11,6 +11,7 @@ import {
   renewRelayIfDue,
 } from '../../identity/relay-folder.js';
 import { PolicyKeeper } from '../../policy/keeper.js';
+import type { RelayLimits } from '../../relay/limits.js';
 import { startRelay } from '../../relay/run.js';
 import { RelayConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
@@ -77,7 +78,7 @@ async function start(
   const config = live.current;
   const policy = new PolicyKeeper(crypto, folder.policyKey, folder.network);
   policy.offer(folder.policy);
-  const relay = await startRelay({ folder, listen: config.listen, log, onDeath });
+  const relay = await startRelay({ folder, listen: config.listen, limits: limitsOf(config), log, onDeath });
   const listen = SocketAddress.parse(config.control)!;
   const control = createControlServer({ folder, listen, policy, crypto, clock, log });
   let certificatePem = folder.certificatePem;
@@ -133,5 +134,13 @@ async function start(
       for (const timer of timers) clearInterval(timer);
       await Promise.all([control.stop(), relay.stop()]);
     },
+  };
+}
+
+function limitsOf(config: RelayConfig): RelayLimits {
+  return {
+    channel: { bytes: config.channelBytes, packets: config.channelPackets },
+    agent: { bytes: config.agentBytes, packets: config.agentPackets },
+    connector: { bytes: config.connectorBytes, packets: config.connectorPackets },
   };
 }

@@ -103,6 +103,11 @@ function describeRelay(status: Extract<RoleStatus, { role: 'relay' }>): string[]
     `relay ${status.name} of network ${status.network}`,
     `listening on ${status.listening.join(', ')}; policy version ${status.policyVersion}`,
   ];
+  if (status.nodesHiddenBy !== undefined) {
+    head.push(
+      `every node is seen from ${status.nodesHiddenBy}: something in front of this relay hides where they are (a load balancer, a container network)`,
+    );
+  }
   if (status.drainingSeconds !== undefined) head.push(`about to stop, in ${status.drainingSeconds} s at the latest`);
   const nodes = status.nodes.map((one) => [
     one.role,
@@ -117,11 +122,12 @@ function describeRelay(status: Extract<RoleStatus, { role: 'relay' }>): string[]
     one.connector,
     `${one.packets.fromAgent} ↑ ${one.packets.fromConnector} ↓`,
     `${formatBytes(one.bytes.fromAgent)} ↑ ${formatBytes(one.bytes.fromConnector)} ↓`,
+    `${one.dropped.fromAgent} ↑ ${one.dropped.fromConnector} ↓`,
   ]);
   return [
     head.join('\n'),
     nodes.length === 0 ? 'no nodes' : table(['ROLE', 'NAME', 'ADDRESS', 'CHANNELS', 'SINCE', 'SERVICES'], nodes),
-    channels.length === 0 ? 'no channels' : table(['AGENT', 'CONNECTOR', 'PACKETS', 'BYTES'], channels),
+    channels.length === 0 ? 'no channels' : table(['AGENT', 'CONNECTOR', 'PACKETS', 'BYTES', 'DROPPED'], channels),
   ];
 }
 
