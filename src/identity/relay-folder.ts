@@ -6,6 +6,7 @@
  *   cert.pem key.pem           the relay's own certificate
  *   policy.json                signed policy; replaced by every operator command, read again on SIGHUP
  *   reset.key                  64 random bytes: stateless reset and connection ids survive a restart
+ *   nodes.json                 where the nodes are, while the relay runs: they are told when it comes back from a crash
  *   used.jsonl                 invitations that have been used (control writes it)
  *
  * The operator's policy key must not be here, nor anywhere this process can read: with it, a broken relay could invite.
