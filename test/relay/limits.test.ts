@@ -22,7 +22,11 @@ describe('a meter', () => {
   });
 
   it('never lets more pass than its burst and what has flowed in, and no less when asked for more', () => {
-    const step = fc.tuple(fc.integer({ min: 0, max: 200_000 }), fc.integer({ min: 1, max: 64 }), fc.integer({ min: 21, max: 1443 }));
+    const step = fc.tuple(
+      fc.integer({ min: 0, max: 200_000 }),
+      fc.integer({ min: 1, max: 64 }),
+      fc.integer({ min: 21, max: 1443 }),
+    );
     const rate = fc.integer({ min: 1, max: 5_000_000 });
     fc.assert(
       fc.property(rate, rate, fc.array(step, { maxLength: 50 }), (bytes, packets, steps) => {
@@ -41,7 +45,8 @@ describe('a meter', () => {
           expect(passed).toBeLessThanOrEqual(most + 1e-6);
           expect(carried).toBeLessThanOrEqual(mostBytes + 1e-6);
           // Whoever got less than it asked for met a limit.
-          if (room < count) expect(passed + 1 > most - 1e-6 || carried + size > mostBytes - 1e-6 || seconds > 0).toBe(true);
+          if (room < count)
+            expect(passed + 1 > most - 1e-6 || carried + size > mostBytes - 1e-6 || seconds > 0).toBe(true);
         }
       }),
     );
