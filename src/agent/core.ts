@@ -211,6 +211,7 @@ export class AgentCore {
       this.takePolicy(now, envelope);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
+      this.relay.countLie(`a policy that does not hold: ${code}`);
       this.#parts.onEvent({ kind: 'policy-refused', code });
     }
   }

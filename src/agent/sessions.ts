@@ -213,7 +213,7 @@ export class Sessions {
         if (session.state !== 'opening') return;
         if (!answer.ok) this.#wait(at, session, `${answer.code}: ${answer.message}`);
         else if (answer.message.type !== 'opened' || answer.message.connector !== connector) {
-          this.#wait(at, session, 'the relay answered for another connector');
+          this.#disbelieve(at, session, 'the relay answered for another connector');
         } else this.#connect(at, session, answer.message.channel);
       },
     );
@@ -222,6 +222,10 @@ export class Sessions {
   #connect(now: Instant, session: AgentSession, channelId: string): void {
     const { high, low } = parseChannel(channelId);
     const channel = this.#parts.underlay.openChannel(high, low);
+    if (channel === undefined) {
+      this.#disbelieve(now, session, 'the relay gave a channel of another peer');
+      return;
+    }
     session.channel = channel;
     const handler = this.#handlerFor(session);
     const name = `${session.connector}.connector.${this.#parts.network}`;
@@ -231,6 +235,11 @@ export class Sessions {
     );
     session.enter(now, 'linking', 'channel open');
     session.deadline = later(now, LINK_TIMEOUT);
+  }
+
+  #disbelieve(now: Instant, session: AgentSession, what: string): void {
+    this.#parts.relay.countLie(what);
+    this.#wait(now, session, what);
   }
 
   #handlerFor(session: AgentSession): ConnectionHandler {

@@ -29,13 +29,7 @@ import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
-import {
-  type FromRelay,
-  formatChannel,
-  MAX_SERVICES_PER_MESSAGE,
-  parseChannel,
-  type RegistrationStatus,
-} from '../tunnel/messages.js';
+import { type FromRelay, MAX_SERVICES_PER_MESSAGE, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { ServiceBackend } from './backends.js';
 import { type ConnectorEvent, ConnectorLinks } from './links.js';
@@ -152,6 +146,7 @@ export class ConnectorCore {
         this.#markDirty(session);
       },
       onEvent: parts.onEvent,
+      onLie: (what) => this.relay.countLie(what),
       onSentRelayed: (now) => this.relay.sentRelayed(now),
     });
   }
@@ -212,6 +207,7 @@ export class ConnectorCore {
       this.takePolicy(now, envelope);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
+      this.relay.countLie(`a policy that does not hold: ${code}`);
       this.#parts.onEvent({ kind: 'policy-refused', code });
     }
   }
@@ -286,19 +282,39 @@ export class ConnectorCore {
   #registered(answer: Answer): void {
     if (!answer.ok || answer.message.type !== 'registered') return;
     this.#registerAt = undefined;
-    for (const { id, status } of answer.message.services) {
+    for (const service of answer.message.services) {
+      const { id } = service;
+      const status = service.status === 'ok' && !this.#isAsInPolicy(service) ? 'conflict' : service.status;
+      if (status !== service.status) this.relay.countLie(`another virtual address of ${id} than the policy's`);
       if (!this.#parts.backends.has(id) || this.registrations.get(id) === status) continue;
       this.registrations.set(id, status);
       this.#parts.onEvent({ kind: 'registered', service: id, status });
     }
   }
 
+  /** What the relay repeats of a service is what the operator has signed; without a policy yet there is nothing to compare. */
+  #isAsInPolicy(service: {
+    readonly id: string;
+    readonly virtualIp4?: string | undefined;
+    readonly virtualIp6?: string | undefined;
+  }): boolean {
+    const { view } = this.#parts.policy;
+    if (view === undefined) return true;
+    const entry = view.service(service.id)?.entry;
+    return entry?.virtualIp4 === service.virtualIp4 && entry?.virtualIp6 === service.virtualIp6;
+  }
+
   #message(now: Instant, message: FromRelay): void {
     switch (message.type) {
       case 'channel': {
         const { high, low } = parseChannel(message.channel);
-        this.#underlay.openChannel(high, low);
-        this.relay.send({ type: 'ready', channel: formatChannel(high, low) });
+        const channel = this.#underlay.openChannel(high, low);
+        if (channel === undefined) {
+          this.relay.countLie('a channel that is in use already, or one too many');
+          break;
+        }
+        this.links.announce(channel, message.agent);
+        this.relay.send({ type: 'ready', channel: message.channel });
         break;
       }
       case 'close': {

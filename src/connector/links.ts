@@ -26,7 +26,7 @@ import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { SILENCE } from '../node/life-signs.js';
 import { Link } from '../node/link.js';
-import type { Underlay } from '../node/underlay.js';
+import type { Channel, Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
@@ -70,6 +70,8 @@ export interface LinksParts {
   /** The session has a live link again. */
   readonly onLink: (now: Instant, session: ConnectorSession) => void;
   readonly onEvent: (event: ConnectorEvent) => void;
+  /** The relay has said something that is not so. */
+  readonly onLie: (what: string) => void;
   readonly onSentRelayed: (now: Instant) => void;
 }
 
@@ -90,6 +92,8 @@ export class ConnectorLinks {
   /** By invitation id: an identity has one session. */
   readonly #sessions = new Map<string, ConnectorSession>();
   readonly #greeting = new Set<Greeting>();
+  /** The agent that the relay has named for each channel. */
+  readonly #announced = new WeakMap<Channel, string>();
   /** Sessions whose agent has begun a new one; their flows are reset over its link. */
   readonly #replaced: { readonly old: ConnectorSession; readonly by: ConnectorSession; readonly at: Instant }[] = [];
   /** Links of ended sessions, still open for the resets of their flows. */
@@ -108,6 +112,11 @@ export class ConnectorLinks {
 
   get size(): number {
     return this.#sessions.size;
+  }
+
+  /** The relay has opened a channel for this agent: no other one is taken on it. */
+  announce(channel: Channel, agent: string): void {
+    this.#announced.set(channel, agent);
   }
 
   /** To be given to the endpoint as its `accept`. */
@@ -138,7 +147,7 @@ export class ConnectorLinks {
         const { message } = decoded;
         if (message.type === 'hello') {
           this.#greeting.delete(greeting);
-          session = this.#hello(at, connection, certificate, message);
+          session = this.#hello(at, connection, certificate, message, this.#announced.get(channel));
           if (session === undefined) return;
           link = new Link(at, connection, channel, message.link, session.fragmenter, (sent) => {
             if (watched !== undefined) this.#watch(sent, watched);
@@ -184,6 +193,7 @@ export class ConnectorLinks {
     connection: QuicConnection,
     certificate: PeerIdentity,
     hello: Hello,
+    announced: string | undefined,
   ): ConnectorSession | undefined {
     const { crypto, policyKey, network, policy, wall } = this.#parts;
     const refuse = (code: string): undefined => {
@@ -203,6 +213,10 @@ export class ConnectorLinks {
       return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED');
     }
     if (identity.role !== 'agent' || identity.name !== certificate.name) return refuse('IDENTITY_MISMATCH');
+    if (identity.name !== announced) {
+      this.#parts.onLie(`a channel of agent ${announced} that agent ${identity.name} uses`);
+      return refuse('OTHER_AGENT');
+    }
     const existing = this.#sessions.get(identity.invitationId);
     if (existing?.id === hello.session) {
       this.#welcome(connection, existing, true);

@@ -37,6 +37,8 @@ export interface RelayStatus {
   readonly secondsInState: number;
   /** Why it is not ready, or why it was lost last; empty when neither. */
   readonly problem: string;
+  /** Things the relay has said that cannot be true, and that were not followed. */
+  readonly lies: number;
 }
 
 export function relayStatus(relay: RelayClient, observed: SocketAddress | undefined, now: Instant): RelayStatus {
@@ -46,5 +48,6 @@ export function relayStatus(relay: RelayClient, observed: SocketAddress | undefi
     observed: observed?.toString(),
     secondsInState: Math.round(toSeconds(elapsed(relay.since, now))),
     problem: relay.lastProblem,
+    lies: relay.lies,
   };
 }

@@ -90,6 +90,7 @@ export class RelayClient implements ConnectionHandler {
   #nextAddress = 0;
   #nextRequest = 1;
   readonly #lifeSigns = new LifeSigns();
+  #lies = 0;
   /** The relay has said that it is about to stop. */
   #isDraining = false;
   #lastProblem = '';
@@ -124,6 +125,10 @@ export class RelayClient implements ConnectionHandler {
   /** Why the last attempt or connection ended; empty when none has. */
   get lastProblem(): string {
     return this.#lastProblem;
+  }
+  /** Things the relay has said that cannot be true, and that were not followed. */
+  get lies(): number {
+    return this.#lies;
   }
   get addresses(): readonly SocketAddress[] {
     return this.#addresses;
@@ -178,6 +183,12 @@ export class RelayClient implements ConnectionHandler {
   /** Packets went out through the relay and nothing has come back since: starts the watch for life signs. */
   sentRelayed(now: Instant): void {
     this.#lifeSigns.sent(now);
+  }
+
+  /** The relay has said something that this node knows better: counted, and shown by `status`. */
+  countLie(what: string): void {
+    this.#lies++;
+    this.#lastProblem = what;
   }
 
   /** Packets came through the relay. */

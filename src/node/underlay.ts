@@ -35,6 +35,9 @@ export const MAX_RUN_SEGMENTS = 44;
 /** Bytes one run may take in the transmit memory. */
 const RUN_BYTES = 65_536;
 
+/** Channels known at once: those of a connector's agents, and as many that are closing. A relay that lies opens no more. */
+const MAX_CHANNELS = 32_768;
+
 /** A closed channel is known this much longer. */
 const CLOSING_TIME: Duration = Seconds(3);
 
@@ -111,7 +114,9 @@ export class Underlay {
     this.#relaySocket = this.#socketFor(address.ip.family);
   }
 
-  openChannel(high: number, low: number): Channel {
+  /** Undefined when the id is in use (a channel belongs to one peer) or there are too many. */
+  openChannel(high: number, low: number): Channel | undefined {
+    if (this.#byId.has(high, low) || this.#byNumber.size >= MAX_CHANNELS) return undefined;
     const number = this.#nextNumber++;
     const address = virtualAddress(number);
     const words = new Uint32Array(ADDRESS_WORDS);

@@ -223,7 +223,7 @@ export class RogueNode {
   /** Registers a channel so that links on it work. */
   openChannel(channel: string): Channel {
     const { high, low } = parseChannel(channel);
-    return this.underlay.openChannel(high, low);
+    return this.underlay.openChannel(high, low)!;
   }
 
   /** Makes a link through a channel. */

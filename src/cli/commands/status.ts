@@ -135,7 +135,7 @@ function relayLine(relay: RelayStatus): string {
   const where = relay.address === undefined ? '' : ` ${relay.address}`;
   const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
   const problem = relay.problem === '' ? '' : `: ${relay.problem}`;
-  return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}`;
+  return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}${relay.lies === 0 ? '' : `; ${relay.lies} statements not believed`}`;
 }
 
 function policyLine(status: { readonly policyVersion: number; readonly policyState: string }): string {
