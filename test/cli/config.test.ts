@@ -38,6 +38,12 @@ const SAMPLES = {
     control: sample('0.0.0.0:1', '0.0.0.0:2', '0.0.0.0:3'),
     allowOperatorKey: sample(true, 'false', true, false),
     drain: sample(1, '2.5', 3, 2.5),
+    channelBytes: sample(1, '2', 3, 2),
+    channelPackets: sample(1, '2', 3, 2),
+    agentBytes: sample(1, '2', 3, 2),
+    agentPackets: sample(1, '2', 3, 2),
+    connectorBytes: sample(1, '2', 3, 2),
+    connectorPackets: sample(1, '2', 3, 2),
   },
   connector: {
     ...COMMON,
