@@ -6,7 +6,7 @@ import { BUFFERS, cell, LOSSES, SMOLTCP, share } from '../test/netstack/matrix/m
 const quick = process.argv.includes('--quick');
 const at = process.argv.indexOf('--congestion');
 const named = process.argv[at + 1];
-const congestion = at >= 0 && (named === 'newreno' || named === 'bbr') ? named : 'cubic';
+const congestion = at >= 0 && (named === 'newreno' || named === 'cubic') ? named : 'bbr';
 const BYTES = quick ? 1024 * 1024 : 10 * 1024 * 1024;
 
 const row = (...cells: readonly string[]): void => console.log(`| ${cells.join(' | ')} |`);

@@ -297,6 +297,8 @@ function stream(c: TcpConnection, now: Instant, seg: Segment): void {
 
 function text(c: TcpConnection, now: Instant, seg: Segment): void {
   const r = c.receiver;
+  const each = seg.parts === 1 ? seg.length : Math.ceil(seg.length / seg.parts);
+  if (each > r.segment) r.segment = each;
   if (seg.seq === r.nxt) {
     const gap = r.ranges.count > 0;
     r.inOrder(seg.bytes, seg.offset, seg.length, c.handlers);

@@ -355,7 +355,7 @@ function prepare(c: TcpConnection, now: Instant): void {
 }
 
 function windowField(c: TcpConnection): number {
-  const field = c.receiver.advertise(c.sender.mss);
+  const field = c.receiver.advertise();
   if (field === 0) c.host.counts[Count.tcp_zero_window]++;
   return field;
 }

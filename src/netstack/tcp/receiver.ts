@@ -35,6 +35,8 @@ export class Receiver {
   /** The application took less than offered and has not asked again. */
   blocked = false;
   finReceived = false;
+  /** Payload of the largest segment received, bytes. */
+  segment = 1;
   /** A FIN came ahead of bytes still missing: it stands at `finAt`. */
   finWaits = false;
   finAt = 0;
@@ -82,15 +84,19 @@ export class Receiver {
     return (this.nxt + Math.max(this.limit - this.ring.length, 0) - this.advertised) | 0;
   }
 
-  /** Whether the right edge can move far enough to be worth a packet of its own or a new promise. */
+  /** Whether the right edge can move far enough to be worth a packet of its own. */
   canOpen(mss: number): boolean {
     const gain = this.gain;
     return gain > 0 && gain >= Math.min(2 * mss, this.limit >> 1);
   }
 
-  /** The window field to send now; moves the promise forward where the silly-window rule lets it. */
-  advertise(mss: number): number {
-    if (this.canOpen(mss)) this.advertised = (this.advertised + this.gain) | 0;
+  /**
+   * The window field to send now; moves the promise forward by no less than a segment as the peer sends them, or half the
+   * buffer (RFC 1122 §4.2.3.3).
+   */
+  advertise(): number {
+    const { gain } = this;
+    if (gain > 0 && gain >= Math.min(this.segment, this.limit >> 1)) this.advertised = (this.advertised + gain) | 0;
     const field = this.window >> this.shift;
     return Math.min(field, MAX_UNSCALED);
   }
