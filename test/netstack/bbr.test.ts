@@ -67,7 +67,8 @@ test('pacing: credit grows with time up to a burst and what a late driver may mi
   const most = pacer.available(instantAt(0), rate, SEGMENT);
   expect(most).toBe(burst + 20_000);
   pacer.spend(most);
-  expect(pacer.wait(rate)).toBe(1000);
+  expect(pacer.wait(rate, 1e6)).toBe(1000);
+  expect(pacer.wait(rate, SEGMENT)).toBe(100);
   expect(pacer.available(instantAt(1000), rate, SEGMENT)).toBe(burst);
   expect(pacer.available(instantAt(1_000_000), rate, SEGMENT)).toBe(most);
   expect(Pacer.burst(1e9, SEGMENT)).toBe(65_536);

@@ -112,7 +112,7 @@ function sendLost(c: TcpConnection, now: Instant): void {
     if (rate > 0) {
       allowed = Math.min(budget, s.pacer.available(now, rate, s.mss));
       if (allowed < Math.min(hole, s.mss) && !r.headDue) {
-        c.paceAt = now + s.pacer.wait(rate);
+        c.paceAt = now + s.pacer.wait(rate, log.lost);
         return;
       }
     }
@@ -162,7 +162,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
       n = Math.floor(budget / mss) * mss;
       if (n <= 0) {
         if (budget < room) {
-          c.paceAt = now + s.pacer.wait(rate);
+          c.paceAt = now + s.pacer.wait(rate, Math.min(unsent, usable, room));
           return;
         }
         if (pipe > 0) return;

@@ -36,8 +36,8 @@ export class Pacer {
     this.#credit -= bytes;
   }
 
-  /** How long until a burst may go, µs; asked after `available` said too little. */
-  wait(rate: number): number {
-    return Math.max((this.#burst - this.#credit) / rate, 1);
+  /** How long until a burst, or the `wanted` bytes if they are fewer, may go, µs; asked after `available` said too little. */
+  wait(rate: number, wanted: number): number {
+    return Math.max((Math.min(this.#burst, wanted) - this.#credit) / rate, 1);
   }
 }
