@@ -10,7 +10,7 @@
  */
 import { ADDRESS_WORDS, SocketAddress } from '../../base/address.js';
 import { instantAt } from '../../base/time.js';
-import { EAGAIN, EMSGSIZE, type IoResult, READABLE, type Watch, WRITABLE } from '../io.js';
+import { EAGAIN, EMSGSIZE, ENOBUFS, type IoResult, READABLE, type Watch, WRITABLE } from '../io.js';
 import type { ProbeError, ProbeHandlers, ProbeSocket, ProbeSocketOptions } from '../packet-io.js';
 import {
   EINPROGRESS,
@@ -58,6 +58,8 @@ import { StampReader } from './stamps.js';
 const ENTRY_BYTES = 2048;
 /** Messages handed over before other work gets its turn. */
 const MESSAGES_PER_DRAIN = 256;
+/** Errors of earlier probes that one call may have to get past. */
+const SEND_ATTEMPTS = 4;
 /** `struct sock_extended_err`; the offender's address follows it. */
 const EXTENDED_ERROR_BYTES = 16;
 
@@ -134,13 +136,21 @@ class LinuxProbeSocket implements ProbeSocket {
     if (!this.#isTcp) {
       if (length > SCRATCH_BYTES) return -EMSGSIZE;
       copy(bytes, 0, this.#out.bytes, 0, length);
-      return result(sendto(this.#fd, this.#out.address, length, MSG_NOSIGNAL, this.#name.address, nameLength));
+      return this.#sendTo(length, nameLength);
     }
     const failed = connect(this.#fd, this.#name.address, nameLength) < 0 ? errno() : 0;
     if (failed !== 0 && failed !== EINPROGRESS) return -failed;
     this.#connecting = true;
     this.#watch.interest(WRITABLE);
     return 0;
+  }
+
+  /** An error that an earlier probe met is reported by the next call, whatever that is, and has nothing to do with it. */
+  #sendTo(length: number, nameLength: number): IoResult {
+    for (let attempt = 1; ; attempt++) {
+      const sent = result(sendto(this.#fd, this.#out.address, length, MSG_NOSIGNAL, this.#name.address, nameLength));
+      if (sent >= 0 || attempt === SEND_ATTEMPTS || sent === -EAGAIN || sent === -ENOBUFS) return sent;
+    }
   }
 
   drain(): void {

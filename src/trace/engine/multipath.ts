@@ -18,14 +18,21 @@ import { type Asker, TOO_LARGE } from './ask.js';
 
 /** TTLs without any answer after which nothing further is looked for, when no gap limit is set. */
 const SILENT_LEVELS = 3;
-/** A lost answer would be a vertex of its own: silent flows are asked again this often. */
-const ATTEMPTS = 2;
+/** A lost answer would be a vertex of its own: a flow is asked this often before it counts as silent. */
+const ATTEMPTS = 3;
 
 /** Flows to be sent through a vertex with `known` successors. @param confidence of having found all, in (0, 1) */
 export function flowsNeeded(known: number, confidence: number): number {
   const k = Math.max(1, known);
   return Math.ceil(Math.log((1 - confidence) / (k + 1)) / Math.log(k / (k + 1)));
 }
+
+/**
+ * The vertex's flows that were not sent further yet, in the order they were made: they then come from all its predecessors alike.
+ * (Routers of one make often share their hash: the flows of one branch would all take one branch again.)
+ */
+const untried = (vertex: Vertex, tried: ReadonlySet<number>): number[] =>
+  [...vertex.flows].filter((flow) => !tried.has(flow)).sort((a, b) => a - b);
 
 interface Vertex {
   readonly ttl: number;
@@ -87,9 +94,9 @@ export class MultipathSearch {
     for (;;) {
       const needed = flowsNeeded(vertex.next.size, this.#confidence) - tried.size;
       if (needed <= 0) return;
-      let usable = [...vertex.flows].filter((flow) => !tried.has(flow)).slice(0, needed);
+      let usable = untried(vertex, tried).slice(0, needed);
       if (usable.length < needed && (await this.#findFlows(vertex, needed - usable.length, isSource))) {
-        usable = [...vertex.flows].filter((flow) => !tried.has(flow)).slice(0, needed);
+        usable = untried(vertex, tried).slice(0, needed);
       }
       if (usable.length === 0) return;
       for (const flow of usable) tried.add(flow);
@@ -99,6 +106,8 @@ export class MultipathSearch {
 
   /** Makes new flows until `wanted` more pass the vertex; false when there are no more flows. */
   async #findFlows(vertex: Vertex, wanted: number, isSource: boolean): Promise<boolean> {
+    // A silent vertex beside others may be no router but lost answers: looking for more of its flows could go on for ever.
+    if (vertex.address === undefined && !isSource && this.#level(vertex.ttl).size > 1) return false;
     if (isSource) {
       const count = Math.min(wanted, this.#maxFlows - this.#flows);
       for (let i = 0; i < count; i++) vertex.flows.add(this.#flows++);

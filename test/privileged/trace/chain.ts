@@ -17,7 +17,7 @@ export const near = (n: number, family: 4 | 6): string => (family === 4 ? `10.9.
 export function chain(lab: Lab, length: number, options: ChainOptions = {}): Host[] {
   const hosts = Array.from({ length: length + 1 }, (_, n) => lab.router(`h${n}`));
   // Beside its limit per peer the kernel has one for all together, of 50 at once.
-  for (const host of hosts) host.sysctl({ 'net.ipv4.icmp_ratemask': 0 });
+  for (const host of hosts) host.sysctl({ 'net.ipv4.icmp_ratemask': 0, 'net.ipv6.icmp.ratemask': 0 });
   for (let n = 1; n <= length; n++) {
     const mtu = options.mtu?.[n];
     lab.link(

@@ -16,7 +16,8 @@ function build(length: number, options: Parameters<typeof chain>[2] = {}): { hos
 const silence = (host: Host): void =>
   host.nft(`table inet silence { chain output { type filter hook output priority 0;
     icmp type time-exceeded drop; icmpv6 type time-exceeded drop
-  } }`);
+  }
+}`);
 
 describe.each([4, 6] as const)('faults over IPv%i', (family) => {
   const path = (length: number): string[] => Array.from({ length }, (_, i) => near(i + 1, family));
@@ -36,7 +37,8 @@ describe.each([4, 6] as const)('faults over IPv%i', (family) => {
     expect(run.hops.map(({ rateLimited }) => rateLimited)).toEqual([false, false, true, false, false]);
     hosts[4]!.nft(`table inet refuse { chain forward { type filter hook forward priority 0;
       reject with icmpx admin-prohibited
-  } }`);
+  }
+}`);
     const refused = await tracer.run({ destination: near(5, family), timeout: 300 });
     expect(refused).toMatchObject({ reached: false, reason: 'unreachable' });
     expect(refused.hops).toHaveLength(5);
@@ -55,7 +57,8 @@ describe.each([4, 6] as const)('faults over IPv%i', (family) => {
     }
     hosts[2]!.nft(`table inet hole { chain output { type filter hook output priority 0;
       icmp type destination-unreachable drop; icmpv6 type packet-too-big drop
-  } }`);
+  }
+}`);
     const run = await tracer.run(wish);
     expect(run.hops.map(({ mtu }) => mtu)).toEqual([1500, 1500, 1400, 1400, 1300]);
   });
@@ -80,7 +83,8 @@ describe.each([4, 6] as const)('faults over IPv%i', (family) => {
     const { hosts, tracer } = build(4);
     hosts[1]!.nft(`table inet home { chain post { type nat hook postrouting priority srcnat;
       oifname "right" masquerade
-  } }`);
+  }
+}`);
     for (const protocol of ['udp', 'icmp', 'tcp']) {
       const run = await tracer.run({ destination: near(4, family), protocol, port: protocol === 'tcp' ? 81 : 33_434 });
       expect(addresses(run), protocol).toEqual(path(4));

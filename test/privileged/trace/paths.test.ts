@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Seconds } from '../../../src/base/time.js';
 import type { Host } from '../../lab/host.js';
 import { Lab } from '../../lab/lab.js';
 import { startTcp } from '../../lab/services.js';
@@ -179,7 +180,7 @@ describe.each([4, 6] as const)(
       const host = lab.host(`tun${family}`);
       const [router, target] = family === 4 ? ['198.51.100.1', '203.0.113.7'] : ['2001:db8:5::1', '2001:db8:7::7'];
       host.ip('address', 'add', family === 4 ? '192.0.2.5/32' : '2001:db8:1::5/128', 'dev', 'lo');
-      await host.spawn(program('hop', router!, target!)).waitForLine(/^ready$/);
+      await host.spawn(program('hop', router!, target!)).waitForLine(/^ready$/, { timeout: Seconds(60) });
       const run = await new TracerProcess(host).run({ destination: target! });
       expect(addresses(run)).toEqual([router, target]);
       expect(run.hops[0]!.replies[0]!.extensions).toEqual({

@@ -2,11 +2,14 @@
  * The tracer program in a laboratory host: requests go in, results come out.
  */
 import { join } from 'node:path';
+import { Seconds } from '../../../src/base/time.js';
 import type { Host } from '../../lab/host.js';
 import type { LabProcess } from '../../lab/process.js';
 import { REPOSITORY } from '../../lab/services.js';
 
-/** argv of one of `programs/`. */
+const TRACER = join(REPOSITORY, 'test', 'privileged', 'trace', 'programs', 'tracer.mjs');
+
+/** argv of one of the others of `programs/`. */
 export const program = (name: string, ...argv: readonly string[]): string[] => [
   process.execPath,
   '--import',
@@ -58,7 +61,9 @@ export class TracerProcess {
 
   /** @param user a uid to become first */
   constructor(host: Host, user?: number) {
-    this.#process = host.spawn(program('tracer', ...(user === undefined ? [] : [String(user)])), { interactive: true });
+    this.#process = host.spawn([process.execPath, TRACER, ...(user === undefined ? [] : [String(user)])], {
+      interactive: true,
+    });
   }
 
   async run(wish: Wish): Promise<ShownRun> {
@@ -69,7 +74,7 @@ export class TracerProcess {
     const number = this.#asked++;
     this.#process.write(`${JSON.stringify(request)}\n`);
     const lines = (): string[] => this.#process.stdout.split('\n').slice(0, -1);
-    await this.#process.waitFor('a result', {}, () => (lines().length > number ? true : undefined));
+    await this.#process.waitFor('result', { timeout: Seconds(60) }, () => (lines().length > number ? true : undefined));
     const answered = JSON.parse(lines()[number]!) as Answered<
       T & { readonly error?: string; readonly message?: string }
     >;

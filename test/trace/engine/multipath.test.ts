@@ -83,9 +83,28 @@ describe('multipath discovery', () => {
     expect(graph.nodes.filter(({ ttl }) => ttl === 2).every(({ next }) => next.length === 4)).toBe(true);
   });
 
+  it('is not misled by routers that share their hash', async () => {
+    // The second diamond's hash is the first one's: whoever passes the first branch there passes the first one here.
+    const branch = (probe: SentProbe, width: number): number => Math.floor((flowHash(probe, 1) / 2 ** 32) * width);
+    const at = (ttl: number, probe: SentProbe): IpAddress =>
+      router(ttl, ttl === 2 ? branch(probe, 3) : ttl === 4 ? branch(probe, 2) : 0);
+    const graph = await search((probe) =>
+      probe.ttl < 5 ? [exceeded(probe, at(probe.ttl, probe))] : [arrived(probe, 5)],
+    );
+    expect(wide(graph)).toEqual([1, 3, 1, 2, 1]);
+  });
+
+  it('does not look for flows through lost answers', async () => {
+    const { io, trace } = simulate(
+      diamonds([1, 1], (probe) => probe.ttl === 1 && probe.packet.destinationPort === 33_436),
+    );
+    await trace({ ...quick, minTtl: 1, multipath });
+    expect(new Set(io.probes.map(({ packet }) => packet.destinationPort)).size).toBeLessThan(20);
+  });
+
   it('asks silent flows again before it believes in a silent router', async () => {
     let count = 0;
-    const graph = await search(diamonds([2], (probe) => probe.ttl === 2 && ++count % 3 === 1));
+    const graph = await search(diamonds([2], (probe) => probe.ttl === 2 && ++count % 4 === 1));
     expect(graph.nodes.filter(({ ttl, address }) => ttl === 2 && address !== undefined)).toHaveLength(2);
     const silent = await search(diamonds([1, 1, 1], ({ ttl }) => ttl === 3));
     expect(silent.nodes.map(({ address }) => address?.toString() ?? '*')[2]).toBe('*');

@@ -1,28 +1,20 @@
 /**
- * Runs traces in the namespace it was started in and prints what came of them: one line of JSON per request line on standard
+ * Runs traces (of the built program) in the namespace it was started in and prints what came of them: one line of JSON per request line on standard
  * input ({"run": options} or {"probeEnd": options}, or {"many": [options, …]} all at once); ends with standard input. With an
  * argument it becomes that user first.
  */
 import { createInterface } from 'node:readline';
-import { IpAddress } from '../../../../src/base/address.js';
-import { Millis } from '../../../../src/base/time.js';
-import { SystemEntropy } from '../../../../src/os/entropy.js';
-import { openLinuxPacketIo } from '../../../../src/os/linux/packet-io.js';
-import { Tracer } from '../../../../src/trace/engine/tracer.js';
-import type { TraceOptions, TraceRun } from '../../../../src/trace/types.js';
-
-interface Request {
-  run?: Wish;
-  probeEnd?: Wish;
-  many?: Wish[];
-}
-type Wish = Record<string, unknown> & { destination: string; source?: string; timeout?: number; sendDelay?: number };
+import { IpAddress } from '../../../../dist/base/address.js';
+import { Millis } from '../../../../dist/base/time.js';
+import { SystemEntropy } from '../../../../dist/os/entropy.js';
+import { openLinuxPacketIo } from '../../../../dist/os/linux/packet-io.js';
+import { Tracer } from '../../../../dist/trace/engine/tracer.js';
 
 const user = process.argv[2];
 if (user !== undefined) {
-  process.setgroups!([]);
-  process.setgid!(Number(user));
-  process.setuid!(Number(user));
+  process.setgroups([]);
+  process.setgid(Number(user));
+  process.setuid(Number(user));
 }
 const tracer = new Tracer(
   openLinuxPacketIo((error) => console.error(error)),
@@ -30,17 +22,17 @@ const tracer = new Tracer(
 );
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line) as Request;
+  const request = JSON.parse(line);
   const begun = performance.now();
   const cpu = process.cpuUsage();
-  let result: unknown;
+  let result;
   try {
     if (request.run !== undefined) result = await run(request.run);
     else if (request.probeEnd !== undefined) {
       result = await tracer.probeEnd(options(request.probeEnd), new AbortController().signal);
     } else result = await Promise.all((request.many ?? []).map((wish) => run(wish)));
   } catch (error) {
-    result = { error: (error as { code?: string }).code, message: (error as Error).message };
+    result = { error: error.code, message: error.message };
   }
   const { user, system } = process.cpuUsage(cpu);
   const took = performance.now() - begun;
@@ -48,14 +40,14 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 tracer.close();
 
-async function run(wish: Wish): Promise<TraceRun> {
+async function run(wish) {
   for await (const event of tracer.run(options(wish), new AbortController().signal)) {
     if (event.kind === 'done') return event.run;
   }
   throw new Error('no result');
 }
 
-function options(wish: Wish): TraceOptions {
+function options(wish) {
   const { destination, source, timeout = 1000, sendDelay = 10, ...rest } = wish;
   return {
     protocol: 'udp',
@@ -72,13 +64,13 @@ function options(wish: Wish): TraceOptions {
     privilege: 'auto',
     windowsDriver: false,
     ...rest,
-    destination: IpAddress.parse(destination)!,
-    ...(source === undefined ? {} : { source: IpAddress.parse(source)! }),
+    destination: IpAddress.parse(destination),
+    ...(source === undefined ? {} : { source: IpAddress.parse(source) }),
     timeout: Millis(timeout),
     sendDelay: Millis(sendDelay),
   };
 }
 
-function plain(_key: string, value: unknown): unknown {
+function plain(_key, value) {
   return value instanceof IpAddress ? value.toString() : value;
 }
