@@ -89,7 +89,8 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
     drain: async (span) => {
       let timer: NodeJS.Timeout | undefined;
       const late = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, toMillis(span) + toMillis(DRAIN_GRACE));
+        // A process that is told to hurry does not wait for this.
+        timer = setTimeout(resolve, toMillis(span) + toMillis(DRAIN_GRACE)).unref();
       });
       const gone = thread.request('drain', { span }).then(() => drained);
       await Promise.race([gone.catch(() => undefined), late]);
