@@ -5,7 +5,6 @@
  *      ├── 4xx, or a body that is no address ──► the next service
  *      └── an address ──► kept for two hours
  */
-import { request } from 'node:https';
 import { IpAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import { type Clock, elapsed, Hours, Seconds, toMillis } from '../base/time.js';
@@ -101,9 +100,10 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** HTTPS over IPv4. */
-export const fetchOverIpv4: Fetch = (url, signal) =>
-  new Promise((resolve, reject) => {
+/** HTTPS over IPv4; loaded when it is asked for, which most traces never do. */
+export const fetchOverIpv4: Fetch = async (url, signal) => {
+  const { request } = await import('node:https');
+  return await new Promise((resolve, reject) => {
     const sent = request(url, { family: 4, signal, headers: { accept: 'text/plain' } }, (response) => {
       let body = '';
       response.setEncoding('utf8');
@@ -117,3 +117,4 @@ export const fetchOverIpv4: Fetch = (url, signal) =>
     sent.on('error', reject);
     sent.end();
   });
+};

@@ -134,6 +134,19 @@ describe('sallyport trace', () => {
     for (const line of lines) expect(JSON.parse(line).traceroute.runs).toHaveLength(1);
   });
 
+  it('does not probe behind a destination it has found, and looks everywhere again when that is gone', async () => {
+    const controller = new AbortController();
+    const engine = new FakeEngine({
+      run: async (options, index) => {
+        if (index === 3) controller.abort();
+        return index === 1 ? run([hop(1), hop(2)]) : run([hop(1), hop(2, `${options.destination}`, 1)]);
+      },
+    });
+    const argv = ['-w', '--interval', '100', '-m', '9', 'target.example'];
+    await ran(traceProgram, argv, { engine, signal: controller.signal });
+    expect(engine.runs.map((options) => options.maxTtl)).toEqual([9, 2, 9, 2]);
+  });
+
   it('leaves out private hops', async () => {
     const engine = new FakeEngine({
       run: async (options) => run([hop(1, '10.0.0.1', 1), hop(2, `${options.destination}`, 2)]),

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Millis } from '../../src/base/time.js';
-import { SystemClock } from '../../src/os/clock.js';
 import { EndSeries, type EndSeriesOptions, type EndSeriesResult } from '../../src/trace/end-series.js';
+import { timerClock } from './fixtures.js';
 
-const clock = new SystemClock();
+const clock = timerClock;
 /** A probe that is given up after this, as an engine does. */
 const TIMEOUT = 3_000;
 

@@ -1,13 +1,12 @@
 /** An engine that answers as a test tells it, and an environment around it that asks nobody. */
 import { SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { SystemClock } from '../../src/os/clock.js';
 import { AddressNames } from '../../src/trace/names.js';
 import { Networks } from '../../src/trace/networks.js';
 import type { TraceEnvironment } from '../../src/trace/orchestration.js';
 import { PublicIp } from '../../src/trace/public-ip.js';
 import type { TraceEngine, TraceEvent, TraceOptions, TraceRun } from '../../src/trace/types.js';
-import { hop, run } from './fixtures.js';
+import { hop, run, timerClock } from './fixtures.js';
 
 /** What an engine was asked and how it answers. */
 export interface FakeAnswers {
@@ -72,7 +71,7 @@ function defaultRun(options: TraceOptions): TraceRun {
 
 /** `target.example` and `both.example` have addresses; hops have names and networks. */
 export function fakeEnvironment(engine: TraceEngine, more: Partial<TraceEnvironment> = {}): TraceEnvironment {
-  const clock = new SystemClock();
+  const clock = timerClock;
   const entropy = new SeededEntropy(7);
   return {
     engine,

@@ -1,5 +1,6 @@
 /** Hops and runs made up for tests. */
 import { IpAddress, SocketAddress } from '../../src/base/address.js';
+import { type Clock, instantAt, wallAt } from '../../src/base/time.js';
 import type { Hop, HopReply, TraceRun } from '../../src/trace/types.js';
 
 export const ip = (text: string): IpAddress => IpAddress.parse(text)!;
@@ -42,3 +43,9 @@ export function run(hops: readonly Hop[], more: Partial<TraceRun> = {}): TraceRu
     ...more,
   };
 }
+
+/** Follows the globals, so that a test's fake timers move it; runs by itself otherwise. */
+export const timerClock: Clock = {
+  now: () => instantAt(performance.now() * 1_000),
+  wall: () => wallAt(Date.now()),
+};

@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { Hours, Millis, Seconds } from '../../src/base/time.js';
-import { SystemClock } from '../../src/os/clock.js';
 import { ExpiringCache } from '../../src/trace/cache.js';
 import { AddressNames } from '../../src/trace/names.js';
 import { Networks, originName, parseName, parseOrigin } from '../../src/trace/networks.js';
@@ -10,10 +9,10 @@ import { type Fetched, PublicIp } from '../../src/trace/public-ip.js';
 import { Questions } from '../../src/trace/questions.js';
 import { resolveTarget } from '../../src/trace/resolve.js';
 import { parseTarget } from '../../src/trace/target.js';
-import { ip } from './fixtures.js';
+import { ip, timerClock } from './fixtures.js';
 
 const never = new AbortController().signal;
-const clock = new SystemClock();
+const clock = timerClock;
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] });

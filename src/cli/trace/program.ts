@@ -102,7 +102,8 @@ async function runParsed(parsed: ParsedFlags, machine: TraceMachine): Promise<nu
     verbose?.(step);
   };
   const environment = machine.environment();
-  const round = (): Promise<TraceResult> => runTrace(target, request, environment, machine.signal, onStep);
+  const round: Round = (maxTtl) =>
+    runTrace(target, { ...request, ...(maxTtl !== undefined && { maxTtl }) }, environment, machine.signal, onStep);
   if (watch) return await watchRounds(round, live, interval, show, machine);
   try {
     const result = await round();
@@ -115,6 +116,9 @@ async function runParsed(parsed: ParsedFlags, machine: TraceMachine): Promise<nu
   }
 }
 
+/** @param maxTtl instead of the asked one. */
+type Round = (maxTtl?: number) => Promise<TraceResult>;
+
 interface Show {
   readonly format: Format;
   readonly skipPrivate: boolean;
@@ -124,18 +128,21 @@ interface Show {
 
 /** Until the user ends it, which is success. A round that fails is told, and the next one tried. */
 async function watchRounds(
-  round: () => Promise<TraceResult>,
+  round: Round,
   live: LiveTable | undefined,
   interval: number,
   show: Show,
   { signal, context }: TraceMachine,
 ): Promise<number> {
+  let maxTtl: number | undefined;
   while (!signal.aborted) {
     const started = performance.now();
     try {
-      const result = await round();
+      const result = await round(maxTtl);
+      maxTtl = distance(result);
       if (live === undefined) context.out(render(result, show, 0));
     } catch (error) {
+      maxTtl = undefined;
       if (!signal.aborted) context.note(`sallyport: ${describeError(error)}`);
     }
     await pause(interval - (performance.now() - started), signal);
@@ -143,6 +150,15 @@ async function watchRounds(
   }
   live?.finish();
   return 0;
+}
+
+/**
+ * TTL of the destination, where every run found it: probes beyond it would use up the few errors a second that it sends. Undefined
+ * otherwise, so that the next round looks everywhere again.
+ */
+function distance(result: TraceResult): number | undefined {
+  const ends = result.runs.map(({ run }) => (run.reached ? run.hops.at(-1)?.ttl : undefined));
+  return ends.length === 0 || ends.includes(undefined) ? undefined : Math.max(...(ends as number[]));
 }
 
 function render(result: TraceResult, show: Show, indent: number): string {

@@ -9,9 +9,7 @@ import { systemEnvironment } from '../../trace/environment.js';
 import { openEngine } from '../../trace/open-engine.js';
 import type { TraceEnvironment } from '../../trace/orchestration.js';
 import type { CommandContext } from '../context.js';
-import { datadogTraceroute } from './datadog.js';
-import { type TraceMachine, traceProgram } from './program.js';
-import { traceServerProgram } from './server.js';
+import type { TraceMachine } from './program.js';
 
 /** The whole process is gone this long after a signal, whatever hangs. */
 const STOP_LIMIT_MS = 1_900;
@@ -63,15 +61,15 @@ export async function startTraceProgram(
   }
 }
 
-function run(name: TraceProgramName, argv: readonly string[], machine: TraceMachine): Promise<number> {
+/** Loads only what is called: the server's modules would double the time a trace needs to start. */
+async function run(name: TraceProgramName, argv: readonly string[], machine: TraceMachine): Promise<number> {
   switch (name) {
     case 'trace':
-      return traceProgram(argv, machine);
-    case 'trace-server':
-      return traceServerProgram(argv, machine, false);
+      return await (await import('./program.js')).traceProgram(argv, machine);
     case 'datadog-traceroute':
-      return datadogTraceroute(argv, machine);
+      return await (await import('./datadog.js')).datadogTraceroute(argv, machine);
+    case 'trace-server':
     case 'datadog-traceroute-server':
-      return traceServerProgram(argv, machine, true);
+      return await (await import('./server.js')).traceServerProgram(argv, machine, name !== 'trace-server');
   }
 }
