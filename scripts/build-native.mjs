@@ -1,58 +1,50 @@
 /**
- * Builds the Rust crate `native/quic` when its sources differ from those of the last build, and puts the module where
- * `src/quic/native.ts` loads it. Runs after installation. The stamp beside the module holds the hash of the sources.
+ * Makes the native module that `src/quic/native.ts` loads, unless the one in place is of these sources. Runs after
+ * installation. The committed binary is taken when it was built from these very sources and runs here, so that a machine
+ * without Rust works; else cargo builds it (about two minutes).
+ *
+ *   node scripts/build-native.mjs [--from-source | --prebuilt]     one of the two and not the other
  */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { buildCrate, crate, install, installed, prebuilt, prebuiltProblem, sourceHash } from './native.mjs';
 
-const crate = join(dirname(dirname(fileURLToPath(import.meta.url))), 'native', 'quic');
-const output = join(crate, 'sallyport-quic.linux-x64-gnu.node');
-const stamp = `${output}.stamp`;
-const built = join(crate, 'target', 'release', 'libsallyport_quic.so');
-
-function sourceHash() {
-  const files = [
-    'Cargo.toml',
-    'Cargo.lock',
-    'build.rs',
-    ...readdirSync(join(crate, 'src'))
-      .sort()
-      .map((f) => `src/${f}`),
-  ];
-  const hash = createHash('sha256');
-  for (const file of files)
-    hash
-      .update(`${file}\0`)
-      .update(readFileSync(join(crate, file)))
-      .update('\0');
-  return hash.digest('hex');
+const [option] = process.argv.slice(2);
+if (option !== undefined && option !== '--from-source' && option !== '--prebuilt') {
+  process.stderr.write(`build-native: ${option} is neither --from-source nor --prebuilt\n`);
+  process.exit(2);
 }
-
-function fail(message) {
-  process.stderr.write(`${message}\n`);
+const wanted = option === undefined ? undefined : option === '--prebuilt' ? 'prebuilt' : 'source';
+try {
+  const hash = sourceHash();
+  const present = installed();
+  const isThere = present?.hash === hash && (wanted === undefined || present.origin === wanted);
+  if (!isThere) make(hash);
+} catch (error) {
+  process.stderr.write(`native/quic: ${error.message}\n`);
   process.exit(1);
 }
 
-const hash = sourceHash();
-if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8').trim() === hash) process.exit(0);
-
-const cargo = spawnSync('cargo', ['build', '--release', '--locked'], {
-  cwd: crate,
-  stdio: ['ignore', 'inherit', 'inherit'],
-});
-if (cargo.error?.code === 'ENOENT') {
-  fail(
-    'native/quic must be built, and cargo is not installed: install Rust (https://rustup.rs) and run: node scripts/build-native.mjs',
-  );
+function make(hash) {
+  const problem = wanted === 'source' ? undefined : takePrebuilt(hash);
+  if (wanted !== 'source' && problem === undefined) return;
+  if (wanted === 'prebuilt') throw new Error(problem);
+  let built;
+  try {
+    built = buildCrate(join(crate, 'target'));
+  } catch (error) {
+    throw new Error(problem === undefined ? error.message : `${problem}, and ${error.message}`);
+  }
+  install(built, hash, 'source');
 }
-if (cargo.error !== undefined) fail(`cargo could not be run: ${cargo.error.message}`);
-if (cargo.status !== 0) fail(`cargo build failed in ${crate} (status ${cargo.status ?? cargo.signal})`);
 
-// By renaming, so that a process that has the old module open keeps it.
-rmSync(stamp, { force: true });
-copyFileSync(built, `${output}.new`);
-renameSync(`${output}.new`, output);
-writeFileSync(stamp, `${hash}\n`);
+/** Installs the committed module; why it cannot be used, or undefined when it is in place. */
+function takePrebuilt(hash) {
+  const problem = prebuiltProblem(hash);
+  if (problem !== undefined) return problem;
+  try {
+    install(prebuilt, hash, 'prebuilt');
+    return undefined;
+  } catch (error) {
+    return error.message;
+  }
+}

@@ -6,9 +6,12 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { root } from './native.mjs';
 
-export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+export { root };
+
+/** Exit status of a gate that has something to say but cannot fail on its own account. */
+export const ADVISORY = 3;
 
 /** Runs a command in the project's folder with our own output; ends this process with its status when it fails. */
 export function run(command, args, options = {}) {

@@ -1,11 +1,13 @@
 /**
  * `npm test`: installs what is missing, then runs every test this machine can run and says what it skipped and why.
- * The last line is `N passed, N failed, N skipped`.
+ * The native module comes in two ways, prebuilt and built here: everything runs with the one in place, the tests of QUIC with
+ * the other one too. The last line is `N passed, N failed, N skipped`.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { installed } from './native.mjs';
 import { ensureBuilt, ensureInstalled, root, run } from './prepare.mjs';
 
 ensureInstalled();
@@ -16,7 +18,7 @@ const canUseNamespaces = prepareHost();
 const results = mkdtempSync(join(tmpdir(), 'sallyport-test-'));
 let totals;
 try {
-  const counts = [vitest('unit', []), cargo()];
+  const counts = [vitest('unit', []), cargo(), otherModule()];
   if (canUseNamespaces) counts.push(vitest('lab and end-to-end', ['--config', 'vitest.e2e.config.ts']));
   totals = counts.reduce((sum, one) => ({
     passed: sum.passed + one.passed,
@@ -84,6 +86,26 @@ function vitest(name, args) {
   const report = JSON.parse(readFileSync(output, 'utf8'));
   const failed = report.numFailedTests + (result.status !== 0 && report.numFailedTests === 0 ? 1 : 0);
   return { passed: report.numPassedTests, failed, skipped: report.numPendingTests + report.numTodoTests };
+}
+
+/** The tests of QUIC with the module that is not in place: the prebuilt one, or one built from source. */
+function otherModule() {
+  const present = installed().origin;
+  const [other, way, back] =
+    present === 'source' ? ['prebuilt', '--prebuilt', '--from-source'] : ['source', '--from-source', '--prebuilt'];
+  const make = (option) =>
+    spawnSync(process.execPath, ['scripts/build-native.mjs', option], { cwd: root, encoding: 'utf8' });
+  console.log(`\n── the native module from ${other}`);
+  const made = make(way);
+  if (made.status !== 0) {
+    skippedSuites.push(`tests with the native module from ${other}: ${made.stderr.trim().split('\n').at(-1)}`);
+    return { passed: 0, failed: 0, skipped: 1 };
+  }
+  try {
+    return vitest(`QUIC, module from ${other}`, ['test/quic']);
+  } finally {
+    make(back);
+  }
 }
 
 function cargo() {

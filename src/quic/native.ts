@@ -2,6 +2,7 @@
  * The binding to `native/quic`, as TypeScript sees it. Calls pass numbers; everything larger lies in memory that was shared
  * at construction (`SharedMemory`), whose layout is written at the top of `native/quic/src/lib.rs`.
  */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { SallyportError } from '../base/error.js';
 
@@ -147,8 +148,12 @@ interface Binding {
   readonly NativeEndpoint: new (options: NativeOptions, shared: SharedMemory) => NativeEndpoint;
 }
 
-/** Two folders up is the package's root from `src/quic` and from `dist/quic` alike. */
-const BINARY = '../../native/quic/sallyport-quic.linux-x64-gnu.node';
+/**
+ * Where the module may be, best first; two folders up is the package's root from `src/quic` and from `dist/quic` alike. A
+ * package that was installed without running its install script has the prebuilt one only.
+ */
+const BUILT = '../../native/quic/sallyport-quic.linux-x64-gnu.node';
+const PREBUILT = '../../native/quic/prebuilt/linux-x64-gnu.node';
 
 let binding: Binding | undefined;
 
@@ -157,19 +162,24 @@ let binding: Binding | undefined;
  * @throws SallyportError QUIC_NATIVE_MISSING (environment), QUIC_OPTIONS (caller: certificate, key or a value is wrong).
  */
 export function makeNative(options: NativeOptions, shared: SharedMemory): NativeEndpoint {
-  if (binding === undefined) {
-    try {
-      binding = createRequire(import.meta.url)(BINARY) as Binding;
-    } catch (cause) {
-      throw new SallyportError('environment', 'QUIC_NATIVE_MISSING', 'the native QUIC module cannot be loaded', {
-        cause,
-        hint: 'run: node scripts/build-native.mjs',
-      });
-    }
-  }
+  binding ??= load();
   try {
     return new binding.NativeEndpoint(options, shared);
   } catch (cause) {
     throw new SallyportError('caller', 'QUIC_OPTIONS', `QUIC endpoint: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function load(): Binding {
+  const require = createRequire(import.meta.url);
+  const isBuilt = existsSync(new URL(BUILT, import.meta.url));
+  try {
+    return require(isBuilt ? BUILT : PREBUILT) as Binding;
+  } catch (cause) {
+    const why = (cause as Error).message.split('\n', 1)[0];
+    throw new SallyportError('environment', 'QUIC_NATIVE_MISSING', `the native QUIC module cannot be loaded: ${why}`, {
+      cause,
+      hint: 'build it in the package’s folder with: node scripts/build-native.mjs --from-source',
+    });
   }
 }

@@ -18,6 +18,8 @@ mod codes;
 mod config;
 mod controller;
 mod endpoint;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod tls;
 
