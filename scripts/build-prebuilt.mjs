@@ -54,6 +54,7 @@ function refresh() {
     return;
   }
   const built = build();
+  if (sourceHash() !== hash) throw new Error('the sources have changed while they were built');
   mkdirSync(prebuiltFolder, { recursive: true });
   const fresh = `${prebuilt}.${process.pid}.new`;
   try {

@@ -41,7 +41,9 @@ export function ensureInstalled() {
     run(process.execPath, ['scripts/build-native.mjs']);
     return;
   }
-  console.log('Installing dependencies and building the native crate (once, about two minutes) …');
+  console.log(
+    'Installing dependencies; where the prebuilt native module does not fit, cargo builds it (two minutes) …',
+  );
   run('npm', ['ci', '--no-audit', '--no-fund']);
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, hash);
