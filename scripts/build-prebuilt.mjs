@@ -7,7 +7,16 @@
  *   node scripts/build-prebuilt.mjs --verify   builds it again and compares every byte; status 1 when they differ
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -90,10 +99,14 @@ function verify() {
 
 /** Builds without paths of this machine, in Rust's panic messages and in C's assertions alike. */
 function build() {
+  const fetched = spawnSync('cargo', ['fetch', '--locked'], { cwd: crate, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (fetched.status !== 0) throw new Error('cargo fetch failed');
+  const sources = join(cargoHome, 'registry', 'src');
+  // Of several that match, the compilers take the last.
   const paths = [
-    [crate, '/sallyport-quic'],
     [cargoHome, '/cargo'],
-    [join(root, 'native'), '/native'],
+    ...readdirSync(sources).map((registry) => [join(sources, registry), '/cargo']),
+    [root, '/sallyport'],
   ];
   const built = buildCrate(targetFolder, {
     CARGO_ENCODED_RUSTFLAGS: paths.map(([from, to]) => `--remap-path-prefix=${from}=${to}`).join('\x1f'),
