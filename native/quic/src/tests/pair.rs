@@ -112,7 +112,7 @@ impl Pair {
                 self.drain();
             }
             for side in &mut self.sides {
-                let due = side.core.next_deadline();
+                let [due, ..] = side.core.state();
                 if due >= 0.0 && due <= self.now {
                     side.core.expire(self.now);
                 }
