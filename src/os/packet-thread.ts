@@ -18,6 +18,7 @@ import {
   type ToThread,
   toWire,
 } from './thread-protocol.js';
+import { optimizeEarly } from './tiering.js';
 
 export interface PacketThreadContext<P extends ThreadProtocol, Data> {
   readonly reactor: EpollReactor;
@@ -50,6 +51,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     onError: (error, suppressed) => post({ type: 'bug', error: toWire(error), suppressed }),
   });
   try {
+    optimizeEarly();
     const handlers = await setup({
       reactor,
       data: start.data as Data,

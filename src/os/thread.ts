@@ -7,7 +7,6 @@
  * Every message rings the thread's eventfd, because its loop sleeps in the kernel and not in libuv.
  */
 import { closeSync, writeSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { SallyportError } from '../base/error.js';
 import { type Duration, elapsed, type Instant, Millis, Seconds, toMillis } from '../base/time.js';
@@ -31,13 +30,6 @@ const STALL_AFTER: Duration = Seconds(5);
 const WATCH_INTERVAL: Duration = Millis(500);
 /** How long a thread that ignored the stop flag may take to be torn down before it counts as stuck in native code. */
 const TERMINATE_WAIT: Duration = Seconds(1);
-
-/**
- * V8 compiles a function with its optimizing compiler after it has run about this many bytes of bytecode. With its default of 132 KB
- * the code of a packet's way would be interpreted for its first thousands of packets, and in a quiet node for hours: measured, the
- * round trip of a node's first packets takes a third longer.
- */
-const INTERRUPT_BUDGET_BYTES = 2_500;
 
 const BELL = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
@@ -109,7 +101,6 @@ export class ThreadHost<P extends ThreadProtocol> {
       control: this.#control.buffer as SharedArrayBuffer,
       counters: this.counters,
     };
-    setFlagsFromString(`--interrupt-budget=${INTERRUPT_BUDGET_BYTES}`);
     this.#worker = new Worker(options.url, { workerData: start, name: options.name });
     this.#worker.on('message', (message: FromThread) => this.#receive(message));
     let cause: unknown;
