@@ -117,6 +117,7 @@ export class AgentCore {
         onRelayAttempt: () => parts.onRelayAttempt(),
         isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
       },
+      wall: parts.wall,
       setRelay: (address) => this.#underlay.setRelay(address),
       sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
     });
@@ -129,6 +130,7 @@ export class AgentCore {
       network: identity.network,
       policyKey: parts.policyKey,
       drops: this.drops,
+      wall: parts.wall,
       view: () => parts.policy.view,
       admits: () => parts.policy.admits(parts.wall()),
       proof: () => parts.proof,
@@ -142,6 +144,10 @@ export class AgentCore {
         this.#inbound.handle(now, batch, session.inbound);
       },
       onReleased: (now, session, packets) => this.#release(now, session, packets),
+      onRefused: (now, packets) => {
+        if (this.tun === undefined) this.stack.refuse(packets);
+        else this.tun.refuse(now, packets);
+      },
     });
     this.#inbound = new Inbound(
       this.drops,

@@ -27,6 +27,8 @@ import { resolveTarget } from './proxy/resolve.js';
 import { agentStatus } from './status.js';
 import type { AgentDevice, AgentProtocol, AgentThreadData, ProxyOptions } from './thread-protocol.js';
 
+const at = (text: string): SocketAddress => SocketAddress.parse(text)!;
+
 type Context = PacketThreadContext<AgentProtocol, AgentThreadData>;
 
 await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
@@ -101,6 +103,14 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         prefixes: (core.routes?.prefixes ?? []).map(String),
       }),
       ...nodeRequests(endpoints, core, reactor),
+      prod: (orphans) => {
+        core.tun?.prod(orphans.map(({ local, remote }) => ({ local: at(local), remote: at(remote) })));
+        return undefined;
+      },
+      farewell: () => {
+        core.tun?.resetAll();
+        return undefined;
+      },
       shutdown: () => {
         proxy?.close();
         core.turn(reactor.now());

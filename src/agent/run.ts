@@ -3,24 +3,21 @@
  * the state folder.
  */
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Crypto } from '../base/crypto.js';
 import { describeError, type SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import {
-  endNodeThread,
-  handleNodeEvent,
-  keepRenewed,
-  nodeThreadData,
-  RelayName,
-  reloadIdentity,
-} from '../node/run-node.js';
+import { RelayName } from '../node/relay-name.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
+import { StateWriter } from '../node/state-writer.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import type { AgentCoreEvent } from './core.js';
+import { connectionsFrom, type Orphan } from './orphans.js';
 import type {
   AgentDevice,
   AgentMode,
@@ -33,6 +30,11 @@ import type {
 const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', 'denied']);
 /** Packets the kernel holds for the device: bursts of small UDP packets outrun a turn of the loop. */
 const QUEUE_LENGTH = 4000;
+
+/** A thread that says farewell at all does so within a turn. */
+const FAREWELL_MS = 300;
+/** When connections of an earlier run are prodded, after the start: the first may come before there is a session. */
+const PROD_AT_MS: readonly number[] = [0, 1000, 3000, 10_000, 30_000];
 
 export interface AgentOptions {
   readonly state: NodeState;
@@ -67,6 +69,8 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     proxy: options.proxy,
   };
   let routes: TunRoutes | undefined;
+  let stopProdding = (): void => {};
+  const writer = new StateWriter(log);
   const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
@@ -79,7 +83,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       }
       const event = payload as AgentCoreEvent;
       if (event.kind === 'routes') routes?.update(event.prefixes);
-      else handleNodeEvent(event, state.dir, log, WARNINGS);
+      else handleNodeEvent(event, state.dir, writer, log, WARNINGS);
     },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
@@ -93,13 +97,14 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       const { overlay, prefixes } = await thread.request('network', undefined);
       routes = new TunRoutes(network, device.tun, overlay, log);
       routes.update(prefixes);
+      stopProdding = prodOrphans(connectionsFrom(overlay), (orphans) => thread.request('prod', orphans));
     }
   } catch (error) {
     await endNodeThread(thread, log);
     throw error;
   }
   relayName.refresh();
-  const stopRenewal = keepRenewed(state, options.crypto, log, async (certificatePem) => {
+  const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
@@ -113,10 +118,34 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     status: () => thread.request('status', undefined),
     stop: async () => {
       stopRenewal();
+      writer.stop();
+      stopProdding();
+      if (routes !== undefined)
+        await Promise.race([thread.request('farewell', undefined), delay(FAREWELL_MS)]).catch(() => undefined);
       routes?.undo();
       await endNodeThread(thread, log);
     },
   };
+}
+
+/** Prods connections of an earlier run until the kernel has let go of them. Returns the function that ends it. */
+function prodOrphans(orphans: readonly Orphan[], prod: (orphans: Ends[]) => Promise<unknown>): () => void {
+  const key = ({ local, remote }: Orphan): string => `${local} ${remote}`;
+  const sources = [...new Set(orphans.map(({ local }) => local.ip.toString()))];
+  const timers = PROD_AT_MS.map((wait) =>
+    setTimeout(() => {
+      const alive = new Set(connectionsFrom(sources).map(key));
+      const left = orphans.filter((one) => alive.has(key(one)));
+      const ends = left.map(({ local, remote }) => ({ local: local.toString(), remote: remote.toString() }));
+      if (ends.length > 0) prod(ends).catch(() => undefined);
+    }, wait).unref(),
+  );
+  return () => timers.forEach(clearTimeout);
+}
+
+interface Ends {
+  readonly local: string;
+  readonly remote: string;
 }
 
 /** The TUN device's addresses and its routes, which follow the policy. Nothing but the virtual prefixes is routed. */

@@ -6,7 +6,7 @@
  *      └──── back-off ◄─────┘ refused, timed out
  */
 import type { Entropy } from '../base/entropy.js';
-import { type Duration, elapsed, type Instant, Minutes } from '../base/time.js';
+import { type Duration, elapsed, type Instant, Millis, Minutes } from '../base/time.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
 import { PacketQueue } from '../node/packet-queue.js';
@@ -20,6 +20,9 @@ export const SESSION_IDLE: Duration = Minutes(30);
 
 /** A session that carried packets within this time is missed when it has no link: nobody waits out a long back-off for it. */
 const WANTED_TIME: Duration = Minutes(5);
+
+/** A connector that is not there is waited for this long, as it may only be reconnecting; then new flows are refused. */
+export const ABSENT_GRACE: Duration = Millis(500);
 
 export type SessionState = 'waiting' | 'opening' | 'linking' | 'live' | 'closed';
 
@@ -55,6 +58,8 @@ export class AgentSession {
   lastUsed: Instant;
   /** Since when no link is live; undefined while one is. */
   downSince: Instant | undefined;
+  /** Since when the connector is known not to be there; undefined while nothing is known against it. */
+  absentSince: Instant | undefined;
   lastProblem = '';
   reconnects = 0;
   transition: SessionTransition;
@@ -96,6 +101,11 @@ export class AgentSession {
   /** Whether packets wait for it, or programs have lately used it: one that only reads sends nothing while it waits. */
   isWanted(now: Instant): boolean {
     return this.waiting.length > 0 || (this.welcomed && elapsed(this.lastUsed, now) < WANTED_TIME);
+  }
+
+  /** Whether new flows are refused rather than kept waiting. */
+  isAbsent(now: Instant): boolean {
+    return this.absentSince !== undefined && elapsed(this.absentSince, now) >= ABSENT_GRACE;
   }
 
   isIdle(now: Instant): boolean {

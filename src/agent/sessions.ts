@@ -6,8 +6,9 @@ import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { type Duration, earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
+import { closeText } from '../node/close-text.js';
 import { Link } from '../node/link.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Underlay } from '../node/underlay.js';
@@ -25,12 +26,17 @@ import {
   parseChannel,
   ToAgent,
 } from '../tunnel/messages.js';
-import { AgentSession, type SessionTransition } from './session.js';
+import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
 
 /** A link that is not live by then is given up. */
 const LINK_TIMEOUT: Duration = Seconds(8);
 /** Without a link for this long, new packets look for another connector of the service. */
 const LOOK_ELSEWHERE: Duration = Seconds(5);
+
+/** After this agent has come back to a relay its connectors may still be coming: an idle one notices a restart by its keep-alive. */
+const RELAY_SETTLES: Duration = Seconds(12);
+/** Refusals of the relay that another attempt soon will not change. */
+const ABSENCE: ReadonlySet<string> = new Set(['NO_CONNECTOR', 'DENIED', 'POLICY_EXPIRED']);
 
 export interface SessionsParts {
   readonly relay: RelayClient;
@@ -41,6 +47,7 @@ export interface SessionsParts {
   readonly network: string;
   readonly policyKey: Uint8Array;
   readonly drops: Counters<DropName>;
+  readonly wall: () => WallTime;
   readonly view: () => PolicyView | undefined;
   /** Whether the policy in force still admits anything new. */
   readonly admits: () => boolean;
@@ -53,6 +60,8 @@ export interface SessionsParts {
   readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch) => void;
   /** The session's link carries packets now: these have waited for it. */
   readonly onReleased: (now: Instant, session: AgentSession, packets: readonly Uint8Array[]) => void;
+  /** These have waited for a connector that is not there. */
+  readonly onRefused: (now: Instant, packets: readonly Uint8Array[]) => void;
 }
 
 export class Sessions {
@@ -60,6 +69,9 @@ export class Sessions {
   readonly #byConnector = new Map<string, AgentSession>();
   /** The session each service's packets take now; an entry is dropped when it stops being right. */
   readonly #byService = new Map<string, AgentSession>();
+
+  /** Until then the relay's word that a connector is not there may only mean that it is not back yet. */
+  #settled: Instant | undefined;
 
   constructor(parts: SessionsParts) {
     this.#parts = parts;
@@ -93,7 +105,8 @@ export class Sessions {
   /** Stays with the present session for a while; then any live one of the service's connectors, then the least tried. */
   #choose(now: Instant, service: CompiledService, current: AgentSession | undefined): AgentSession | undefined {
     let best = current;
-    const isStuck = best?.downSince !== undefined && elapsed(best.downSince, now) > LOOK_ELSEWHERE;
+    const isDown = best?.downSince !== undefined && elapsed(best.downSince, now) > LOOK_ELSEWHERE;
+    const isStuck = isDown || best?.isAbsent(now) === true;
     if (best === undefined || isStuck || best.state === 'closed') {
       const live = service.entry.connectors
         .map((name) => this.#byConnector.get(name))
@@ -125,7 +138,11 @@ export class Sessions {
 
   /** The relay is ready: sessions that wait for a channel ask for one at once. */
   relayReady(now: Instant): void {
-    for (const session of this.#byConnector.values()) if (session.state === 'waiting') session.deadline = now;
+    this.#settled = this.#settled === undefined ? now : later(now, RELAY_SETTLES);
+    for (const session of this.#byConnector.values()) {
+      session.absentSince = undefined;
+      if (session.state === 'waiting') session.deadline = now;
+    }
   }
 
   /** Channels die with the relay connection they were opened on. */
@@ -144,10 +161,15 @@ export class Sessions {
     }
   }
 
-  /** A connector of some service has come (catalogue): waiting sessions need not wait longer. */
+  /** Connectors have come or gone (catalogue): waiting sessions need not wait longer, or need not be waited for. */
   catalogueChanged(now: Instant, available: ReadonlySet<string>): void {
     for (const session of this.#byConnector.values()) {
-      if (session.state === 'waiting' && available.has(session.service)) session.deadline = now;
+      if (session.isLive) continue;
+      if (!available.has(session.service)) this.#toldAbsent(now, session);
+      else {
+        session.absentSince = undefined;
+        if (session.state === 'waiting') session.deadline = now;
+      }
     }
   }
 
@@ -167,9 +189,12 @@ export class Sessions {
       const link = session.link;
       if (session.isLive && link !== undefined) {
         const state = link.lifeSigns.check(now, link.connection);
-        if (state === 'gone') this.#unlink(now, session, 'the connector has gone silent', true);
-        else if (state === 'back') this.#parts.onReleased(now, session, []);
+        if (state === 'gone') {
+          this.#unlink(now, session, 'the connector has gone silent', true);
+          session.absentSince ??= now;
+        } else if (state === 'back') this.#parts.onReleased(now, session, []);
       }
+      if (session.waiting.length > 0 && session.isAbsent(now)) this.#refuseWaiting(now, session);
       if (session.isIdle(now)) this.#close(now, session, 'idle');
     }
   }
@@ -179,6 +204,9 @@ export class Sessions {
     for (const session of this.#byConnector.values()) {
       next = earliest(next, session.deadline);
       if (session.isLive) next = earliest(next, session.link?.lifeSigns.due);
+      else if (session.absentSince !== undefined && session.waiting.length > 0) {
+        next = earliest(next, later(session.absentSince, ABSENT_GRACE));
+      }
     }
     return next;
   }
@@ -195,7 +223,21 @@ export class Sessions {
   #due(now: Instant, session: AgentSession): void {
     session.deadline = undefined;
     if (session.state === 'waiting') this.#open(now, session);
-    else if (session.state === 'linking') this.#unlink(now, session, 'the connector does not answer', true);
+    else if (session.state === 'linking') {
+      this.#unlink(now, session, 'the connector does not answer', true);
+      session.absentSince ??= now;
+    }
+  }
+
+  /** The relay says that the session's connector is not there. */
+  #toldAbsent(now: Instant, session: AgentSession): void {
+    session.absentSince ??= Math.max(now, this.#settled ?? now) as Instant;
+  }
+
+  #refuseWaiting(now: Instant, session: AgentSession): void {
+    const packets = session.waiting.drain();
+    this.#parts.drops.values[Drop.no_session]! += packets.length;
+    this.#parts.onRefused(now, packets);
   }
 
   #open(now: Instant, session: AgentSession): void {
@@ -211,8 +253,10 @@ export class Sessions {
       (id) => ({ type: 'open', id, service, connector }),
       (at, answer) => {
         if (session.state !== 'opening') return;
-        if (!answer.ok) this.#wait(at, session, `${answer.code}: ${answer.message}`);
-        else if (answer.message.type !== 'opened' || answer.message.connector !== connector) {
+        if (!answer.ok) {
+          if (ABSENCE.has(answer.code)) this.#toldAbsent(at, session);
+          this.#wait(at, session, `${answer.code}: ${answer.message}`);
+        } else if (answer.message.type !== 'opened' || answer.message.connector !== connector) {
           this.#disbelieve(at, session, 'the relay answered for another connector');
         } else this.#connect(at, session, answer.message.channel);
       },
@@ -263,7 +307,7 @@ export class Sessions {
         this.#parts.onDatagrams(now, session, batch);
       },
       onClosed: (now, reason: CloseReason, connection) => {
-        if (isCurrent(connection)) this.#unlink(now, session, reason.text, true);
+        if (isCurrent(connection)) this.#unlink(now, session, closeText(reason, this.#parts.wall()), true);
       },
     };
   }
@@ -338,6 +382,7 @@ export class Sessions {
       return;
     }
     session.services = new Set(message.services);
+    session.absentSince = undefined;
     session.link!.enter(now, 'live');
     session.deadline = undefined;
     session.backoff.reset();

@@ -12,10 +12,10 @@ import { createStackCounters, type StackCounters } from '../netstack/counters.js
 import { Stack } from '../netstack/stack.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { TcpHandlers } from '../netstack/types.js';
+import { Bounces } from '../node/bounces.js';
 import type { Link } from '../node/link.js';
 import type { Outbound } from '../node/outbound.js';
 import { StackOutput } from '../node/stack-output.js';
-import { TooLarge } from '../node/too-large.js';
 import type { Arena } from '../wire/arena.js';
 import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
@@ -42,7 +42,7 @@ export class StackPath {
   /** Ports of the proxies' UDP flows. */
   readonly udp: UdpPorts;
   readonly #stack: Stack;
-  readonly #tooLarge: TooLarge;
+  readonly #bounces: Bounces;
   readonly #parts: StackPathParts;
 
   constructor(parts: StackPathParts) {
@@ -63,16 +63,20 @@ export class StackPath {
       ...(own.overlay6 === undefined ? {} : { localV6: own.overlay6 }),
       sink: new StackOutput(parts.outbound, clock, parts.drops, {
         link: (packet, offset) => this.#link(packet, offset),
-        keep: (packet, offset, length) =>
-          this.#session(packet, offset)?.waiting.push(packet.bytes, offset, length) ?? false,
+        keep: (packet, offset, length) => this.#keep(packet, offset, length),
       }),
     });
-    this.#tooLarge = new TooLarge(this.#stack);
+    this.#bounces = new Bounces(this.#stack);
   }
 
   /** A packet of the stack was dropped because its link carries only `mtu` bytes. */
   tooBig(arena: Arena, offset: number, length: number, mtu: number): void {
-    this.#tooLarge.add(arena, offset, length, mtu);
+    this.#bounces.add(arena.bytes, offset, length, 'too_big', mtu);
+  }
+
+  /** These packets have waited for a session whose connector is not there. */
+  refuse(packets: readonly Uint8Array[]): void {
+    for (const packet of packets) this.#bounces.add(packet, 0, packet.length, 'host_unreachable');
   }
 
   /** Opens a connection to a service's address. @throws SallyportError STACK_NO_ADDRESS, STACK_NO_PORT (caller). */
@@ -92,7 +96,7 @@ export class StackPath {
   }
 
   flush(now: Instant): void {
-    if (!this.#tooLarge.isEmpty) this.#tooLarge.report(now);
+    if (!this.#bounces.isEmpty) this.#bounces.report(now);
     const due = this.#stack.pollTimeout();
     if (due !== undefined && due <= now) this.#stack.handleTimeout(now);
     this.#stack.flush(now);
@@ -100,7 +104,16 @@ export class StackPath {
 
   /** At once (0) while the stack has something to be told. */
   nextTimeout(): Instant | undefined {
-    return this.#tooLarge.isEmpty ? this.#stack.pollTimeout() : (0 as Instant);
+    return this.#bounces.isEmpty ? this.#stack.pollTimeout() : (0 as Instant);
+  }
+
+  /** Keeps a packet for a session that opens; for one whose connector is not there, its flow is told so. */
+  #keep(packet: Arena, offset: number, length: number): boolean {
+    const session = this.#session(packet, offset);
+    if (session === undefined) return false;
+    if (!session.isAbsent(this.#parts.clock.now())) return session.waiting.push(packet.bytes, offset, length);
+    this.#bounces.add(packet.bytes, offset, length, 'host_unreachable');
+    return false;
   }
 
   #link(packet: Arena, offset: number): Link | undefined {

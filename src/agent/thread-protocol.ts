@@ -1,6 +1,6 @@
 /** What an agent's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
-import type { Resolved } from '../node/run-node.js';
+import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { AgentCoreEvent } from './core.js';
 
@@ -84,6 +84,13 @@ export type AgentProtocol = {
       readonly input: undefined;
       readonly output: { readonly overlay: readonly string[]; readonly prefixes: readonly string[] };
     };
+    /** Connections of an earlier run, ADDRESS:PORT of both ends: their programs are to learn that they are over. */
+    readonly prod: {
+      readonly input: readonly { readonly local: string; readonly remote: string }[];
+      readonly output: undefined;
+    };
+    /** Tells the host's programs that their connections are over; before the device loses its addresses. */
+    readonly farewell: { readonly input: undefined; readonly output: undefined };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
     readonly policy: { readonly input: unknown; readonly output: undefined };

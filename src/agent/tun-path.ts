@@ -19,9 +19,11 @@ import { segment } from '../wire/gso.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import { PROTO_TCP } from '../wire/ip.js';
 import { clampMss } from '../wire/mss.js';
-import { TCP_SYN } from '../wire/tcp.js';
+import { TCP_ACK, TCP_SYN } from '../wire/tcp.js';
 import { GSO_NONE, readVnet, VNET_HEADER, VnetFields, writeVnet } from '../wire/vnet.js';
+import { type AddressWords, HostSegments } from './host-segments.js';
 import type { OwnAddresses } from './judge.js';
+import type { Orphan } from './orphans.js';
 import type { Routes } from './routes.js';
 import type { AgentSession } from './session.js';
 import type { Sessions } from './sessions.js';
@@ -57,6 +59,7 @@ export class TunPath {
   readonly #parsed = new ParsedPacket();
   readonly #coalesced = new Map<Arena, DeviceMemory>();
   readonly #replies: IcmpReplies;
+  readonly #segments: HostSegments;
   readonly #flows: TcpWatch;
 
   constructor(parts: TunPathParts) {
@@ -64,7 +67,8 @@ export class TunPath {
     this.#memory = parts.tun.register(this.#arena.bytes);
     const write = (arena: Arena, offset: number, length: number): void => this.writePlain(arena, offset, length);
     this.#replies = new IcmpReplies(write);
-    this.#flows = new TcpWatch(write);
+    this.#segments = new HostSegments(write);
+    this.#flows = new TcpWatch(this.#segments);
   }
 
   /** Takes what the device has, as far as one turn goes. Returns whether more may wait. */
@@ -126,6 +130,39 @@ export class TunPath {
     return this.#flows.reset((flow) => flow.connector === connector);
   }
 
+  /** This agent stops: the host's programs learn of it now, as nobody will answer them any more. */
+  resetAll(): number {
+    return this.#flows.reset(() => true);
+  }
+
+  /**
+   * Has the host's kernel say a word on connections of an earlier run: it answers a SYN within a connection by telling what it expects
+   * (RFC 5961 §4), and the connector, which does not know the flow, resets it with that.
+   */
+  prod(orphans: readonly Orphan[]): void {
+    for (const { local, remote } of orphans) {
+      const words = ({ ip }: Orphan['local']): AddressWords => [ip.w0, ip.w1, ip.w2, ip.w3];
+      const flow = {
+        family: local.ip.family,
+        local: words(local),
+        remote: words(remote),
+        localPort: local.port,
+        remotePort: remote.port,
+      };
+      this.#segments.send(flow, TCP_SYN, 0, 0);
+    }
+  }
+
+  /** These packets have waited for a session whose connector is not there. */
+  refuse(now: Instant, packets: readonly Uint8Array[]): void {
+    for (const packet of packets) {
+      const arena = new Arena(align(packet.length));
+      arena.bytes.set(packet);
+      if (parsePacket(arena.bytes, 0, packet.length, this.#parsed) !== Drop.none) continue;
+      this.#replies.report(now, arena, this.#parsed, opensFlow(this.#parsed) ? 'host_unreachable' : 'net_unreachable');
+    }
+  }
+
   /** The policy has changed: flows that it no longer grants end. */
   resetDenied(routes: Routes): number {
     return this.#flows.reset(({ remote, remotePort }) => {
@@ -137,6 +174,13 @@ export class TunPath {
     const { outbound, innerMtu } = this.#parts;
     const link = session.link;
     if (!session.isLive || link === undefined) {
+      if (!opensFlow(this.#parsed)) {
+        // So that the kernel does not back off while there is no link (RFC 6069), and sends again soon after there is one.
+        this.#replies.report(now, this.#arena, this.#parsed, 'net_unreachable');
+      } else if (session.isAbsent(now)) {
+        this.#replies.report(now, this.#arena, this.#parsed, 'host_unreachable');
+        return Drop.no_session;
+      }
       // What waits is complete packets: a super-segment would be more than one, and a handshake comes first anyway.
       if (this.#fields.gsoType !== GSO_NONE) return Drop.no_link;
       const target = new Arena(align(length));
@@ -192,6 +236,11 @@ export class TunPath {
     writeVnet(arena.bytes, offset - VNET_HEADER, this.#fields);
     if (tun.write(memory, offset - VNET_HEADER, length + VNET_HEADER) < 0) this.#parts.drops.values[Drop.tun_full]!++;
   }
+}
+
+/** Everything that is not a TCP segment within a connection. */
+function opensFlow(packet: ParsedPacket): boolean {
+  return packet.protocol !== PROTO_TCP || (packet.tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
 }
 
 function isFrom(packet: ParsedPacket, own: IpAddress | undefined): boolean {

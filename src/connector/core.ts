@@ -117,11 +117,13 @@ export class ConnectorCore {
         onRelayAttempt: () => parts.onRelayAttempt(),
         isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
       },
+      wall: parts.wall,
       setRelay: (address) => this.#underlay.setRelay(address),
       sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
     });
     this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
-      onTooBig: (_now, packet, offset, length, mtu) => this.#sending?.tooLarge.add(packet, offset, length, mtu),
+      onTooBig: (_now, packet, offset, length, mtu) =>
+        this.#sending?.bounces.add(packet.bytes, offset, length, 'too_big', mtu),
     });
     this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
     this.links = new ConnectorLinks({
@@ -386,8 +388,8 @@ export class ConnectorCore {
     session.flows.flush(now);
     this.#outbound.flush(now);
     this.#sending = undefined;
-    if (!session.tooLarge.isEmpty) {
-      session.tooLarge.report(now);
+    if (!session.bounces.isEmpty) {
+      session.bounces.report(now);
       this.#markDirty(session);
     }
     const next = session.flows.nextTimeout();

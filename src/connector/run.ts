@@ -6,15 +6,9 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import {
-  endNodeThread,
-  handleNodeEvent,
-  keepRenewed,
-  nodeThreadData,
-  RelayName,
-  reloadIdentity,
-  resolveHost,
-} from '../node/run-node.js';
+import { RelayName, resolveHost } from '../node/relay-name.js';
+import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
+import { StateWriter } from '../node/state-writer.js';
 import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -53,6 +47,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     ...nodeThreadData(state, options.port),
     services,
   };
+  const writer = new StateWriter(log);
   const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
@@ -60,7 +55,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     data,
     onEvent: (name, payload) => {
       if (name === 'relayAttempt') relayName.refresh();
-      else handleEvent(payload as ConnectorCoreEvent, state.dir, log);
+      else handleEvent(payload as ConnectorCoreEvent, state.dir, writer, log);
     },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
@@ -84,7 +79,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   await resolveBackends();
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
-  const stopRenewal = keepRenewed(state, options.crypto, log, async (certificatePem) => {
+  const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
@@ -100,6 +95,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     stop: async () => {
       clearInterval(resolving);
       stopRenewal();
+      writer.stop();
       await endNodeThread(thread, log);
     },
   };
@@ -110,8 +106,8 @@ function compile(services: Readonly<Record<string, string>>): ServiceBackend[] {
 }
 
 /** A service the relay does not take is somebody's mistake. */
-function handleEvent(event: ConnectorCoreEvent, dir: string, log: Log): void {
+function handleEvent(event: ConnectorCoreEvent, dir: string, writer: StateWriter, log: Log): void {
   if (event.kind === 'registered' && event.status !== 'ok') {
     log.warn({ service: event.service, status: event.status }, 'the relay does not take this service');
-  } else handleNodeEvent(event, dir, log, WARNINGS);
+  } else handleNodeEvent(event, dir, writer, log, WARNINGS);
 }

@@ -8,9 +8,9 @@ import { type Duration, type Instant, Minutes } from '../base/time.js';
 import { Timer } from '../base/timers.js';
 import type { FlowRouter, FlowTarget } from '../engine/flow-options.js';
 import type { Flows } from '../engine/flows.js';
+import { Bounces } from '../node/bounces.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
-import { TooLarge } from '../node/too-large.js';
 import type { AccessTable } from '../policy/access.js';
 import type { Identity } from '../policy/proof.js';
 import type { PolicyView } from '../policy/view.js';
@@ -47,7 +47,7 @@ export class ConnectorSession implements FlowRouter {
   readonly links = new Set<Link>();
   readonly flows: Flows;
   /** What the stack sent and its link does not carry. */
-  readonly tooLarge: TooLarge;
+  readonly bounces: Bounces;
   readonly timer: Timer;
   readonly since: Instant;
   /** The link packets go out on: the newest live one. */
@@ -74,7 +74,7 @@ export class ConnectorSession implements FlowRouter {
     this.#guard = new Guard(parts.identity.overlay4, parts.identity.overlay6);
     this.timer = new Timer((now) => parts.onTimer(this, now));
     this.flows = parts.makeFlows(this);
-    this.tooLarge = new TooLarge(this.flows.stack);
+    this.bounces = new Bounces(this.flows.stack);
   }
 
   /** Ids of the services this identity may use here. */

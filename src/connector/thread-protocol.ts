@@ -1,6 +1,6 @@
 /** What a connector's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
-import type { Resolved } from '../node/run-node.js';
+import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { ConnectorCoreEvent } from './core.js';
 

@@ -7,6 +7,8 @@ import { type Duration, Seconds } from '../base/time.js';
 export interface FlowLimits {
   /** TCP flows at once per session: dialling and open. */
   readonly tcpFlows: number;
+  /** Of these, flows whose backend has not answered yet: a silent one must not use up what others need. */
+  readonly tcpDials: number;
   readonly udpFlows: number;
   readonly echoFlows: number;
   /** New flows per second and burst of one session; one agent must not exhaust a backend. */
@@ -22,6 +24,7 @@ export interface FlowLimits {
 
 export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   tcpFlows: 1024,
+  tcpDials: 512,
   udpFlows: 1024,
   echoFlows: 64,
   newFlowRate: 500,

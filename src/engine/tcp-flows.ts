@@ -85,7 +85,7 @@ export class TcpFlows {
     if (target === undefined) {
       host.counters.add('flow_denied');
       request.reject('admin-prohibited');
-    } else if (this.size >= host.limits.tcpFlows) {
+    } else if (this.size >= host.limits.tcpFlows || this.#dialling.size >= host.limits.tcpDials) {
       host.counters.add('tcp_admission_fail');
       request.reject('reset');
     } else if (!host.admitNew(now)) {

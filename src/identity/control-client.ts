@@ -32,7 +32,7 @@ export interface ControlTarget {
 
 /**
  * Asks the relays in order; the first that answers decides.
- * @throws SallyportError ENROL_UNREACHABLE (environment) when none answers, ENROL_UNTRUSTED (peer) when one is there but its
+ * @throws SallyportError ENROL_UNREACHABLE (environment) when none answers, CLOCK_WRONG (environment), ENROL_UNTRUSTED (peer) when one is there but its
  * certificate is not of this network; else (peer) the code the relay answered.
  */
 export async function askControl(target: ControlTarget, path: string, body: unknown): Promise<Certified> {
@@ -50,6 +50,18 @@ export async function askControl(target: ControlTarget, path: string, body: unkn
   }
   const where = target.relays.map((relay) => relay.control).join(', ');
   const message = failure instanceof Error ? failure.message : String(failure);
+  if (isClockError(failure)) {
+    const now = new Date().toISOString().slice(0, 16);
+    throw new SallyportError(
+      'environment',
+      'CLOCK_WRONG',
+      `by this machine’s clock (${now}Z) ${where} has no valid certificate: ${message}`,
+      {
+        cause: failure,
+        hint: 'set the clocks of this machine and of the relay right',
+      },
+    );
+  }
   if (isCertificateError(failure)) {
     throw new SallyportError('peer', 'ENROL_UNTRUSTED', `${where} is not a relay of ${target.network}: ${message}`, {
       cause: failure,
@@ -114,6 +126,12 @@ function isCertificateError(error: unknown): boolean {
   return /CERT|ISSUER|SELF_SIGNED|VERIFY|INVALID_PURPOSE|INVALID_CA/.test(code);
 }
 
+/** A certificate outside its time: nearly always a clock that is wrong, as relays renew theirs by themselves. */
+function isClockError(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code ?? '';
+  return code === 'CERT_NOT_YET_VALID' || code === 'CERT_HAS_EXPIRED';
+}
+
 /** The text comes from outside and goes to a terminal. */
 function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
@@ -121,5 +139,9 @@ function printable(text: string): string {
 
 function hintFor(code: string): string {
   if (code === 'RATE_LIMITED') return 'try again in a minute';
+  if (code === 'RENEWAL_CLOCK') return 'set the clocks of this machine and of the relay right';
+  if (code === 'TOKEN_EXPIRED') {
+    return 'ask the operator for a new token: sallyport invite; or is the clock here or at the relay wrong?';
+  }
   return 'ask the operator for a new token: sallyport invite';
 }

@@ -18,7 +18,7 @@ import { type JoinToken, parseToken } from '../policy/token.js';
 import { createCsr } from './authority.js';
 import { certificateDer, certificatePem } from './certificate-pem.js';
 import { askControl, type Certified } from './control-client.js';
-import { makeFolder } from './files.js';
+import { ensureRoom, makeFolder } from './files.js';
 import { ed25519Signer, generateTlsKey, spkiOf, tlsSigner } from './keys.js';
 import {
   isEnrolled,
@@ -34,6 +34,9 @@ import { type PeerIdentity, parsePeerIdentity } from './peer-identity.js';
 /** A certificate is renewed when this share of its life is over (protocol §9): days remain for retries. */
 const RENEW_AT = 2 / 3;
 
+/** What a folder needs for an enrolment with a policy of some hundred services; a token is not spent where it does not fit. */
+const ENROLMENT_BYTES = 256 * 1024;
+
 export interface EnrolOptions {
   readonly crypto: Crypto;
   readonly wall: WallTime;
@@ -44,7 +47,7 @@ export interface EnrolOptions {
 /**
  * Enrols the node of this folder, or returns the one already there (the token is then not looked at).
  * @throws SallyportError TOKEN_MALFORMED, TOKEN_TAMPERED, TOKEN_EXPIRED, TOKEN_ROLE (caller); TOKEN_USED, TOKEN_REVOKED,
- * ENROL_UNTRUSTED, ENROL_ANSWER … (peer); ENROL_UNREACHABLE, STATE_UNWRITABLE (environment).
+ * ENROL_UNTRUSTED, ENROL_ANSWER … (peer); ENROL_UNREACHABLE, CLOCK_WRONG, STATE_UNWRITABLE (environment).
  */
 export async function enrol(tokenText: string, dir: string, options: EnrolOptions): Promise<NodeState> {
   if (isEnrolled(dir)) return loadNode(dir);
@@ -58,9 +61,10 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
   }
   makeFolder(dir);
   const begun = pendingKey(dir, invitation.id);
-  if (begun === undefined && wall >= invitation.expiry) throw expired();
+  if (begun === undefined && wall >= invitation.expiry) throw expired(wall);
   const keyPem = begun ?? generateTlsKey();
   if (begun === undefined) savePending(dir, invitation.id, keyPem);
+  ensureRoom(dir, ENROLMENT_BYTES);
   const state = unenrolled(token, dir, keyPem);
   const csr = await createCsr(keyPem, invitation.name);
   let answer: Certified;
@@ -88,6 +92,8 @@ export interface Renewal {
   readonly certificatePem: string;
   /** When to ask again. */
   readonly dueAt: WallTime;
+  /** Why the new certificate is not in the folder (a full disk); it is good all the same. */
+  readonly unsaved?: unknown;
 }
 
 /**
@@ -99,8 +105,13 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
   const dueAt = renewalDue(state.certificatePem);
   if (options.wall < dueAt) return { renewed: false, certificatePem: state.certificatePem, dueAt };
   const renewed = accept(state, await requestRenewal(state, options.wall), options);
-  saveCertificate(dir, renewed.certificatePem);
-  return { renewed: true, certificatePem: renewed.certificatePem, dueAt: renewalDue(renewed.certificatePem) };
+  let unsaved: unknown;
+  try {
+    saveCertificate(dir, renewed.certificatePem);
+  } catch (error) {
+    unsaved = error;
+  }
+  return { renewed: true, certificatePem: renewed.certificatePem, dueAt: renewalDue(renewed.certificatePem), unsaved };
 }
 
 async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certified> {
@@ -164,7 +175,7 @@ function judgeCertificate(
     throw refused('names another node');
   }
   if (identity.notBefore > wall || identity.notAfter <= wall)
-    throw refused('is not valid now: check this machine’s clock');
+    throw refused('is not valid now: are the clocks of this machine and of the relay right?');
   return identity;
 }
 
@@ -196,8 +207,9 @@ function span(from: WallTime, to: WallTime): Duration {
   return ((to - from) * 1_000) as Duration;
 }
 
-function expired(): SallyportError {
-  return new SallyportError('caller', 'TOKEN_EXPIRED', 'the join token has expired', {
-    hint: 'ask the operator for a new one: sallyport invite',
+function expired(wall: WallTime): SallyportError {
+  const now = new Date(wall).toISOString().slice(0, 16);
+  return new SallyportError('caller', 'TOKEN_EXPIRED', `the join token has expired by this machine’s clock (${now}Z)`, {
+    hint: 'ask the operator for a new one: sallyport invite; or set the clock right',
   });
 }

@@ -54,6 +54,13 @@ export function writeFile(path: string, data: string | Uint8Array): void {
   }
 }
 
+/** Makes sure that `bytes` more fit into a folder. @throws SallyportError STATE_UNWRITABLE (environment). */
+export function ensureRoom(dir: string, bytes: number): void {
+  const path = join(dir, 'room');
+  writeFile(path, new Uint8Array(bytes));
+  rmSync(path);
+}
+
 export function writeJson(path: string, value: unknown): void {
   writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
 }
@@ -112,7 +119,12 @@ function unwritable(path: string, cause: unknown): SallyportError {
     `${path} cannot be written: ${(cause as Error).message}`,
     {
       cause,
-      hint: 'choose another folder with --dir',
+      hint: isFull(cause) ? 'make room on its disk' : 'choose another folder with --dir',
     },
   );
+}
+
+function isFull(cause: unknown): boolean {
+  const { code } = cause as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }

@@ -14,13 +14,14 @@ import type { SocketAddress } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
 import type { Entropy } from '../base/entropy.js';
 import { describeError } from '../base/error.js';
-import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Backoff, RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
+import { closeText } from './close-text.js';
 import { LifeSigns } from './life-signs.js';
 import { RelayProbes } from './relay-probes.js';
 
@@ -69,6 +70,7 @@ export interface RelayClientParts {
   readonly software: string;
   readonly proof: () => unknown;
   readonly owner: RelayClientOwner;
+  readonly wall: () => WallTime;
   /** The relay is at this address from now on. */
   readonly setRelay: (address: SocketAddress) => void;
   readonly sendProbe: (address: SocketAddress, bytes: Uint8Array) => void;
@@ -359,7 +361,7 @@ export class RelayClient implements ConnectionHandler {
   onClosed(now: Instant, reason: CloseReason, connection: QuicConnection): void {
     if (connection !== this.#connection) return;
     this.#isUnreachable = reason.kind === 'timed-out' || reason.kind === 'reset';
-    this.#lost(now, this.#refusal === '' ? reason.text : this.#refusal);
+    this.#lost(now, this.#refusal === '' ? closeText(reason, this.#parts.wall()) : this.#refusal);
   }
 
   #drop(now: Instant, reason: string): void {

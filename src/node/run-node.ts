@@ -1,17 +1,16 @@
 /**
- * What the main threads of agent and connector do alike: the relay's name is looked up, new policies are kept, certificates
- * renewed, and the packet thread's death ends the process.
+ * What the main threads of agent and connector do alike: new policies are kept, certificates renewed and reloaded, and the packet
+ * thread's end.
  */
-import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
 import type { Crypto } from '../base/crypto.js';
 import { describeError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { type Duration, Millis, Minutes, toMillis, type WallTime } from '../base/time.js';
 import { checkCertificate, renewIfDue } from '../identity/enrol.js';
-import { loadNode, type NodeState, savePolicy } from '../identity/node-state.js';
+import { loadNode, type NodeState, saveCertificate, savePolicy } from '../identity/node-state.js';
 import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
+import type { StateWriter } from './state-writer.js';
 import type { NodeThreadData } from './thread-setup.js';
 
 /** A packet thread ends within a turn; after this it is torn down. */
@@ -21,90 +20,11 @@ const RENEWAL_RETRY: Duration = Minutes(10);
 /** Longest timer: due dates farther off are looked at again in between, as the wall clock may be set. */
 const RENEWAL_CHECK: Duration = Minutes(60);
 
-/** `HOST:PORT` or `[v6]:PORT` in its parts. */
-export function splitHostPort(text: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text)!;
-  return { host: match[1] ?? match[2]!, port: Number(match[3]) };
-}
-
-/** What looking a name up gave: addresses as ADDRESS:PORT texts, or why there are none. */
-export type Resolved =
-  | { readonly addresses: readonly string[]; readonly problem: undefined }
-  | { readonly addresses: readonly []; readonly problem: string };
-
-/**
- * Looks a host up. The system's resolver is asked, which the tunnel never changes: the relay must be found when the tunnel is
- * broken.
- */
-export async function resolveHost(hostPort: string): Promise<Resolved> {
-  const { host, port } = splitHostPort(hostPort);
-  const form = (address: string): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
-  if (isIP(host) !== 0) return { addresses: [form(host)], problem: undefined };
-  try {
-    const found = await lookup(host, { all: true, verbatim: true });
-    return { addresses: found.map(({ address }) => form(address)), problem: undefined };
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? describeError(error);
-    return { addresses: [], problem: `the name ${host} cannot be resolved (${code})` };
-  }
-}
-
-/**
- * Keeps a packet thread's list of relay addresses. One lookup at a time, however slow the resolver; a name that cannot be
- * resolved now leaves the addresses that were known.
- */
-export class RelayName {
-  readonly #contact: string;
-  readonly #log: Log;
-  readonly #tell: (resolved: Resolved) => Promise<unknown>;
-  #isLooking = false;
-  #problem: string | undefined;
-
-  constructor(contact: string, log: Log, tell: (resolved: Resolved) => Promise<unknown>) {
-    this.#contact = contact;
-    this.#log = log;
-    this.#tell = tell;
-  }
-
-  /** Looks the name up anew, unless a lookup is under way. */
-  refresh(): void {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
-    // The thread may have ended when the answer comes.
-    this.#look().then(
-      () => {
-        this.#isLooking = false;
-      },
-      () => {
-        this.#isLooking = false;
-      },
-    );
-  }
-
-  async #look(): Promise<void> {
-    const resolved = await resolveHost(this.#contact);
-    if (resolved.problem !== undefined && resolved.problem !== this.#problem) {
-      this.#log.warn({ relay: this.#contact }, `the relay is not found: ${resolved.problem}`);
-    }
-    this.#problem = resolved.problem;
-    await this.#tell(resolved);
-  }
-}
-
 /** What every node's packet thread is started with. */
 export function nodeThreadData(state: NodeState, port: number): NodeThreadData {
   const { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem } = state;
   const relayName = `${state.relays[0]!.name}.relay.${network}`;
   return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relayName, port };
-}
-
-/** Keeps a new policy in the state folder; a failure (full disk) is logged and the policy stays in force in memory. */
-function keepPolicy(dir: string, envelope: unknown, log: Log): void {
-  try {
-    savePolicy(dir, envelope as Envelope);
-  } catch (error) {
-    log.error({ error: describeError(error) }, 'the new policy could not be kept on disk');
-  }
 }
 
 /** What both nodes' packet threads report, as far as it is more than a line in the log. */
@@ -113,9 +33,15 @@ type NodeEvent =
   | { readonly kind: string };
 
 /** Keeps a new policy and logs everything; `warnings` are the kinds somebody should look at. */
-export function handleNodeEvent(event: NodeEvent, dir: string, log: Log, warnings: ReadonlySet<string>): void {
+export function handleNodeEvent(
+  event: NodeEvent,
+  dir: string,
+  writer: StateWriter,
+  log: Log,
+  warnings: ReadonlySet<string>,
+): void {
   if (event.kind === 'policy' && 'envelope' in event) {
-    keepPolicy(dir, event.envelope, log);
+    writer.save('policy', () => savePolicy(dir, event.envelope as Envelope));
     log.info({ version: event.version }, 'new policy');
     return;
   }
@@ -161,6 +87,7 @@ export async function endNodeThread(
 export function keepRenewed(
   state: NodeState,
   crypto: Crypto,
+  writer: StateWriter,
   log: Log,
   use: (certificatePem: string) => Promise<void>,
 ): () => void {
@@ -175,7 +102,11 @@ export function keepRenewed(
     try {
       const renewal = await renewIfDue(state.dir, { crypto, wall: Date.now() as WallTime });
       if (renewal.renewed) {
-        await use(renewal.certificatePem);
+        const { certificatePem, unsaved } = renewal;
+        if (unsaved !== undefined) {
+          writer.failed('certificate', () => saveCertificate(state.dir, certificatePem), unsaved);
+        }
+        await use(certificatePem);
         log.info({ dueAt: new Date(renewal.dueAt).toISOString() }, 'certificate renewed');
       }
       schedule(renewal.dueAt - Date.now());

@@ -11,7 +11,7 @@ import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
 import type { RelayClient } from './relay-client.js';
-import type { Resolved } from './run-node.js';
+import type { Resolved } from './relay-name.js';
 
 /** Everything the main thread hands to a node's packet thread. */
 export interface NodeThreadData {

@@ -51,9 +51,10 @@ export const CloseCode = {
 } as const;
 
 export function closeReason(kind: number, code: number, text: string): CloseReason {
-  return { kind: KINDS[kind - 1] ?? 'transport', code, text: text === '' ? describe(kind) : text };
+  return { kind: KINDS[kind - 1] ?? 'transport', code, text: text === '' ? describe(kind, code) : text };
 }
 
-function describe(kind: number): string {
+function describe(kind: number, code: number): string {
+  if (kind === 1 && code === CloseCode.certificateExpired) return 'a certificate has expired';
   return kind === 1 ? 'closed here' : (KINDS[kind - 1] ?? 'unknown');
 }

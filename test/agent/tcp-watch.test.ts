@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { HostSegments } from '../../src/agent/host-segments.js';
 import { TcpWatch } from '../../src/agent/tcp-watch.js';
 import { IpAddress } from '../../src/base/address.js';
 import { Drop } from '../../src/base/drop.js';
@@ -35,12 +36,13 @@ function packet(from: IpAddress, to: IpAddress, port: number, flags: number, seq
 
 function watch() {
   const resets: ParsedPacket[] = [];
-  const flows = new TcpWatch((arena: Arena, offset, length) => {
+  const segments = new HostSegments((arena: Arena, offset, length) => {
     const parsed = new ParsedPacket();
     expect(parsePacket(arena.bytes, offset, length, parsed)).toBe(Drop.none);
     expect(verifyChecksums(arena, parsed)).toBe(Drop.none);
     resets.push(parsed);
   });
+  const flows = new TcpWatch(segments);
   return { flows, resets };
 }
 

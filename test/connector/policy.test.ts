@@ -122,6 +122,36 @@ test('links end with the certificates they were made with', async () => {
   expect(it.world.relay.core.registry.size).toBe(0);
 });
 
+test('a certificate that ends in mid-session: the session goes on with the renewed one, and without one says why', async () => {
+  const it = await scene();
+  const { app, stream } = connected(it);
+  it.world.clock.ahead = Days(6.5);
+  it.world.run(Seconds(5));
+  const wall = it.world.clock.wall;
+  for (const node of [it.connector, it.agent, it.world.relay]) {
+    const { role, name, keyPem } = node.credentials;
+    const certificate = await it.world.operator.certify(role, name, keyPem, wall);
+    // The agent's own renewal fails for now.
+    if (node === it.agent) continue;
+    const endpoints =
+      node === it.connector ? [it.connector.endpoints.relay, it.connector.endpoints.links] : [it.world.relay.endpoint];
+    for (const endpoint of endpoints) endpoint.setIdentity(certificate, keyPem);
+  }
+  it.world.clock.ahead = Days(7.1);
+  it.world.run(Seconds(20));
+  expect(it.agent.session('c1')?.isLive ?? false).toBe(false);
+  expect(it.agent.core.relay.lastProblem).toMatch(/certificate/);
+  expect(it.agent.core.relay.lastProblem).toMatch(/clock/);
+  stream.say('still wanted');
+
+  const { role, name, keyPem } = it.agent.credentials;
+  const renewed = await it.world.operator.certify(role, name, keyPem, it.world.clock.wall);
+  for (const endpoint of [it.agent.endpoints.relay, it.agent.endpoints.links]) endpoint.setIdentity(renewed, keyPem);
+  expect(it.world.until(() => app.text() === 'still wanted', Seconds(40))).toBe(true);
+  expect(it.connector.eventsOf('session-opened').length).toBe(1);
+  expect(it.connector.eventsOf('session-resumed').length).toBeGreaterThan(0);
+});
+
 test('a connector that stops resets its flows and leaves the agent at once', async () => {
   const it = await scene();
   const { app, stream } = connected(it);

@@ -13,6 +13,8 @@ import type { AgentThreadStatus } from '../../src/agent/thread-protocol.js';
 import { Seconds } from '../../src/base/time.js';
 import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
+import type { LabProcess } from '../lab/process.js';
+import { startDns } from '../lab/services.js';
 import { ADDRESSES, type StandardOptions, type StandardTopology, standardTopology } from '../lab/topology.js';
 import { Role, sallyport } from './role.js';
 
@@ -27,6 +29,8 @@ export interface NetworkOptions {
   readonly topology?: StandardOptions;
   /** The relay's address family; default v4. */
   readonly family?: 'v4' | 'v6';
+  /** The relay goes by this name, which a name server on the user's and on the service's host tells; default: its address. */
+  readonly relayName?: string;
   /** Service id → backend URL, all served by the connector `office` and granted to the group `staff`. */
   readonly services: Readonly<Record<string, string>>;
   /** Services that nobody is granted. */
@@ -54,6 +58,8 @@ export class Network {
   readonly relay: Role;
   readonly connector: Role;
   readonly roles: Role[] = [];
+  /** The name servers, when the relay goes by a name. */
+  names: LabProcess[] = [];
 
   private constructor(lab: Lab, topology: StandardTopology, folder: string, listen: string) {
     this.lab = lab;
@@ -71,7 +77,9 @@ export class Network {
       const isV6 = options.family === 'v6';
       const topology = standardTopology(lab, options.topology ?? {});
       const network = new Network(lab, topology, folder, isV6 ? '[::]:4433' : '0.0.0.0:4433');
-      await network.#init(isV6 ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4, options);
+      const address = isV6 ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4;
+      if (options.relayName !== undefined) network.names = await network.startNames(options.relayName);
+      await network.#init(options.relayName ?? address, options);
       await network.#startAll(options);
       return network;
     } catch (error) {
@@ -140,6 +148,17 @@ export class Network {
     const { services } = await this.agent.status<AgentThreadStatus>();
     const service = services.find((one) => one.id === id)!;
     return { v4: service.virtualIp4!, v6: service.virtualIp6! };
+  }
+
+  /** Starts the name servers that know the relay as `name`. */
+  async startNames(name: string): Promise<LabProcess[]> {
+    const { user, service } = this.topology;
+    return Promise.all(
+      [user, service].map((host) => {
+        host.resolver('127.0.0.1');
+        return startDns(host, { [name]: [ADDRESSES.relay.v4] }, { address: '127.0.0.1' });
+      }),
+    );
   }
 
   async startRelay(): Promise<void> {

@@ -43,6 +43,21 @@ test('TCP flows above the cap are reset; those that dial count', () => {
   expect(next.connected).toBe(true);
 });
 
+test('a backend that never answers does not use up what flows to others need', () => {
+  const it = bench({ tcpFlows: 10, tcpDials: 4 });
+  it.sockets.tcpBackend(WEB);
+  it.sockets.tcpBackend('10.9.0.9:80').result = undefined;
+  const silent = Array.from({ length: 6 }, () => it.connect('10.9.0.9:80'));
+  it.run(Seconds(1));
+  expect(silent.map((one) => one.closed)).toEqual([undefined, undefined, undefined, undefined, 'refused', 'refused']);
+  expect(it.counters.get('tcp_admission_fail')).toBe(2);
+  // Their time is over: others have their turn.
+  it.run(Seconds(10));
+  const next = it.connect(WEB);
+  it.run(Seconds(1));
+  expect(next.connected).toBe(true);
+});
+
 test('a client that gives up while the backend is dialled ends the dial', () => {
   const it = bench();
   it.sockets.tcpBackend(WEB).result = undefined;

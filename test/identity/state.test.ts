@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { wallAt } from '../../src/base/time.js';
 import { createCa } from '../../src/identity/authority.js';
-import { makeFolder, writeFile } from '../../src/identity/files.js';
+import { ensureRoom, makeFolder, writeFile } from '../../src/identity/files.js';
 import { generateSigningKey, signingKeyFromPem, signingKeyToPem } from '../../src/identity/keys.js';
 import { StateLock } from '../../src/identity/lock.js';
 import { isEnrolled, loadNode } from '../../src/identity/node-state.js';
@@ -52,6 +52,12 @@ describe('files', () => {
     expect(() => writeFile(path, 'new')).toThrow(failure('STATE_UNWRITABLE'));
     expect(readdirSync(dir)).toEqual(['taken']);
     expect(() => writeFile(join(dir, 'missing', 'x'), 'new')).toThrow(failure('STATE_UNWRITABLE'));
+  });
+
+  it('room that is there is found, and given back', () => {
+    ensureRoom(dir, 100_000);
+    expect(readdirSync(dir)).toEqual([]);
+    expect(() => ensureRoom(join(dir, 'missing'), 1)).toThrow(failure('STATE_UNWRITABLE'));
   });
 
   it('a folder without enrolment.json is not enrolled, whatever else is there', () => {

@@ -1,6 +1,6 @@
 /** A node's relay connection: life signs, loss, refusal, several addresses, early pushes. */
-import { expect, test } from 'vitest';
-import { elapsed, Minutes, Seconds, toSeconds } from '../../src/base/time.js';
+import { describe, expect, test } from 'vitest';
+import { Days, elapsed, Millis, Minutes, Seconds, toSeconds } from '../../src/base/time.js';
 import { connected, scene } from '../connector/fixtures.js';
 import { at } from '../support/sim-nodes.js';
 import { World } from '../support/world.js';
@@ -94,5 +94,59 @@ test('the policy and the catalogue are known however they and the hello are orde
       true,
     );
     expect(agent.core.routes!.services.map((service) => service.id)).toContain('web');
+  }
+});
+
+describe('a name that cannot be resolved', () => {
+  test('at the start: the reason is told, the name is asked for again, and the first address is used at once', async () => {
+    const world = await World.create();
+    const agent = await world.agent('alice', { unresolved: true });
+    const { relay } = agent.core;
+    relay.noAddress('the name relay.example cannot be resolved (ENOTFOUND)');
+    agent.host.reactor.wake();
+    world.run(Seconds(10));
+    expect(relay.lastProblem).toBe('the name relay.example cannot be resolved (ENOTFOUND)');
+    expect(agent.attempts).toBeGreaterThanOrEqual(3);
+    relay.setAddresses(world.relay.addresses);
+    agent.host.reactor.wake();
+    expect(world.until(() => relay.state === 'ready', Seconds(1))).toBe(true);
+    expect(relay.lastProblem).toBe('');
+  });
+
+  test('later: the addresses that were known are used', async () => {
+    const it = await scene();
+    const before = it.agent.core.relay.addresses;
+    it.agent.core.relay.noAddress('the name relay.example cannot be resolved (EAI_AGAIN)');
+    expect(it.agent.core.relay.addresses).toEqual(before);
+    it.world.relay.host.kill();
+    await it.world.startRelay();
+    it.world.run(Seconds(15));
+    expect(it.agent.core.relay.state).toBe('ready');
+  });
+});
+
+test('of several addresses a dead one costs 2 s, and while packets wait the one that answers is taken at once', async () => {
+  const it = await scene();
+  const { app, stream } = connected(it);
+  const dead = ['192.0.2.66:4433', '192.0.2.67:4433', '192.0.2.68:4433'].map(at);
+  it.agent.core.relay.setAddresses([...dead, ...it.world.relay.addresses]);
+  it.world.relay.host.path.isDown = true;
+  app.say('wanted');
+  it.world.run(Seconds(6));
+  it.world.relay.host.path.isDown = false;
+  expect(it.world.until(() => stream.text() === 'wanted', Millis(600))).toBe(true);
+});
+
+test('a relay with a clock that is a day off, or a node: both names are in the reason', async () => {
+  for (const days of [-1, 8]) {
+    const world = await World.create();
+    const agent = await world.agent('alice');
+    expect(world.until(() => agent.core.relay.state === 'ready')).toBe(true);
+    world.clock.ahead = Days(days);
+    agent.core.relay.connection!.close(world.now, 0, 'anew');
+    agent.host.reactor.wake();
+    world.run(Seconds(20));
+    expect(agent.core.relay.state).not.toBe('ready');
+    expect(agent.core.relay.lastProblem).toMatch(/clock/);
   }
 });

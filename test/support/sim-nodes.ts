@@ -211,6 +211,8 @@ export interface AgentSetup {
   readonly groups?: readonly string[];
   /** A TUN device instead of the agent's own stack. */
   readonly tun?: boolean;
+  /** The relay's addresses are not known yet. */
+  readonly unresolved?: boolean;
   readonly v6?: string;
 }
 
@@ -219,6 +221,8 @@ export class SimAgent extends SimNode {
   readonly endpoints: NodeEndpoints;
   readonly tun: SimTun | undefined;
   readonly events: AgentCoreEvent[] = [];
+  /** Attempts at the relay so far. */
+  attempts = 0;
 
   constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: AgentSetup) {
     super(site, credentials, v4, setup.v6);
@@ -242,7 +246,7 @@ export class SimAgent extends SimNode {
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       onEvent: (event) => this.events.push(event),
-      onRelayAttempt: () => {},
+      onRelayAttempt: () => this.attempts++,
     });
     if (this.tun !== undefined) {
       reactor.watch(this.tun.fd, READABLE, () => {

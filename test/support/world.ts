@@ -94,6 +94,7 @@ export class World implements Site {
     const enrolled = credentials ?? (await this.operator.enrol('agent', name, setup.groups ?? ['staff']));
     const node = new SimAgent(this, enrolled, this.relayName, this.#address(), setup);
     this.hosts.push(node.host);
+    if (setup.unresolved) return node;
     node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
     return node;
   }

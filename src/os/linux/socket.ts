@@ -13,8 +13,13 @@ import {
   EAFNOSUPPORT,
   EMFILE,
   ENFILE,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
+  SOL_SOCKET,
 } from './constants.js';
 import { bind, check, close, errno, errnoName, getsockopt, setsockopt, socket } from './libc.js';
 import { NativeMemory } from './memory.js';
@@ -42,6 +47,12 @@ export function tryOption(fd: number, level: number, option: number, value: numb
 export function requireOption(fd: number, level: number, option: number, value: number): void {
   if (tryOption(fd, level, option, value)) return;
   throw new SallyportError('environment', 'SOCKET_OPTION', `socket option ${level}/${option}: ${errnoName(errno())}`);
+}
+
+/** Asks for buffers of `bytes` in both directions; without privileges net.core.{r,w}mem_max limits them. */
+export function setBuffers(fd: number, bytes: number): void {
+  if (!tryOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes)) tryOption(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+  if (!tryOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes)) tryOption(fd, SOL_SOCKET, SO_SNDBUF, bytes);
 }
 
 /** Reads an integer option. */

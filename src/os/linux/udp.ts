@@ -17,18 +17,13 @@ import {
   IPV6_MTU_DISCOVER,
   IPV6_RECVPKTINFO,
   IPV6_V6ONLY,
-  SO_RCVBUF,
-  SO_RCVBUFFORCE,
-  SO_SNDBUF,
-  SO_SNDBUFFORCE,
   SOCK_DGRAM,
-  SOL_SOCKET,
   UDP_GRO,
   UDP_SEGMENT,
 } from './constants.js';
 import { NativeMemory } from './memory.js';
 import { localAddress } from './sockaddr.js';
-import { bindSocket, closeSocket, openSocket, requireOption, tryOption } from './socket.js';
+import { bindSocket, closeSocket, openSocket, requireOption, setBuffers, tryOption } from './socket.js';
 import { UdpReceiver } from './udp-receive.js';
 import { UdpSender } from './udp-send.js';
 
@@ -137,9 +132,4 @@ class LinuxUdpSocket implements UdpSocket {
     if (this.#open) closeSocket(this.fd);
     this.#open = false;
   }
-}
-
-function setBuffers(fd: number, bytes: number): void {
-  if (!tryOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes)) tryOption(fd, SOL_SOCKET, SO_RCVBUF, bytes);
-  if (!tryOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes)) tryOption(fd, SOL_SOCKET, SO_SNDBUF, bytes);
 }
