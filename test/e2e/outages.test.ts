@@ -48,6 +48,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('outages', () => {
     await burstServer.waitForLine(/^listening /);
     url = `http://${(await network.virtual('web')).v4}:8080`;
     sink = await network.virtual('burst');
+    // A session that opens holds 64 packets: bursts want one that is open.
+    await fetches();
   });
   afterAll(async () => {
     await network?.destroy();
