@@ -5,6 +5,7 @@
 import { Arena } from '../wire/arena.js';
 import { writeU16, writeU32 } from '../wire/bytes.js';
 import { finish, pseudoSum, sumBytes, writeIpv4Checksum } from '../wire/checksum.js';
+import type { ParsedPacket } from '../wire/inner.js';
 import { IPV4_HEADER, IPV6_HEADER, PROTO_TCP, TCP_HEADER } from '../wire/ip.js';
 import { VNET_HEADER } from '../wire/vnet.js';
 
@@ -68,4 +69,15 @@ export class HostSegments {
     writeU16(bytes, tcp + 16, finish(sum));
     this.#write(this.#arena, OFFSET, length);
   }
+}
+
+/** The flow that a packet of the host belongs to. */
+export function hostFlowOf(packet: ParsedPacket): HostFlow {
+  return {
+    family: packet.family,
+    local: [packet.source0, packet.source1, packet.source2, packet.source3],
+    remote: [packet.destination0, packet.destination1, packet.destination2, packet.destination3],
+    localPort: packet.sourcePort,
+    remotePort: packet.destinationPort,
+  };
 }

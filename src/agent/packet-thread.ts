@@ -108,7 +108,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         return undefined;
       },
       farewell: () => {
-        core.tun?.resetAll();
+        core.tun?.farewell();
         return undefined;
       },
       shutdown: () => {

@@ -31,8 +31,10 @@ const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', '
 /** Packets the kernel holds for the device: bursts of small UDP packets outrun a turn of the loop. */
 const QUEUE_LENGTH = 4000;
 
+/** How long the device stays after the farewell, for what the host's kernel answers to it. */
+const FAREWELL_MS = 50;
 /** A thread that says farewell at all does so within a turn. */
-const FAREWELL_MS = 300;
+const FAREWELL_LIMIT_MS = 300;
 /** When connections of an earlier run are prodded, after the start: the first may come before there is a session. */
 const PROD_AT_MS: readonly number[] = [0, 1000, 3000, 10_000, 30_000];
 
@@ -120,12 +122,20 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       stopRenewal();
       writer.stop();
       stopProdding();
-      if (routes !== undefined)
-        await Promise.race([thread.request('farewell', undefined), delay(FAREWELL_MS)]).catch(() => undefined);
+      if (routes !== undefined) await farewell(() => thread.request('farewell', undefined));
       routes?.undo();
       await endNodeThread(thread, log);
     },
   };
+}
+
+/** Has the programs' connections reset while the device still has its addresses. A thread that hangs holds up nothing. */
+async function farewell(say: () => Promise<unknown>): Promise<void> {
+  const said = say().then(
+    () => delay(FAREWELL_MS),
+    () => undefined,
+  );
+  await Promise.race([said, delay(FAREWELL_LIMIT_MS)]);
 }
 
 /** Prods connections of an earlier run until the kernel has let go of them. Returns the function that ends it. */

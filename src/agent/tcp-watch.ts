@@ -7,7 +7,7 @@
  */
 import type { ParsedPacket } from '../wire/inner.js';
 import { TCP_ACK, TCP_RST, TCP_SYN } from '../wire/tcp.js';
-import type { HostFlow, HostSegments } from './host-segments.js';
+import { type HostFlow, type HostSegments, hostFlowOf } from './host-segments.js';
 
 /** Flows watched; the oldest make room. A host rarely has more towards one network. */
 const MAX_FLOWS = 8192;
@@ -66,16 +66,7 @@ export class TcpWatch {
 }
 
 function flowOf(packet: ParsedPacket, connector: string): WatchedFlow {
-  return {
-    family: packet.family,
-    local: [packet.source0, packet.source1, packet.source2, packet.source3],
-    remote: [packet.destination0, packet.destination1, packet.destination2, packet.destination3],
-    localPort: packet.sourcePort,
-    remotePort: packet.destinationPort,
-    connector,
-    expects: 0,
-    sends: 0,
-  };
+  return { ...hostFlowOf(packet), connector, expects: 0, sends: 0 };
 }
 
 function isOf(flow: WatchedFlow, packet: ParsedPacket): boolean {

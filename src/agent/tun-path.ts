@@ -19,9 +19,9 @@ import { segment } from '../wire/gso.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import { PROTO_TCP } from '../wire/ip.js';
 import { clampMss } from '../wire/mss.js';
-import { TCP_ACK, TCP_SYN } from '../wire/tcp.js';
+import { TCP_ACK, TCP_RST, TCP_SYN } from '../wire/tcp.js';
 import { GSO_NONE, readVnet, VNET_HEADER, VnetFields, writeVnet } from '../wire/vnet.js';
-import { type AddressWords, HostSegments } from './host-segments.js';
+import { type AddressWords, HostSegments, hostFlowOf } from './host-segments.js';
 import type { OwnAddresses } from './judge.js';
 import type { Orphan } from './orphans.js';
 import type { Routes } from './routes.js';
@@ -59,6 +59,7 @@ export class TunPath {
   readonly #parsed = new ParsedPacket();
   readonly #coalesced = new Map<Arena, DeviceMemory>();
   readonly #replies: IcmpReplies;
+  #isOver = false;
   readonly #segments: HostSegments;
   readonly #flows: TcpWatch;
 
@@ -93,6 +94,7 @@ export class TunPath {
     const packet = this.#parsed;
     const drop = parsePacket(this.#arena.bytes, PACKET_OFFSET, length, packet);
     if (drop !== Drop.none) return drop;
+    if (this.#isOver) return this.#dismiss(packet);
     const table = routes();
     if (table === undefined) return Drop.no_route;
     // The connector would refuse it: a socket that is older than the device still has the host's other address.
@@ -130,9 +132,24 @@ export class TunPath {
     return this.#flows.reset((flow) => flow.connector === connector);
   }
 
-  /** This agent stops: the host's programs learn of it now, as nobody will answer them any more. */
-  resetAll(): number {
+  /**
+   * This agent stops: the host's programs learn of it now. Nothing passes any more; what the host still sends on a connection, for
+   * example to tell what it expects as the reset was not exactly that (RFC 5961 §3.2), is answered by another reset.
+   */
+  farewell(): number {
+    this.#isOver = true;
     return this.#flows.reset(() => true);
+  }
+
+  /** After `farewell`: answers one packet of the host. */
+  #dismiss(packet: ParsedPacket): number {
+    if (packet.protocol !== PROTO_TCP || packet.fragmentOffset > 0 || (packet.tcpFlags & TCP_RST) !== 0) {
+      return Drop.no_session;
+    }
+    const next = packet.sequence + packet.payloadLength + ((packet.tcpFlags & TCP_SYN) !== 0 ? 1 : 0);
+    const expected = (packet.tcpFlags & TCP_ACK) !== 0 ? packet.acknowledgment : 0;
+    this.#segments.send(hostFlowOf(packet), TCP_RST | TCP_ACK, expected, next >>> 0);
+    return Drop.no_session;
   }
 
   /**
@@ -207,6 +224,7 @@ export class TunPath {
 
   /** A packet of a session, judged already, for the host. Returns why it was dropped. */
   deliver(packet: CoalescedPacket): number {
+    if (this.#isOver) return Drop.no_session;
     const { tun } = this.#parts;
     let memory = this.#coalesced.get(packet.arena);
     if (memory === undefined) {

@@ -5,7 +5,7 @@ import { parseConnections } from '../../src/agent/orphans.js';
 import { SocketAddress } from '../../src/base/address.js';
 import { Seconds } from '../../src/base/time.js';
 import { scene } from '../connector/fixtures.js';
-import { ipPacket, PROTO, readPacket } from '../support/packets.js';
+import { ipPacket, PROTO, readPacket, tcpPacket } from '../support/packets.js';
 
 const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode';
 const line = (local: string, remote: string, state: string): string =>
@@ -73,6 +73,39 @@ test.each([
     .find(({ flags }) => (flags & 4) !== 0)!;
   expect(reset).toMatchObject({ from: to, to: own.toString(), sourcePort: 80, port: 5000 });
   expect(new DataView(reset.transport.buffer).getUint32(4)).toBe(EXPECTED);
+});
+
+test('an agent that stops resets connections with what it knows, and again with what the kernel then tells', async () => {
+  const it = await scene({ agent: { tun: true } });
+  it.connector.host.sockets.tcpBackend('10.0.0.5:8080');
+  const ends = { from: it.agent.credentials.identity.overlay4!.toString(), to: '10.100.0.1' };
+  const tun = it.agent.tun!;
+  tun.send(tcpPacket(ends, 5000, 80, 0x02));
+  expect(it.world.until(() => tun.delivered.length > 0)).toBe(true);
+  tun.take();
+  expect(it.agent.core.tun!.farewell()).toBe(1);
+  expect(tun.take().map(readPacket)).toMatchObject([{ from: ends.to, port: 5000, flags: 0x14 }]);
+  const said = (sequence: number): number => {
+    const body = new Uint8Array(20);
+    const view = new DataView(body.buffer);
+    view.setUint16(0, 5000);
+    view.setUint16(2, 80);
+    view.setUint32(8, sequence);
+    body.set([0x50, ACK], 12);
+    tun.send(ipPacket({ ...ends, protocol: PROTO.tcp, body }));
+    expect(it.world.until(() => tun.delivered.length > 0)).toBe(true);
+    const [answer] = tun.take().map(readPacket);
+    expect(answer).toMatchObject({ from: ends.to, sourcePort: 80, port: 5000, flags: 0x14 });
+    return new DataView(answer!.transport.buffer).getUint32(4);
+  };
+  expect(said(EXPECTED)).toBe(EXPECTED);
+  // A new connection is refused, and a reset is not answered.
+  tun.send(tcpPacket(ends, 5001, 80, 0x02));
+  expect(it.world.until(() => tun.delivered.length > 0)).toBe(true);
+  expect(tun.take().map(readPacket)).toMatchObject([{ port: 5001, flags: 0x14 }]);
+  tun.send(tcpPacket(ends, 5002, 80, 0x04));
+  it.world.run(Seconds(1));
+  expect(tun.delivered).toEqual([]);
 });
 
 const isReset = (packet: Uint8Array): boolean => (readPacket(packet.slice(10)).flags & 4) !== 0;
