@@ -139,7 +139,7 @@ const call: fc.Arbitrary<Call> = fc
       ([now, connection]): Call =>
         (native) => {
           native.events();
-              native.readDatagrams(connection);
+          native.readDatagrams(connection);
           native.closeText(connection);
           native.ping(connection);
           native.forceKeyUpdate(connection);
