@@ -18,12 +18,12 @@ import type { Role } from './role.js';
 import { CURL, Download } from './transfer.js';
 
 const BACKEND = ADDRESSES.backend.v4;
-const BYTES = 60_000_000;
+const BYTES = 40_000_000;
 const RATE = '10M';
 /** How long an outage lasts and the load meanwhile; for figures: 60 s and 20,833 datagrams of 1,200 bytes (200 Mbit/s). */
 const OUTAGE_MS = Number(process.env['SALLYPORT_OUTAGE_MS'] ?? 5_000);
 const OUTAGE_RATE = process.env['SALLYPORT_OUTAGE_RATE'] ?? '4000';
-const STOPPED_MS = Number(process.env['SALLYPORT_STOPPED_MS'] ?? 6_000);
+const STOPPED_MS = Number(process.env['SALLYPORT_STOPPED_MS'] ?? 5_000);
 /** What a role may hold more after an outage than before, MB. */
 const MOST_MORE_MB = 50;
 const RECONNECTS = 5;
