@@ -1,6 +1,7 @@
 /**
  * An agent's sessions: opens them on the first packet for a service, keeps their links, and finds the one a packet takes.
  */
+import { TokenBucket } from '../base/bucket.js';
 import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
@@ -26,6 +27,7 @@ import {
   parseChannel,
   ToAgent,
 } from '../tunnel/messages.js';
+import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
 import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
 
 /** A link that is not live by then is given up. */
@@ -35,6 +37,8 @@ const LOOK_ELSEWHERE: Duration = Seconds(5);
 
 /** After this agent has come back to a relay its connectors may still be coming: an idle one notices a restart by its keep-alive. */
 const RELAY_SETTLES: Duration = Seconds(12);
+/** Share of the relay's rate that is used, so that requests which the network bunches are not refused. */
+const RATE_USED = 0.9;
 /** Refusals of the relay that another attempt soon will not change. */
 const ABSENCE: ReadonlySet<string> = new Set(['NO_CONNECTOR', 'DENIED', 'POLICY_EXPIRED']);
 
@@ -72,6 +76,10 @@ export class Sessions {
 
   /** Until then the relay's word that a connector is not there may only mean that it is not back yet. */
   #settled: Instant | undefined;
+
+  readonly #opens = new TokenBucket(OPENS_PER_SECOND * RATE_USED, OPENS_AT_ONCE * RATE_USED);
+  /** When each session that waits for its turn may ask; the token is taken already. */
+  readonly #turns = new Map<AgentSession, Instant>();
 
   constructor(parts: SessionsParts) {
     this.#parts = parts;
@@ -222,7 +230,7 @@ export class Sessions {
 
   #due(now: Instant, session: AgentSession): void {
     session.deadline = undefined;
-    if (session.state === 'waiting') this.#open(now, session);
+    if (session.state === 'waiting') this.#openInTurn(now, session);
     else if (session.state === 'linking') {
       this.#unlink(now, session, 'the connector does not answer', true);
       session.absentSince ??= now;
@@ -238,6 +246,22 @@ export class Sessions {
     const packets = session.waiting.drain();
     this.#parts.drops.values[Drop.no_session]! += packets.length;
     this.#parts.onRefused(now, packets);
+  }
+
+  /** A relay that comes back is asked for the channels of all sessions, one after the other. */
+  #openInTurn(now: Instant, session: AgentSession): void {
+    let turn = this.#turns.get(session);
+    if (turn === undefined && this.#parts.relay.state === 'ready') {
+      turn = later(now, this.#opens.wait(now));
+      this.#opens.spend(now, 1);
+    }
+    if (turn === undefined || turn <= now) {
+      this.#turns.delete(session);
+      this.#open(now, session);
+    } else {
+      this.#turns.set(session, turn);
+      session.deadline = turn;
+    }
   }
 
   #open(now: Instant, session: AgentSession): void {
@@ -457,6 +481,7 @@ export class Sessions {
     session.enter(now, 'closed', reason);
     this.#parts.onForgotten(session);
     this.#byConnector.delete(session.connector);
+    this.#turns.delete(session);
     for (const [service, one] of this.#byService) if (one === session) this.#byService.delete(service);
   }
 }

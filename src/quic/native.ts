@@ -159,15 +159,24 @@ let binding: Binding | undefined;
 
 /**
  * Loads the native module once and makes an endpoint.
- * @throws SallyportError QUIC_NATIVE_MISSING (environment), QUIC_OPTIONS (caller: certificate, key or a value is wrong).
+ * @throws SallyportError QUIC_NATIVE_MISSING, QUIC_NATIVE_STALE (environment), QUIC_OPTIONS (caller: certificate, key or a value is wrong).
  */
 export function makeNative(options: NativeOptions, shared: SharedMemory): NativeEndpoint {
   binding ??= load();
+  shared.state.fill(Number.NaN);
+  let native: NativeEndpoint;
   try {
-    return new binding.NativeEndpoint(options, shared);
+    native = new binding.NativeEndpoint(options, shared);
   } catch (cause) {
     throw new SallyportError('caller', 'QUIC_OPTIONS', `QUIC endpoint: ${(cause as Error).message}`, { cause });
   }
+  // A module from before the state cells takes them without a word and never writes them: it would send nothing.
+  if (Number.isNaN(shared.state[STATE_DEADLINE])) {
+    throw new SallyportError('environment', 'QUIC_NATIVE_STALE', 'the native QUIC module is older than this program', {
+      hint: 'build it in the package’s folder with: node scripts/build-native.mjs',
+    });
+  }
+  return native;
 }
 
 function load(): Binding {

@@ -8,13 +8,11 @@ import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
 import type { Instant } from '../base/time.js';
 import type { Identity } from '../policy/proof.js';
+import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
 import type { Candidate, ChannelSide } from './channels.js';
 import { Meter, type RateLimit } from './limits.js';
 import type { NodeConnection } from './node-connection.js';
 
-/** Channels an agent may ask for: each costs a connector an answer. */
-const OPENS_PER_SECOND = 10;
-const OPENS_AT_ONCE = 40;
 /**
  * Channels a connector is told of: the agents of a relay that comes back return at once, and each costs the connector a handshake
  * of about a millisecond.
