@@ -113,6 +113,7 @@ export const udpId = (link: string, rate: number, what: 'delivered' | 'loss'): s
 export const cleanId = (what: CleanRow): string => `${CLEAN.id}/${what}`;
 
 const CLEAN_ROWS = {
+  'rtt-first-p50': ['ping p50, first after start', 'ms'],
   'rtt-p50': ['ping p50', 'ms'],
   'rtt-p95': ['ping p95', 'ms'],
   'rtt-p99': ['ping p99', 'ms'],
