@@ -50,6 +50,8 @@ export const Drop = {
   bad_address: 34,
   /** An object of ours (table, arena) had no room; counts a sizing mistake, never the peer's. */
   no_room: 35,
+  /** Waited too long in a queue that is not emptied as fast as it fills (CoDel). */
+  queue_delay: 36,
 } as const;
 
 export type DropName = keyof typeof Drop;
