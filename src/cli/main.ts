@@ -4,7 +4,7 @@
  * configuration. Only the module of the command that was called is loaded: a role's takes longer than most commands run.
  */
 import { basename } from 'node:path';
-import { Command, CommanderError } from 'commander';
+import type { Command, CommanderError } from 'commander';
 import { describeError, SallyportError } from '../base/error.js';
 import { VERSION } from '../base/software.js';
 import { SystemClock } from '../os/clock.js';
@@ -78,7 +78,8 @@ try {
 
 /** Everything that commander reads. */
 async function commands(): Promise<Command> {
-  const program = new Command('sallyport')
+  const { Command: Program } = await import('commander');
+  const program = new Program('sallyport')
     .description('Zero-trust network access: reach private services through an agent, a connector and a relay')
     .version(VERSION, '-V, --version')
     .exitOverride()
@@ -113,8 +114,13 @@ function modules(called: string | undefined): Promise<CommandModule[]> {
 }
 
 function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (isCommanderError(error)) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   context.note(`sallyport: ${describeError(error)}`);
   if (!(error instanceof SallyportError) || error.kind === 'bug') context.note(String((error as Error).stack));
   return error instanceof SallyportError && USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/** By its name: a trace is done without commander, which takes longer to load than many paths take to answer. */
+function isCommanderError(error: unknown): error is CommanderError {
+  return error instanceof Error && error.name === 'CommanderError';
 }

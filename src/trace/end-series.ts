@@ -8,7 +8,7 @@
  * than the slowest answer took. And where answers are ICMP errors (UDP), which hosts send at about one a second (RFC 1812 §4.3.2.8,
  * RFC 4443 §2.4 (f)), a series that falls silent after answers is given up, because what it would show is not loss.
  */
-import { type Clock, type Duration, elapsed, type Instant, Millis, toMillis } from '../base/time.js';
+import { type Clock, type Duration, elapsed, type Instant, instantAt, later, Millis, toMillis } from '../base/time.js';
 
 /** Answers that a probe's patience is measured by. */
 const ENOUGH_ANSWERS = 3;
@@ -20,6 +20,8 @@ const SUSPICION = Millis(100);
 /** Probes that are overdue at once, and their share of all sent, before answers count as limited. */
 const OVERDUE_PROBES = 8;
 const OVERDUE_SHARE = 0.2;
+/** Timers fire late by a millisecond or more; as much as this is made good by sending faster. */
+const CATCH_UP = Millis(20);
 
 export interface EndSeriesOptions {
   readonly count: number;
@@ -45,6 +47,8 @@ export class EndSeries {
   readonly #rtts: number[] = [];
   readonly #pending = new Map<AbortController, Instant>();
   #sent = 0;
+  /** When the next probe leaves. */
+  #due: Instant;
   #received = 0;
   #slowest = 0;
   #limited = false;
@@ -54,6 +58,7 @@ export class EndSeries {
 
   constructor(options: EndSeriesOptions) {
     this.#options = options;
+    this.#due = options.clock.now();
   }
 
   /** Resolves when every probe has an outcome, or the series was given up or aborted. */
@@ -63,6 +68,7 @@ export class EndSeries {
       await new Promise<void>((resolve) => {
         this.#finish = () => resolve();
         signal.addEventListener('abort', this.#finish, { once: true });
+        this.#due = this.#options.clock.now();
         this.#tick();
       });
       signal.removeEventListener('abort', this.#finish);
@@ -78,11 +84,16 @@ export class EndSeries {
   }
 
   #tick(): void {
-    const { count, interval } = this.#options;
-    if (this.#sent < count) this.#send();
+    const { count, interval, clock } = this.#options;
+    const now = clock.now();
+    this.#due = instantAt(Math.max(this.#due, now - CATCH_UP));
+    for (; this.#sent < count && this.#due <= now; this.#due = later(this.#due, interval)) this.#send();
     this.#judge();
     if (this.#pending.size === 0 && this.#sent === count) this.#finish();
-    else this.#timer = setTimeout(() => this.#tick(), toMillis(interval));
+    else {
+      const wait = this.#sent < count ? elapsed(now, this.#due) : interval;
+      this.#timer = setTimeout(() => this.#tick(), toMillis(wait));
+    }
   }
 
   #send(): void {

@@ -22,7 +22,7 @@ import type { EndToEnd, NamedRun, NetworkInfo, TraceResult } from './result.js';
 import type { Hop, TraceEngine, TraceOptions, TraceProtocol, TraceRun } from './types.js';
 
 /** All end-to-end probes leave within this time, unless that needs a shorter interval than the shortest. */
-const SERIES_SPAN = Millis(700);
+const SERIES_SPAN = Millis(500);
 const SHORTEST_INTERVAL = Millis(10);
 /** What datadog-traceroute waits at most. */
 const LONGEST_INTERVAL = Millis(1_000);
@@ -120,7 +120,7 @@ class Trace {
         this.#endToEnd(),
         sourcePublicIp ? publicIp.find(this.#signal) : '',
       ]);
-      await unlessAborted(Promise.all(this.#lookups.values()), this.#signal);
+      await unlessAborted(this.#lookedUp(), this.#signal);
       return {
         id: randomId(entropy),
         protocol: this.#options.protocol,
@@ -252,6 +252,18 @@ class Trace {
     this.#series?.noteAnswer(rtt);
     this.#hasReached = true;
     this.#reached.resolve();
+  }
+
+  /** When everything asked about an address is known, or nobody wants to wait longer. */
+  async #lookedUp(): Promise<void> {
+    const { lookupPatienceMilliseconds: patience } = this.#request;
+    const all = Promise.all(this.#lookups.values());
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      if (patience !== undefined) timer = setTimeout(resolve, patience);
+    });
+    await Promise.race([all, late]);
+    clearTimeout(timer);
   }
 
   /** Starts looking up what the request wants to know of an address, once. */

@@ -78,6 +78,8 @@ export interface TraceRequest {
   readonly reverseDns?: boolean;
   /** Autonomous systems of public addresses, by DNS. */
   readonly networks?: boolean;
+  /** How long names and networks are waited for when all else is known; absent: until each is there or given up (5 s). */
+  readonly lookupPatienceMilliseconds?: number;
   readonly sourcePublicIp?: boolean;
 }
 
@@ -92,6 +94,7 @@ export interface CheckedRequest {
   readonly ipv6: boolean;
   readonly reverseDns: boolean;
   readonly networks: boolean;
+  readonly lookupPatienceMilliseconds: number | undefined;
   readonly sourcePublicIp: boolean;
   readonly options: Omit<TraceOptions, 'destination'>;
 }
@@ -121,6 +124,7 @@ export function checkRequest(text: string, request: TraceRequest): CheckedReques
     ipv6: request.ipv6 ?? false,
     reverseDns: request.reverseDns ?? false,
     networks: request.networks ?? false,
+    lookupPatienceMilliseconds: whole('look-up patience', request.lookupPatienceMilliseconds, 0, MAX_MILLISECONDS),
     sourcePublicIp: request.sourcePublicIp ?? false,
     options: {
       protocol,

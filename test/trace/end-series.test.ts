@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Millis } from '../../src/base/time.js';
+import { later, Millis } from '../../src/base/time.js';
 import { EndSeries, type EndSeriesOptions, type EndSeriesResult } from '../../src/trace/end-series.js';
 import { timerClock } from './fixtures.js';
 
@@ -57,6 +57,24 @@ describe('a series of end-to-end probes', () => {
     expect(rtts.every((rtt) => rtt === 40)).toBe(true);
     expect(limited).toBe(false);
     expect(took).toBeLessThan(1_000);
+  });
+
+  it('keeps its pace when timers are late, and does not make good a long stop', async () => {
+    const sent: number[] = [];
+    let late = 0;
+    const started = clock.now();
+    const lateClock = { ...clock, now: () => later(clock.now(), Millis(late)) };
+    await series(() => 1, {
+      clock: lateClock,
+      interval: Millis(10),
+      probe: async () => {
+        sent.push((clock.now() - started) / 1_000);
+        if (sent.length === 10) late = 1_000;
+        return 1;
+      },
+    });
+    // A second seems to have passed after the tenth probe: two more at once, and not a hundred.
+    expect(sent.slice(0, 14)).toEqual([0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 100, 100, 110]);
   });
 
   it('has the order of completion', async () => {

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { traceError } from '../../src/trace/error.js';
+import { AddressNames } from '../../src/trace/names.js';
 import { runTrace, type TraceEnvironment, type TraceStep } from '../../src/trace/orchestration.js';
 import type { TraceRequest } from '../../src/trace/request.js';
 import type { TraceResult } from '../../src/trace/result.js';
 import { FakeEngine, fakeEnvironment } from './fake-engine.js';
-import { hop, run } from './fixtures.js';
+import { hop, run, timerClock } from './fixtures.js';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -56,6 +57,19 @@ describe('a trace', () => {
     expect(result).toMatchObject({ protocol: 'udp', hostname: 'target.example', port: 33_434, publicIp: '' });
     expect(result.endToEnd).toEqual({ rtts: new Array(50).fill(40), method: 'icmp' });
     expect(took).toBeLessThan(1_000);
+  });
+
+  it('waits for names no longer than it was told, and uses what came', async () => {
+    const engine = new FakeEngine({ run: () => run([hop(1, '203.0.113.1', 1), hop(2, '198.51.100.2', 2)]) });
+    const answer = (address: string): Promise<readonly string[]> =>
+      address === '203.0.113.1' ? Promise.resolve(['near.example']) : new Promise(() => undefined);
+    const names = new AddressNames(answer, timerClock);
+    const request = { reverseDns: true, endToEndQueries: 0 };
+    const patient = await trace(engine, request, { environment: { names } });
+    expect(patient.took).toBeGreaterThanOrEqual(5_000);
+    const hurried = await trace(engine, { ...request, lookupPatienceMilliseconds: 300 }, { environment: { names } });
+    expect(hurried.took).toBeLessThan(400);
+    expect([...hurried.result.names]).toEqual([['203.0.113.1', ['near.example.']]]);
   });
 
   it('resolves once, and every run and probe goes to that address', async () => {

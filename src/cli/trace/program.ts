@@ -24,6 +24,9 @@ type Format = (typeof FORMATS)[number] | 'live';
 /** Rounds of --watch that follow each other faster would be a load on every router of the path. */
 const SHORTEST_INTERVAL_MS = 100;
 const DEFAULT_INTERVAL_MS = 1_000;
+/** Names that nobody asked for are not worth a longer wait: name servers that do not answer would cost five seconds. */
+const UNASKED_PATIENCE_MS = 500;
+const LOOKUPS = ['reverse-dns', 'asn', 'location'];
 
 export interface TraceMachine {
   readonly context: CommandContext;
@@ -73,6 +76,7 @@ async function runParsed(parsed: ParsedFlags, machine: TraceMachine): Promise<nu
   if (interval < SHORTEST_INTERVAL_MS) throw wrong(`--interval is at least ${SHORTEST_INTERVAL_MS}`);
   const request: TraceRequest = {
     ...(format === 'live' && { reverseDns: true, networks: true }),
+    ...(!LOOKUPS.some((flag) => values.get(flag) === true) && { lookupPatienceMilliseconds: UNASKED_PATIENCE_MS }),
     ...(watch && { queries: 1, endToEndQueries: 1 }),
     ...requestOf(parsed),
   };

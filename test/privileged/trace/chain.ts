@@ -16,8 +16,6 @@ export const near = (n: number, family: 4 | 6): string => (family === 4 ? `10.9.
 
 export function chain(lab: Lab, length: number, options: ChainOptions = {}): Host[] {
   const hosts = Array.from({ length: length + 1 }, (_, n) => lab.router(`h${n}`));
-  // Beside its limit per peer the kernel has one for all together, of 50 at once.
-  for (const host of hosts) host.sysctl({ 'net.ipv4.icmp_ratemask': 0, 'net.ipv6.icmp.ratemask': 0 });
   for (let n = 1; n <= length; n++) {
     const mtu = options.mtu?.[n];
     lab.link(
@@ -26,12 +24,19 @@ export function chain(lab: Lab, length: number, options: ChainOptions = {}): Hos
       mtu === undefined ? {} : { mtu },
     );
   }
+  prepare(hosts);
+  return hosts;
+}
+
+/** Routes of a chain whose links and addresses are there: forward by default, back link by link. Errors are not limited. */
+export function prepare(hosts: readonly Host[]): void {
+  // Beside its limit per peer the kernel has one for all together, of 50 at once.
+  for (const host of hosts) host.sysctl({ 'net.ipv4.icmp_ratemask': 0, 'net.ipv6.icmp.ratemask': 0 });
   for (const [n, host] of hosts.entries()) {
-    if (n < length) defaultRoutes(host, [near(n + 1, 4), near(n + 1, 6)]);
+    if (n < hosts.length - 1) defaultRoutes(host, [near(n + 1, 4), near(n + 1, 6)]);
     for (let link = 1; link < n; link++) {
       host.ip('route', 'add', `10.9.${link}.0/24`, 'via', `10.9.${n}.1`);
       host.ip('-6', 'route', 'add', `fd09:${link}::/64`, 'via', `fd09:${n}::1`);
     }
   }
-  return hosts;
 }
