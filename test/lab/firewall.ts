@@ -1,9 +1,9 @@
 /**
- * Packet filters and address translation of laboratory hosts, by nftables. Each function owns one table and replaces what it set before.
+ * Packet filters of laboratory hosts, by nftables; address translation is in nat.ts. Each function owns one table and replaces what it set before.
  *
  *   input:  established ─► accept;  from an allowed address ─► accept;  IPv6 neighbour discovery ─► accept;  else drop
  *
- * RFC 4787 (NAT behaviour), RFC 4890 (ICMPv6 that must pass).
+ * RFC 4890 (ICMPv6 that must pass).
  */
 import type { Host } from './host.js';
 
@@ -31,24 +31,4 @@ export function acceptOnlyFrom(host: Host, sources: readonly string[]): void {
 /** Nobody may open a connection to this host: how a connector's host looks from outside. */
 export function closeInbound(host: Host): void {
   acceptOnlyFrom(host, []);
-}
-
-/**
- * Translates what leaves by `outside` to that device's address, and lets nothing in from there that was not asked for: a
- * home router with address- and port-dependent filtering (Linux masquerade keeps the source port where it is free).
- */
-export function masquerade(router: Host, outside: string): void {
-  router.nft(`
-    table inet lab_nat
-    delete table inet lab_nat
-    table inet lab_nat {
-      chain postrouting {
-        type nat hook postrouting priority srcnat;
-        oifname "${outside}" masquerade
-      }
-      chain forward {
-        type filter hook forward priority filter; policy accept;
-        iifname "${outside}" ct state new drop
-      }
-    }`);
 }

@@ -9,15 +9,22 @@
  *                     198.51.100.2
  *
  * Addresses of the three networks are the documentation prefixes (RFC 5737, RFC 3849), so that they look public to the product
- * and can never be meant elsewhere.
+ * and can never be meant elsewhere. A carrier's NAT (CGNAT) may stand between a home router and `net`.
  */
-import { acceptOnlyFrom, masquerade } from './firewall.js';
+import { SallyportError } from '../../src/base/error.js';
+import { acceptOnlyFrom } from './firewall.js';
 import type { Host } from './host.js';
 import { type ImpairedLink, type ImpairedLinkOptions, impairedLink } from './impaired-link.js';
 import { defaultRoutes, type Lab, type LinkEnd } from './lab.js';
+import { type NatDevices, type NatSettings, restartNat, setNat } from './nat.js';
 
-/** How a host is joined to the router in the middle. */
-export type Attachment = 'open' | 'masquerade';
+/** A home router that translates, and perhaps the carrier's before it. */
+export interface HomeRouter extends NatSettings {
+  readonly carrier?: NatSettings;
+}
+
+/** How a host is joined to the router in the middle; `masquerade` is a moderate NAT for both families. */
+export type Attachment = 'open' | 'masquerade' | HomeRouter;
 
 export interface StandardOptions {
   readonly user?: Attachment;
@@ -35,8 +42,36 @@ export interface StandardTopology {
   readonly relay: Host;
   readonly service: Host;
   readonly backend: Host;
-  /** What is linked to `net` for each: the host itself, or the home router before it. */
+  /** What is linked to `net` for each: the host itself, or the outermost router before it. */
   readonly edges: Readonly<Record<Uplink, Host>>;
+  /** The NATs, innermost first. */
+  readonly nats: Readonly<Record<'user' | 'service', readonly Nat[]>>;
+}
+
+/** A NAT of the topology. */
+export class Nat {
+  readonly router: Host;
+  readonly #devices: NatDevices;
+  #settings: NatSettings;
+
+  /** Made by `standardTopology`. */
+  constructor(router: Host, addresses: HostAddresses, settings: NatSettings) {
+    this.router = router;
+    this.#devices = { outside: UPLINK_DEVICE, addresses };
+    this.#settings = settings;
+    setNat(router, this.#devices, settings);
+  }
+
+  /** Becomes another NAT; live mappings stay. */
+  change(settings: NatSettings): void {
+    this.#settings = settings;
+    setNat(this.router, this.#devices, settings);
+  }
+
+  /** Loses every mapping. */
+  restart(): void {
+    restartNat(this.router, this.#devices, this.#settings);
+  }
 }
 
 export type Uplink = 'user' | 'relay' | 'service';
@@ -54,6 +89,12 @@ export const ADDRESSES = {
   /** Inside addresses of user and service when they sit behind a home router. */
   userInside: { v4: '192.168.1.2', v6: 'fd00:1::2' },
   serviceInside: { v4: '192.168.2.2', v6: 'fd00:2::2' },
+  /** Inside addresses behind a router that translates IPv4 only. */
+  userGlobal: { v4: '192.168.1.2', v6: '2001:db8:11::2' },
+  serviceGlobal: { v4: '192.168.2.2', v6: '2001:db8:13::2' },
+  /** Home routers towards their carrier's NAT (RFC 6598). */
+  userCarrier: { v4: '100.127.1.2', v6: 'fd00:101::2' },
+  serviceCarrier: { v4: '100.127.2.2', v6: 'fd00:102::2' },
   /** The service's host on its private network, and the host behind it. */
   servicePrivate: { v4: '10.20.0.1', v6: 'fd00:20::1' },
   backend: { v4: '10.20.0.2', v6: 'fd00:20::2' },
@@ -70,28 +111,56 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
   const linkOptions = options.mtu === undefined ? {} : { mtu: options.mtu };
   const net = lab.router('net');
   const edges = new Map<Uplink, Host>();
-  const attach = (name: Uplink, outside: HostAddresses, inside?: HostAddresses): Host => {
+  const nats = { user: [] as Nat[], service: [] as Nat[] };
+  /** Puts a host at the inside of a new router, which becomes what has to be linked next. */
+  const behind = (inner: Host, inside: HostAddresses, name: string, device?: string): Host => {
+    const router = lab.router(name);
+    const end = { ...withPrefix(inner, inside), ...(device === undefined ? {} : { device }) };
+    lab.link(end, withPrefix(router, firstOf(inside)), linkOptions);
+    defaultRoutes(inner, [firstOf(inside).v4, firstOf(inside).v6]);
+    return router;
+  };
+  const attach = (name: Uplink): Host => {
     const host = lab.host(name);
+    const outside: HostAddresses = ADDRESSES[name];
+    const attachment = name === 'relay' ? 'open' : (options[name] ?? 'open');
     let edge = host;
-    if (inside !== undefined) {
-      edge = lab.router(name === 'user' ? 'home' : 'office');
-      lab.link(withPrefix(host, inside), withPrefix(edge, firstOf(inside)), linkOptions);
-      defaultRoutes(host, [firstOf(inside).v4, firstOf(inside).v6]);
+    if (name !== 'relay' && attachment !== 'open') {
+      const home: HomeRouter = attachment === 'masquerade' ? { kind: 'moderate' } : attachment;
+      const { carrier } = home;
+      edge = behind(host, insideOf(name, home), name === 'user' ? 'home' : 'office');
+      if (home.ipv6 === 'none') host.ip('-6', 'route', 'delete', 'default');
+      const homeRouter = edge;
+      if (carrier !== undefined) {
+        edge = behind(homeRouter, ADDRESSES[`${name}Carrier`], `carrier-${name}`, UPLINK_DEVICE);
+      }
+      nats[name].push(new Nat(homeRouter, carrier === undefined ? outside : ADDRESSES[`${name}Carrier`], home));
+      if (carrier !== undefined) nats[name].push(new Nat(edge, outside, carrier));
     }
     lab.link(...uplinkEnds(net, edge, name), linkOptions);
     defaultRoutes(edge, [firstOf(outside).v4, firstOf(outside).v6]);
-    if (inside !== undefined) masquerade(edge, UPLINK_DEVICE);
+    if (typeof attachment === 'object' && attachment.ipv6 === 'firewall') {
+      net.ip('-6', 'route', 'add', name === 'user' ? '2001:db8:11::/64' : '2001:db8:13::/64', 'via', outside.v6);
+    }
     edges.set(name, edge);
     return host;
   };
-  const user = attach('user', ADDRESSES.user, options.user === 'masquerade' ? ADDRESSES.userInside : undefined);
-  const relay = attach('relay', ADDRESSES.relay);
-  const behindOffice = options.service === 'masquerade' ? ADDRESSES.serviceInside : undefined;
-  const service = attach('service', ADDRESSES.service, behindOffice);
+  const user = attach('user');
+  const relay = attach('relay');
+  const service = attach('service');
   const backend = lab.host('backend');
   lab.link(withPrefix(service, ADDRESSES.servicePrivate), withPrefix(backend, ADDRESSES.backend), linkOptions);
   if (options.serviceClosed !== false) acceptOnlyFrom(service, PRIVATE_NETWORK);
-  return { lab, net, user, relay, service, backend, edges: Object.fromEntries(edges) as Record<Uplink, Host> };
+  return {
+    lab,
+    net,
+    user,
+    relay,
+    service,
+    backend,
+    edges: Object.fromEntries(edges) as Record<Uplink, Host>,
+    nats,
+  };
 }
 
 /** Replaces the link between one host (or its home router) and `net` by one with faults; addresses and routes stay. */
@@ -108,6 +177,15 @@ export async function impairUplink(
   const gateway = firstOf(ADDRESSES[uplink]);
   defaultRoutes(edge, [gateway.v4, gateway.v6]);
   return link;
+}
+
+/** Addresses behind a home router. @throws SallyportError LAB_NAT for what the topology cannot be. */
+function insideOf(name: 'user' | 'service', home: HomeRouter): HostAddresses {
+  if (home.ipv6 !== 'firewall') return ADDRESSES[`${name}Inside`];
+  if (home.carrier !== undefined) {
+    throw new SallyportError('caller', 'LAB_NAT', 'IPv6 without translation has no carrier NAT before it here');
+  }
+  return ADDRESSES[`${name}Global`];
 }
 
 type End = Required<LinkEnd>;
