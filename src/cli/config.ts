@@ -85,6 +85,10 @@ export const RelayConfig = v.strictObject({
     ['0.0.0.0:4433', '[::]:4433'],
   ),
   control: v.optional(v.pipe(address, v.description('TCP address of the enrolment endpoint (HTTPS).')), '0.0.0.0:8443'),
+  probePort: v.optional(
+    v.pipe(port, v.description('Second UDP port, by which nodes tell what NAT is before them; 0 = none.')),
+    4434,
+  ),
   allowOperatorKey: v.optional(
     v.pipe(flag, v.description('Start although the operator’s key is readable; for a demo on one machine.')),
     false,

@@ -29,6 +29,7 @@ import type { RelayLimits } from './limits.js';
 import { nodeKey, type RelayNode } from './node.js';
 import { type ConnectionOwner, NodeConnection } from './node-connection.js';
 import { Opener } from './opener.js';
+import { ProbeAnswers } from './probe-answers.js';
 import { Registry } from './registry.js';
 
 /** How often idle channels are looked for and connectors' life signs are taken. */
@@ -44,6 +45,8 @@ export type RelayEvent =
   | { readonly kind: 'node-moved'; readonly node: string; readonly address: string }
   /** Every node is seen from this one private address; told once. */
   | { readonly kind: 'nodes-hidden'; readonly address: string }
+  /** The second port could not be had: NATs before nodes are not classified. */
+  | { readonly kind: 'no-probe-port'; readonly port: number; readonly problem: string }
   /** After `drain`, once: the process may end. */
   | { readonly kind: 'drained'; readonly channels: number }
   | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
@@ -57,6 +60,8 @@ export type RelayEvent =
 
 export interface RelayParts {
   readonly sockets: readonly UdpSocket[];
+  /** Second ports that answer PROBEs only, at most one per address family. */
+  readonly probeSockets: readonly UdpSocket[];
   readonly endpoint: QuicEndpoint;
   readonly policy: PolicyKeeper;
   readonly policyKey: Uint8Array;
@@ -84,6 +89,7 @@ export class RelayCore implements ConnectionOwner {
   readonly registry: Registry;
   readonly channels: ChannelTable;
   readonly forwarder: Forwarder;
+  readonly probes: ProbeAnswers;
   readonly draining: Drain;
   readonly #parts: RelayParts;
   readonly #opener: Opener;
@@ -100,7 +106,9 @@ export class RelayCore implements ConnectionOwner {
     this.registry = new Registry(parts.limits);
     this.channels = new ChannelTable(parts.entropy, parts.limits.channel);
     this.draining = new Drain(this.channels);
-    this.forwarder = new Forwarder(parts.sockets, parts.endpoint, this.channels, this.drops, parts.entropy);
+    this.probes = new ProbeAnswers(parts.sockets, parts.probeSockets, this.drops);
+    const { sockets, endpoint, entropy } = parts;
+    this.forwarder = new Forwarder(sockets, endpoint, this.channels, this.drops, entropy, this.probes);
     this.#opener = new Opener({
       registry: this.registry,
       channels: this.channels,
@@ -131,9 +139,10 @@ export class RelayCore implements ConnectionOwner {
     return connection;
   }
 
-  /** Handles a batch of `entries` that socket `index` has just received. */
+  /** Handles a batch of `entries` that socket `index` has just received; those of the second ports follow the others. */
   handleBatch(now: Instant, index: number, entries: number): void {
-    this.forwarder.handleBatch(now, index, entries);
+    if (index < this.#parts.sockets.length) this.forwarder.handleBatch(now, index, entries);
+    else this.probes.handleBatch(now, index, entries);
   }
 
   /** Runs what is due; returns when it wants to run again. */
@@ -152,10 +161,14 @@ export class RelayCore implements ConnectionOwner {
     this.#former.take(now, (address, local) => this.forwarder.tellFormer(address, local));
     if (this.draining.isOver(now)) this.#parts.onEvent({ kind: 'drained', channels: this.channels.size });
     this.forwarder.flushEndpoint(now);
+    this.probes.turn(now);
     const greeting = this.#greeting.values().next().value?.deadline;
     return earliest(
       earliest(this.#parts.endpoint.nextTimeout(), greeting),
-      earliest(earliest(this.#opener.deadline, this.#nextSweep), earliest(this.draining.due, this.#former.due)),
+      earliest(
+        earliest(this.#opener.deadline, this.#nextSweep),
+        earliest(earliest(this.draining.due, this.#former.due), this.probes.due),
+      ),
     );
   }
 

@@ -5,8 +5,7 @@
  *   entry of a batch   │10·A·…│10·A·…│10·B·…│QUIC…│      each segment judged by itself
  *   runs               └─ send ─────┘└ send ┘└ QUIC ┘     a run = neighbours of equal fate, so one GSO send or one crossing
  */
-import { ADDRESS_WORDS, SocketAddress, sameWords } from '../base/address.js';
-import { TokenBucket } from '../base/bucket.js';
+import { ADDRESS_WORDS, type SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
@@ -14,8 +13,6 @@ import { elapsed, type Instant, Millis } from '../base/time.js';
 import { MAX_SEGMENTS, type TransmitMemory, type UdpSocket } from '../os/io.js';
 import { type QuicEndpoint, ResponseKind } from '../quic/endpoint.js';
 import {
-  decodeProbe,
-  encodeProbeReply,
   Frame,
   PROBE_LENGTH,
   putWord,
@@ -27,16 +24,13 @@ import {
 import { AskedAddresses } from './asked-addresses.js';
 import { type Candidate, type ChannelSide, type ChannelTable, newCandidate } from './channels.js';
 import type { RelayNode } from './node.js';
+import type { ProbeAnswers } from './probe-answers.js';
 import { SourceLimiter } from './source-limiter.js';
 
 /** A REVALIDATE goes to one source at most this often. */
 const REVALIDATE_INTERVAL = Millis(100);
 /** A stateless reset goes to one source at most this often: a node needs one, a forger gets no amplifier. */
 const RESET_INTERVAL = Millis(100);
-/** A PROBE of one source is answered at most this often. */
-const PROBE_INTERVAL = Millis(50);
-/** PROBEs answered a second altogether, from however many sources they seem to come. */
-const PROBES_PER_SECOND = 2000;
 /** An unproved source is forgotten for another one after this time without proof. */
 const CANDIDATE_PATIENCE = Millis(1000);
 /** Room for the small frames a turn may send: one answer for each of the datagrams of one receive, roughly. */
@@ -51,7 +45,6 @@ export interface ForwarderCounters {
   forwardedBytes: number;
   revalidates: number;
   revalidated: number;
-  probes: number;
   /** Packets that a channel's or a node's limit has dropped. */
   limitedPackets: number;
 }
@@ -72,7 +65,6 @@ export class Forwarder {
     forwardedBytes: 0,
     revalidates: 0,
     revalidated: 0,
-    probes: 0,
     limitedPackets: 0,
   };
   readonly #sockets: readonly Attached[];
@@ -83,8 +75,7 @@ export class Forwarder {
   readonly #asked = new AskedAddresses();
   readonly #resetLimit = new SourceLimiter(RESET_INTERVAL);
   readonly #revalidateLimit = new SourceLimiter(REVALIDATE_INTERVAL);
-  readonly #probeLimit = new SourceLimiter(PROBE_INTERVAL);
-  readonly #probes = new TokenBucket(PROBES_PER_SECOND, PROBES_PER_SECOND);
+  readonly #probes: ProbeAnswers;
 
   constructor(
     sockets: readonly UdpSocket[],
@@ -92,7 +83,9 @@ export class Forwarder {
     channels: ChannelTable,
     drops: Counters<DropName>,
     entropy: Entropy,
+    probes: ProbeAnswers,
   ) {
+    this.#probes = probes;
     this.#endpoint = endpoint;
     this.#channels = channels;
     this.#drops = drops;
@@ -115,6 +108,7 @@ export class Forwarder {
       this.#handleEntry(now, index, entry, offsets[entry]!, lengths[entry]!, segments[entry]!);
     }
     this.#endpoint.receive(now);
+    this.#probes.flush();
     for (const attached of this.#sockets) {
       attached.socket.flush();
       attached.answersUsed = 0;
@@ -289,22 +283,9 @@ export class Forwarder {
   }
 
   #otherFrame(now: Instant, index: number, entry: number, at: number, size: number): void {
-    const attached = this.#sockets[index]!;
-    const { memory, sources } = attached.socket.rx;
-    if (memory[at] !== Frame.probe || size !== PROBE_LENGTH) {
-      this.#drops.values[Drop.unknown_frame]!++;
-      return;
-    }
-    if (!this.#probeLimit.admit(now, sources, entry) || !this.#probes.take(now)) {
-      this.#drops.values[Drop.rate_limited]!++;
-      return;
-    }
-    const nonce = decodeProbe(memory, at, size)!;
-    const reply = encodeProbeReply(nonce, SocketAddress.read(sources, entry), attached.socket.local.port);
-    const to = this.#answer(index, entry, reply.length);
-    if (to < 0) return;
-    attached.answers.bytes.set(reply, to);
-    this.counters.probes++;
+    const { rx } = this.#sockets[index]!.socket;
+    if (rx.memory[at] === Frame.probe && size === PROBE_LENGTH) this.#probes.ask(now, index, rx, entry, at);
+    else this.#drops.values[Drop.unknown_frame]!++;
   }
 
   /** A node's relay connection was made from `address`: that is its forwarding address until it proves another. */

@@ -1,12 +1,12 @@
 /** The packet thread of a relay: opens the sockets, makes the core, and runs it in the reactor. */
 import { SocketAddress } from '../base/address.js';
-import { SallyportError } from '../base/error.js';
+import { describeError, SallyportError } from '../base/error.js';
 import { SOFTWARE } from '../base/software.js';
 import { elapsed, type Instant, later, Seconds, toSeconds } from '../base/time.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
-import { READABLE, type UdpSocket } from '../os/io.js';
+import { READABLE, type UdpOptions, type UdpSocket } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import { type PacketThreadContext, servePacketThread } from '../os/packet-thread.js';
 import { PolicyKeeper } from '../policy/keeper.js';
@@ -17,6 +17,8 @@ import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread
 
 /** A relay socket takes bursts of every node: the kernel is asked for this much. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
+/** A second port gets PROBEs only, at most 2,000 a second. */
+const PROBE_SOCKET: UdpOptions = { bufferBytes: 256 * 1024, batch: 16, entryBytes: 2048, offload: false };
 /** Batches taken from one socket before the others get their turn. */
 const BATCHES_PER_TURN = 4;
 
@@ -26,6 +28,9 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
   const policy = new PolicyKeeper(crypto, data.policyKey, data.network);
   policy.offer(data.policy);
   const sockets = openSockets(data.listen);
+  const probeSockets = openProbeSockets(sockets, data.probePort, (problem) =>
+    context.emit('event', { kind: 'no-probe-port', port: data.probePort, problem }),
+  );
   const endpoint = makeRelayEndpoint({
     ...data,
     wall: reactor.wall(),
@@ -33,6 +38,7 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
   });
   const core: RelayCore = new RelayCore({
     sockets,
+    probeSockets,
     endpoint,
     policy,
     policyKey: data.policyKey,
@@ -46,7 +52,7 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
     onEvent: (event) => context.emit('event', event),
   });
   core.tellFormer(reactor.now(), data.formerNodes);
-  sockets.forEach((socket, index) => {
+  [...sockets, ...probeSockets].forEach((socket, index) => {
     reactor.watch(socket.fd, READABLE, () => {
       for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
         const entries = socket.receive();
@@ -65,7 +71,7 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
   });
   return {
     requests: {
-      status: () => statusOf(context, core, sockets, policy, endpoint),
+      status: () => statusOf(context, core, sockets, probeSockets, policy, endpoint),
       policy: (envelope) => {
         const changed = policy.offer(envelope);
         if (changed) core.policyChanged(reactor.now());
@@ -86,10 +92,25 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
       },
     },
     close: () => {
-      for (const socket of sockets) socket.close();
+      for (const socket of [...sockets, ...probeSockets]) socket.close();
     },
   };
 });
+
+/** Second ports on the addresses of `sockets`; none at all where one of them cannot be had, or with port 0. */
+function openProbeSockets(sockets: readonly UdpSocket[], port: number, failed: (problem: string) => void): UdpSocket[] {
+  const opened: UdpSocket[] = [];
+  if (port === 0) return opened;
+  const linux = createLinuxSockets();
+  try {
+    for (const { local } of sockets) opened.push(linux.udp(new SocketAddress(local.ip, port), PROBE_SOCKET));
+    return opened;
+  } catch (error) {
+    for (const socket of opened) socket.close();
+    failed(describeError(error));
+    return [];
+  }
+}
 
 function openSockets(listen: readonly string[]): UdpSocket[] {
   const sockets: UdpSocket[] = [];
@@ -109,6 +130,7 @@ function statusOf(
   context: PacketThreadContext<RelayProtocol, RelayThreadData>,
   core: RelayCore,
   sockets: readonly UdpSocket[],
+  probeSockets: readonly UdpSocket[],
   policy: PolicyKeeper,
   endpoint: QuicEndpoint,
 ): RelayThreadStatus {
@@ -123,11 +145,12 @@ function statusOf(
     sendFailed: 0,
     receiveErrors: 0,
   };
-  for (const { counters } of sockets) {
+  for (const { counters } of [...sockets, ...probeSockets]) {
     for (const key of Object.keys(udp) as (keyof typeof udp)[]) udp[key] += counters[key];
   }
   return {
     listening: sockets.map((socket) => socket.local.toString()),
+    probePort: probeSockets[0]?.local.port,
     policyVersion: policy.view?.version ?? 0,
     drainingSeconds: secondsUntil(core.draining.deadline, now),
     nodesHiddenBy: core.hiddenBy?.toString(),
@@ -153,6 +176,7 @@ function statusOf(
     counters: {
       ...core.counts,
       ...core.forwarder.counters,
+      ...core.probes.counters,
       ...prefixed('quic', endpoint.counters()),
       ...prefixed('udp', udp),
     },

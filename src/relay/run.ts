@@ -29,6 +29,8 @@ const WHERE_NODES_ARE: ReadonlySet<RelayEvent['kind']> = new Set([
 export interface RelayOptions {
   readonly folder: RelayFolder;
   readonly listen: readonly string[];
+  /** 0 = no second port. */
+  readonly probePort: number;
   readonly limits: RelayLimits;
   readonly log: Log;
   /** The packet thread is gone; the process should end. */
@@ -50,6 +52,7 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   const { folder, log } = options;
   const data: RelayThreadData = {
     listen: options.listen,
+    probePort: options.probePort,
     network: folder.network,
     name: folder.name,
     policyKey: folder.policyKey,
@@ -113,6 +116,9 @@ function logEvent(log: Log, event: RelayEvent): void {
     case 'node-refused':
     case 'open-refused':
       log.warn(fields, kind);
+      break;
+    case 'no-probe-port':
+      log.warn(fields, 'no second port: the NATs in front of nodes are not classified (probePort 0 turns it off)');
       break;
     case 'nodes-hidden':
       log.warn(

@@ -7,6 +7,8 @@ import type { RelayLimits } from './limits.js';
 /** What the packet thread is started with. */
 export interface RelayThreadData {
   readonly listen: readonly string[];
+  /** UDP port for NAT classification; 0 = none. */
+  readonly probePort: number;
   readonly network: string;
   readonly name: string;
   readonly policyKey: Uint8Array;
@@ -41,6 +43,8 @@ export interface RelayChannelStatus {
 
 export interface RelayThreadStatus {
   readonly listening: readonly string[];
+  /** The second port, for NAT classification; undefined: there is none. */
+  readonly probePort: number | undefined;
   readonly policyVersion: number;
   /** Seconds until the relay is gone at the latest, while it drains. */
   readonly drainingSeconds: number | undefined;

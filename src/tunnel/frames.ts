@@ -5,8 +5,8 @@
  *                 00xxxxxx  Sallyport frame, the byte is its type        10xxxxxx  nothing of ours
  *
  *   RELAYED      10 · channel u64 · inner QUIC packet
- *   PROBE        12 · flags u8 · nonce u64 · padding to 64
- *   PROBE REPLY  13 · nonce u64 · family u8 (4, 6) · address[4 or 16] · port u16 · port that answered u16
+ *   PROBE        12 · flags u8 (bit 0: answer from the other port) · nonce u64 · delay u16 (seconds) · padding to 64
+ *   PROBE REPLY  13 · nonce u64 · family u8 (4, 6) · address[4 or 16] · port u16 · port that answered u16 · other port u16 (0 = none)
  *   REVALIDATE   14 · nonce u64
  *
  * and the DATAGRAM payloads of a relay connection:
@@ -118,34 +118,57 @@ export function decodeObserved(bytes: Uint8Array, offset: number, length: number
   return new SocketAddress(ip, (bytes[offset + size + 1]! << 8) | bytes[offset + size + 2]!);
 }
 
-/** The nonce of a PROBE; undefined when it is not one. A probe is exactly as long as its answer may get at most. */
-export function decodeProbe(bytes: Uint8Array, offset: number, length: number): Word64 | undefined {
-  if (length !== PROBE_LENGTH) return undefined;
-  return { high: wordAt(bytes, offset + 2), low: wordAt(bytes, offset + 6) };
+/** What a PROBE asks for. */
+export interface Probe {
+  readonly nonce: Word64;
+  /** The relay's other port is to answer. */
+  readonly fromOtherPort: boolean;
+  /** The answer is to come this many seconds later; 0 = at once. */
+  readonly delaySeconds: number;
 }
 
-export function encodeProbe(nonce: Word64): Uint8Array {
+/** Flag of a PROBE: the other port is to answer. */
+const FROM_OTHER_PORT = 1;
+
+/** Undefined when it is not a PROBE. A probe is exactly as long as its answer may get at most. */
+export function decodeProbe(bytes: Uint8Array, offset: number, length: number): Probe | undefined {
+  if (length !== PROBE_LENGTH) return undefined;
+  return {
+    nonce: { high: wordAt(bytes, offset + 2), low: wordAt(bytes, offset + 6) },
+    fromOtherPort: (bytes[offset + 1]! & FROM_OTHER_PORT) !== 0,
+    delaySeconds: (bytes[offset + 10]! << 8) | bytes[offset + 11]!,
+  };
+}
+
+export function encodeProbe(nonce: Word64, fromOtherPort = false, delaySeconds = 0): Uint8Array {
   const out = new Uint8Array(PROBE_LENGTH);
   out[0] = Frame.probe;
+  out[1] = fromOtherPort ? FROM_OTHER_PORT : 0;
   putWord(out, 2, nonce.high);
   putWord(out, 6, nonce.low);
+  out[10] = delaySeconds >>> 8;
+  out[11] = delaySeconds;
   return out;
 }
 
-/** PROBE REPLY telling where the request came from and which port answers. */
-export function encodeProbeReply(nonce: Word64, observed: SocketAddress, answeringPort: number): Uint8Array {
+/** PROBE REPLY telling where the request came from, which port answers and which other one there is (0 = none). */
+export function encodeProbeReply(
+  nonce: Word64,
+  observed: SocketAddress,
+  answeringPort: number,
+  otherPort: number,
+): Uint8Array {
   const ip = observed.ip.toBytes();
-  const out = new Uint8Array(9 + 1 + ip.length + 4);
+  const out = new Uint8Array(9 + 1 + ip.length + 6);
   out[0] = Frame.probeReply;
   putWord(out, 1, nonce.high);
   putWord(out, 5, nonce.low);
   out[9] = observed.ip.family;
   out.set(ip, 10);
-  const end = 10 + ip.length;
-  out[end] = observed.port >>> 8;
-  out[end + 1] = observed.port;
-  out[end + 2] = answeringPort >>> 8;
-  out[end + 3] = answeringPort;
+  [observed.port, answeringPort, otherPort].forEach((port, index) => {
+    out[10 + ip.length + index * 2] = port >>> 8;
+    out[11 + ip.length + index * 2] = port;
+  });
   return out;
 }
 
@@ -153,19 +176,20 @@ export interface ProbeReply {
   readonly nonce: Word64;
   readonly observed: SocketAddress;
   readonly answeringPort: number;
+  /** Of the relay, for classification; 0 = it has none. */
+  readonly otherPort: number;
 }
 
 export function decodeProbeReply(bytes: Uint8Array, offset: number, length: number): ProbeReply | undefined {
-  if (length < 18) return undefined;
+  if (length < 20) return undefined;
   const size = bytes[offset + 9] === 4 ? 4 : bytes[offset + 9] === 6 ? 16 : 0;
-  if (size === 0 || length !== 14 + size) return undefined;
+  if (size === 0 || length !== 16 + size) return undefined;
   const end = offset + 10 + size;
+  const port = (index: number): number => (bytes[end + index * 2]! << 8) | bytes[end + index * 2 + 1]!;
   return {
     nonce: { high: wordAt(bytes, offset + 1), low: wordAt(bytes, offset + 5) },
-    observed: new SocketAddress(
-      IpAddress.fromBytes(bytes, offset + 10, size as 4 | 16),
-      (bytes[end]! << 8) | bytes[end + 1]!,
-    ),
-    answeringPort: (bytes[end + 2]! << 8) | bytes[end + 3]!,
+    observed: new SocketAddress(IpAddress.fromBytes(bytes, offset + 10, size as 4 | 16), port(0)),
+    answeringPort: port(1),
+    otherPort: port(2),
   };
 }

@@ -37,6 +37,7 @@ const SAMPLES = {
     listen: sample(['0.0.0.0:1'], '0.0.0.0:2, [::]:2', ['[::]:3'], ['0.0.0.0:2', '[::]:2']),
     control: sample('0.0.0.0:1', '0.0.0.0:2', '0.0.0.0:3'),
     allowOperatorKey: sample(true, 'false', true, false),
+    probePort: sample(1, '2', 3, 2),
     drain: sample(1, '2.5', 3, 2.5),
     channelBytes: sample(1, '2', 3, 2),
     channelPackets: sample(1, '2', 3, 2),

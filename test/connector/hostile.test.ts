@@ -101,7 +101,7 @@ test('REVALIDATEs, PROBEs and RELAYED frames of nobody, at the relay and at the 
   expect(world.relay.core.drops.get('unknown_frame')).toBe(2000);
   expect(world.relay.core.drops.get('unknown_channel')).toBe(2000);
   expect(agent.core.drops.get('unknown_source') - asked).toBe(2000);
-  expect(world.relay.core.forwarder.counters.probes).toBeLessThan(100);
+  expect(world.relay.core.probes.counters.probes).toBeLessThan(100);
   expect(agent.core.relay.lies).toBe(0);
 });
 

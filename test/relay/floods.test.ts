@@ -67,7 +67,7 @@ test('PROBEs from thousands of addresses: 2,000 a second are answered, the other
     agent.socket.sendRaw(world.relay.addresses[0]!, probe, forged(i));
     if (i % 300 === 299) world.run(Millis(50));
   }
-  const { probes } = world.relay.core.forwarder.counters;
+  const { probes } = world.relay.core.probes.counters;
   // The burst, and what has flowed in within the second.
   expect(probes).toBeGreaterThan(2500);
   expect(probes).toBeLessThanOrEqual(4000);

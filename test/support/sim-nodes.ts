@@ -56,6 +56,8 @@ export interface Site {
 }
 
 export const RELAY_PORT = 4433;
+/** The relay's second port. */
+export const PROBE_PORT = 4434;
 
 export class SimRelay {
   readonly host: SimHost;
@@ -73,6 +75,7 @@ export class SimRelay {
     const { reactor, sockets } = this.host;
     const listen = [`0.0.0.0:${RELAY_PORT}`, ...(v6 === undefined ? [] : [`[::]:${RELAY_PORT}`])];
     const udp = listen.map((text) => sockets.udp(at(text)));
+    const probeSockets = udp.map(({ local }) => sockets.udp(new SocketAddress(local.ip, PROBE_PORT)));
     this.addresses = udp.map((socket) => socket.local);
     this.policy = new PolicyKeeper(crypto, operator.policyKey.publicKey, operator.network);
     this.endpoint = makeRelayEndpoint({
@@ -84,6 +87,7 @@ export class SimRelay {
     });
     this.core = new RelayCore({
       sockets: udp,
+      probeSockets,
       endpoint: this.endpoint,
       policy: this.policy,
       policyKey: operator.policyKey.publicKey,
@@ -97,7 +101,7 @@ export class SimRelay {
       limits: site.limits,
       onEvent: (event) => this.events.push(event),
     });
-    udp.forEach((socket, index) => {
+    [...udp, ...probeSockets].forEach((socket, index) => {
       reactor.watch(socket.fd, READABLE, () => {
         for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
           const entries = socket.receive();

@@ -53,14 +53,16 @@ describe('frames', () => {
         const observed = encodeObserved(from);
         expect(observed.length).toBe(from.ip.isV4 ? 7 : 19);
         expect(decodeObserved(observed, 0, observed.length)?.equals(from)).toBe(true);
-        const probe = encodeProbe(nonce);
-        expect(decodeProbe(probe, 0, probe.length)).toEqual(nonce);
-        const reply = encodeProbeReply(nonce, from, port);
+        const fromOtherPort = (low & 1) === 0;
+        const probe = encodeProbe(nonce, fromOtherPort, port);
+        expect(decodeProbe(probe, 0, probe.length)).toEqual({ nonce, fromOtherPort, delaySeconds: port });
+        const reply = encodeProbeReply(nonce, from, port, port ^ 1);
         expect(reply.length).toBeLessThanOrEqual(probe.length);
         const decoded = decodeProbeReply(reply, 0, reply.length);
         expect(decoded?.nonce).toEqual(nonce);
         expect(decoded?.observed.equals(from)).toBe(true);
         expect(decoded?.answeringPort).toBe(port);
+        expect(decoded?.otherPort).toBe(port ^ 1);
       }),
     );
   });

@@ -30,6 +30,7 @@ interface RelayFlags extends RoleFlags {
   readonly control?: string;
   readonly allowOperatorKey?: boolean;
   readonly drain?: string;
+  readonly probePort?: string;
 }
 
 type Config = RelayConfig & { readonly dir: string };
@@ -46,14 +47,18 @@ export function register(program: Command, context: CommandContext): void {
       many,
     )
     .option('--control <address:port>', 'TCP address of the enrolment endpoint (default 0.0.0.0:8443)')
+    .option(
+      '--probe-port <port>',
+      'second UDP port, by which nodes tell what NAT is before them (default 4434, 0 = none)',
+    )
     .option('--allow-operator-key', 'start although the operator’s key is readable; for a demo on one machine')
     .option('--drain <seconds>', 'after SIGTERM, let packets pass for this long at most (default 3)');
   addRoleOptions(command).action((flags: RelayFlags) => run(flags, context));
 }
 
 async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
-  const { config: file, drain, ...rest } = flags;
-  const given = { ...rest, drain: numberText(drain) };
+  const { config: file, drain, probePort, ...rest } = flags;
+  const given = { ...rest, drain: numberText(drain), probePort: numberText(probePort) };
   const live: Live = new LiveConfig(RelayConfig, 'relay', file, given, ['drain'], context);
   const config = live.current;
   const folder = loadRelayFolder(config.dir, config.allowOperatorKey);
@@ -78,7 +83,14 @@ async function start(
   const config = live.current;
   const policy = new PolicyKeeper(crypto, folder.policyKey, folder.network);
   policy.offer(folder.policy);
-  const relay = await startRelay({ folder, listen: config.listen, limits: limitsOf(config), log, onDeath });
+  const relay = await startRelay({
+    folder,
+    listen: config.listen,
+    probePort: config.probePort,
+    limits: limitsOf(config),
+    log,
+    onDeath,
+  });
   const listen = SocketAddress.parse(config.control)!;
   const control = createControlServer({ folder, listen, policy, crypto, clock, log });
   let certificatePem = folder.certificatePem;
