@@ -1,0 +1,364 @@
+/**
+ * Which of a session's links is in use, at one end. The agent's manager decides, by rank; the connector's follows what the
+ * agent says, and deviates only while that link is suspect for it. Either way packets may come on any link, so ends that
+ * disagree lose nothing.
+ *
+ *   in use, fine ──1 heartbeat missed, or losses──► suspect: copies on the best other link too
+ *        ▲                                            │ 3 missed, or 20 points more loss than the other
+ *        └── 1 s without trouble ◄────────────────────┤
+ *                                                     ▼
+ *                              the other is in use; back after 2, 4, 8 … s and as many good heartbeats
+ *
+ * Heartbeats run while packets do and there are two links at least; an idle session has no timer here.
+ */
+import { TokenBucket } from '../../base/bucket.js';
+import type { Counters } from '../../base/counters.js';
+import { type Duration, earliest, elapsed, type Instant, instantAt, later, Millis, Seconds } from '../../base/time.js';
+import { LOSS_WINDOW } from './beat-history.js';
+import { COPY_HEADER, emptyHeartbeat, HEARTBEAT_LENGTH, putCopy, putHeartbeat, readHeartbeat } from './frames.js';
+import { FAST_INTERVAL, type Pace } from './health.js';
+import { ManagedLink, type ManagedLinkOptions, Tier } from './managed-link.js';
+import { preferred, whyBetter } from './rank.js';
+import type { LinkCounter, LinkReason } from './states.js';
+
+/** What the operator allows: anything, nothing direct, nothing through a relay. */
+export type PathChoice = 'auto' | 'relay' | 'direct';
+
+/** Traffic counts as flowing this long after a packet: long enough to find out that its link is dead. */
+const TRAFFIC_HOLD: Duration = Seconds(1);
+/** A suspect link without trouble for this long is trusted again. */
+const RECOVERY: Duration = Seconds(1);
+/** A direct link that has been suspect and silent for this long is dead. */
+export const DEAD_AFTER: Duration = Seconds(15);
+/** A switch for a better rank within a tier comes no sooner after the last one. */
+const PLANNED_SPACING: Duration = Seconds(2);
+/** The peer's copies are answered by copies this long. */
+const MIRROR_TIME: Duration = Millis(500);
+/** QUIC's figures are looked at no more often than this. */
+const FIGURES_INTERVAL: Duration = Millis(25);
+/** Heartbeats missed at which a link in use is left. */
+const LEAVE_MISSED = 3;
+/** More lost than on the other link by this share: left. */
+const LEAVE_LOSS = 0.2;
+/** Above this share lost a link is no clean one. */
+const BAD_LOSS = 0.1;
+/** Bytes of copies a second while fewer than two heartbeats are missed: an overloaded path must not get twice the load. */
+const COPY_RATE = 2_500_000;
+const COPY_BURST = 250_000;
+
+export interface LinkManagerOptions {
+  /** The agent decides, the connector follows. */
+  readonly decides: boolean;
+  readonly path: PathChoice;
+  readonly counters: Counters<LinkCounter>;
+  /** Another link is in use now, or none. */
+  readonly onActive: (now: Instant, link: ManagedLink | undefined, reason: LinkReason) => void;
+  /** A direct link is dead; the driver closes it. It is removed already. */
+  readonly onDead: (now: Instant, link: ManagedLink) => void;
+}
+
+export class LinkManager {
+  readonly links: ManagedLink[] = [];
+  /** The link that packets take. */
+  active: ManagedLink | undefined;
+  activeSince: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  activeReason: LinkReason = 'only_link';
+  /** The link that gets copies of them too. */
+  copyTo: ManagedLink | undefined;
+  #path: PathChoice;
+  #followed: number | undefined;
+  #word = -1;
+  #lastTraffic: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #mirrorUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #lastAlarm: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #lastFigures: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #missed = 0;
+  readonly #budget = new TokenBucket(COPY_RATE, COPY_BURST);
+  readonly #options: LinkManagerOptions;
+  readonly #heard = emptyHeartbeat();
+
+  constructor(options: LinkManagerOptions) {
+    this.#options = options;
+    this.#path = options.path;
+  }
+
+  /** A link whose way has been proved; it is not used before `live`. */
+  add(now: Instant, options: Omit<ManagedLinkOptions, 'counters'>): ManagedLink {
+    const link = new ManagedLink(now, { ...options, counters: this.#options.counters });
+    this.links.push(link);
+    link.enter(now, 'handshaking', 'punched');
+    return link;
+  }
+
+  /** Both ends have been verified: packets may take it. */
+  live(now: Instant, link: ManagedLink, rtt: Duration): void {
+    link.health.seed(rtt);
+    link.health.heard(now);
+    if (link.enter(now, 'standby', 'handshake_done')) this.#choose(now);
+  }
+
+  /** The link has ended. */
+  remove(now: Instant, link: ManagedLink, reason: LinkReason): void {
+    const at = this.links.indexOf(link);
+    if (at < 0) return;
+    this.links.splice(at, 1);
+    link.enter(now, 'dead', reason);
+    if (this.copyTo === link) this.copyTo = undefined;
+    if (this.active === link) this.#choose(now);
+  }
+
+  /** The link's relay goes away. */
+  drain(now: Instant, link: ManagedLink): void {
+    link.isDrained = true;
+    this.#choose(now);
+  }
+
+  setPath(now: Instant, path: PathChoice): void {
+    this.#path = path;
+    this.copyTo = undefined;
+    this.#choose(now);
+  }
+
+  /** The agent's `n`-th word: it uses this link now (connector). What it said before, and comes later, is not followed. */
+  follow(now: Instant, n: number, number: number): void {
+    if (n <= this.#word) return;
+    this.#word = n;
+    this.#followed = number;
+    this.#choose(now);
+  }
+
+  /** Packets of the session go or have come. Returns whether it was quiet before: `turn` is wanted. */
+  traffic(now: Instant): boolean {
+    const wasQuiet = !this.#isFlowing(now);
+    this.#lastTraffic = now;
+    return wasQuiet && this.links.length > 1;
+  }
+
+  /** A copy has come, or the peer's word that it suspects a link. */
+  onCopy(now: Instant, isMirrored: boolean): void {
+    this.#options.counters.add('copies_in');
+    if (isMirrored) return;
+    this.#mirrorUntil = later(now, MIRROR_TIME);
+    if (this.copyTo === undefined) this.#chooseCopies(now);
+  }
+
+  /** A heartbeat has come on `link`. False: it is malformed. */
+  onBeat(now: Instant, link: ManagedLink, bytes: Uint8Array, offset: number, length: number): boolean {
+    if (!readHeartbeat(bytes, offset, length, this.#heard)) return false;
+    this.#options.counters.add('beats_in');
+    link.health.onBeat(now, this.#heard);
+    return true;
+  }
+
+  /** Whether copies made now are only an answer to the peer's. */
+  get isMirroring(): boolean {
+    return this.active?.state !== 'suspect';
+  }
+
+  /** Whether a packet of `bytes` bytes may go out twice. */
+  mayCopy(now: Instant, bytes: number): boolean {
+    if (this.#missed >= 2 || this.#budget.take(now, bytes)) return true;
+    this.#options.counters.add('copies_over_limit');
+    return false;
+  }
+
+  /** Runs what is due; cheap when nothing is. */
+  turn(now: Instant): void {
+    const isFlowing = this.#isFlowing(now) && this.links.length > 1;
+    if (isFlowing) {
+      this.#noteFigures(now);
+      for (let i = this.links.length - 1; i >= 0; i--) this.#judge(now, this.links[i]!);
+      this.#choose(now);
+    }
+    if (isFlowing) this.#alarm(now);
+    for (const link of this.links) {
+      link.health.setPace(now, isFlowing ? this.#paceOf(now, link) : 'none');
+      if ((link.health.beatDue ?? now + 1) <= now) this.#sendBeat(now, link);
+    }
+  }
+
+  /** When `turn` wants to be called; undefined: not by itself. */
+  nextTimeout(now: Instant): Instant | undefined {
+    let next: Instant | undefined;
+    for (const link of this.links) {
+      next = earliest(next, link.health.beatDue);
+      if (link.health.pace === 'none') continue;
+      next = earliest(next, link.health.missDue(link.health.missed(now)));
+    }
+    return next;
+  }
+
+  #isFlowing(now: Instant): boolean {
+    return elapsed(this.#lastTraffic, now) < TRAFFIC_HOLD;
+  }
+
+  #isAllowed(link: ManagedLink): boolean {
+    return link.isUsable && (this.#path === 'auto' || (this.#path === 'direct') === (link.tier === Tier.direct));
+  }
+
+  #noteFigures(now: Instant): void {
+    const { active } = this;
+    if (active === undefined || elapsed(this.#lastFigures, now) < FIGURES_INTERVAL) return;
+    this.#lastFigures = now;
+    const figures = active.connection.stats();
+    if (figures !== undefined) active.losses.note(now, figures);
+  }
+
+  /** Suspects a link, or trusts it again, by what is known now. */
+  #judge(now: Instant, link: ManagedLink): void {
+    const { health } = link;
+    if (!link.isUsable || health.pace === 'none') return;
+    if (health.missedDown(now) > 0) health.heard(later(now, -link.connection.silentFor(now) as Duration));
+    const trouble = this.#troubleOf(now, link);
+    if (link === this.active) this.#missed = health.missed(now);
+    if (trouble !== undefined) {
+      link.troubledAt = now;
+      link.enter(now, 'suspect', trouble);
+      if (link.tier === Tier.direct && this.#isDead(now, link)) this.#bury(now, link);
+    } else if (link.state === 'suspect' && elapsed(link.troubledAt, now) >= RECOVERY) {
+      link.enter(now, link === this.active ? 'active' : 'standby', 'recovered');
+    }
+  }
+
+  #troubleOf(now: Instant, { health, losses }: ManagedLink): LinkReason | undefined {
+    if (health.missedDown(now) > 0) return 'missed_heartbeat';
+    if (health.missedUp(now) > 0) return 'upload_unheard';
+    return losses.isRinging(now) ? 'packet_loss' : undefined;
+  }
+
+  #isDead(now: Instant, { health, since }: ManagedLink): boolean {
+    return elapsed(health.lastHeard, now) >= DEAD_AFTER && elapsed(since, now) >= DEAD_AFTER;
+  }
+
+  #bury(now: Instant, link: ManagedLink): void {
+    this.remove(now, link, 'silent');
+    this.#options.onDead(now, link);
+  }
+
+  #choose(now: Instant): void {
+    const { active } = this;
+    if (active === undefined || !this.#isAllowed(active)) this.#chooseAny(now);
+    else if (active.state === 'suspect') this.#leaveIfWorse(now, active);
+    else this.#improve(now, active);
+    this.#chooseCopies(now);
+  }
+
+  /** There is none, or the one there was may not be used any more. */
+  #chooseAny(now: Instant): void {
+    const wanted = this.#told();
+    const best = wanted ?? this.#bestOther(now, undefined);
+    if (best === undefined && this.active === undefined) return;
+    const isLeft = this.active?.isUsable === true;
+    this.#use(now, best, isLeft ? 'operator' : wanted !== undefined ? 'told_by_agent' : this.#whyAny());
+  }
+
+  #whyAny(): LinkReason {
+    return this.links.filter((link) => this.#isAllowed(link)).length > 1 ? 'best_rank' : 'only_link';
+  }
+
+  #leaveIfWorse(now: Instant, active: ManagedLink): void {
+    const other = this.#bestOther(now, active);
+    if (other === undefined || other.state === 'suspect') return;
+    const reason = this.#whyLeave(now, active, other);
+    if (reason === undefined) return;
+    active.failed(now, this.activeSince);
+    this.#use(now, other, reason);
+  }
+
+  #whyLeave(now: Instant, active: ManagedLink, other: ManagedLink): LinkReason | undefined {
+    if (active.isDrained && !other.isDrained) return 'drained';
+    if (active.health.missed(now) >= LEAVE_MISSED) return 'three_missed';
+    if (active.health.known < LOSS_WINDOW || other.health.known < LOSS_WINDOW) return undefined;
+    // Where both are bad, sixteen heartbeats tell too little.
+    const window = other.health.loss(now) > BAD_LOSS ? 2 * LOSS_WINDOW : LOSS_WINDOW;
+    const difference = active.health.loss(now, window) - other.health.loss(now, window);
+    return difference >= LEAVE_LOSS ? 'heavy_loss' : undefined;
+  }
+
+  #improve(now: Instant, active: ManagedLink): void {
+    if (!this.#options.decides) {
+      const told = this.#told();
+      if (told !== undefined && told !== active) this.#use(now, told, 'told_by_agent');
+      return;
+    }
+    let best: ManagedLink | undefined;
+    let reason: LinkReason | undefined;
+    for (const link of this.links) {
+      if (link === active || link.state !== 'standby' || !this.#isAllowed(link)) continue;
+      const why = whyBetter(now, link, active);
+      if (why === undefined || !link.mayReturn(now, active)) continue;
+      if (link.tier === active.tier && why !== 'drained' && elapsed(this.activeSince, now) < PLANNED_SPACING) continue;
+      if (best === undefined || preferred(now, link, best) === link) {
+        best = link;
+        reason = why;
+      }
+    }
+    if (reason !== undefined) this.#use(now, best, reason);
+  }
+
+  /** The link the agent has named, while it is here and not suspect. */
+  #told(): ManagedLink | undefined {
+    if (this.#options.decides || this.#followed === undefined) return undefined;
+    for (const link of this.links) {
+      if (link.number === this.#followed) return this.#isAllowed(link) && link.state !== 'suspect' ? link : undefined;
+    }
+    return undefined;
+  }
+
+  #bestOther(now: Instant, than: ManagedLink | undefined): ManagedLink | undefined {
+    let best: ManagedLink | undefined;
+    for (const link of this.links) {
+      if (link === than || !this.#isAllowed(link)) continue;
+      if (best === undefined || this.#better(now, link, best) === link) best = link;
+    }
+    return best;
+  }
+
+  #better(now: Instant, a: ManagedLink, b: ManagedLink): ManagedLink {
+    const isSuspect = a.state === 'suspect';
+    if (isSuspect !== (b.state === 'suspect')) return isSuspect ? b : a;
+    return preferred(now, a, b);
+  }
+
+  #chooseCopies(now: Instant): void {
+    const isWanted = this.active?.state === 'suspect' || now < this.#mirrorUntil;
+    this.copyTo = isWanted ? this.#bestOther(now, this.active) : undefined;
+  }
+
+  #use(now: Instant, link: ManagedLink | undefined, reason: LinkReason): void {
+    const old = this.active;
+    if (old?.state === 'active') old.enter(now, 'standby', reason);
+    if (link?.state === 'standby') link.enter(now, 'active', reason);
+    this.active = link;
+    this.activeSince = now;
+    this.activeReason = reason;
+    this.#missed = 0;
+    if (old !== undefined && link !== undefined) this.#options.counters.add('switches');
+    this.#options.onActive(now, link, reason);
+  }
+
+  /** Has the peer make copies too, even when there is nothing to copy here: perhaps only its way here is dead. */
+  #alarm(now: Instant): void {
+    if (this.copyTo === undefined || this.active?.state !== 'suspect') return;
+    if (elapsed(this.#lastAlarm, now) < FAST_INTERVAL) return;
+    this.#lastAlarm = now;
+    const bytes = new Uint8Array(COPY_HEADER);
+    putCopy(bytes, 0, 0, false);
+    this.copyTo.connection.sendDatagram(bytes);
+  }
+
+  #paceOf(now: Instant, link: ManagedLink): Pace {
+    if (!link.isUsable) return 'none';
+    if (link === this.active || link === this.copyTo || link.state === 'suspect') return 'fast';
+    const { trialFrom } = link;
+    const isOnTrial = trialFrom !== undefined && now >= trialFrom && this.active !== undefined;
+    return isOnTrial && whyBetter(now, link, this.active!) !== undefined ? 'fast' : 'slow';
+  }
+
+  #sendBeat(now: Instant, link: ManagedLink): void {
+    const bytes = new Uint8Array(HEARTBEAT_LENGTH);
+    putHeartbeat(bytes, 0, link.health.makeBeat(now));
+    link.connection.sendDatagram(bytes);
+    this.#options.counters.add('beats_out');
+  }
+}

@@ -1,0 +1,199 @@
+/** What a user notices when the path in use goes bad: seeds in virtual time, a ping every 10 ms through two link managers. */
+import { expect, test } from 'vitest';
+import { Millis, Minutes, Seconds } from '../../../src/base/time.js';
+import { Tier } from '../../../src/tunnel/links/managed-link.js';
+import { directAndRelay, median, TwoEnds, wire } from './two-ends.js';
+
+const seeds = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1);
+const between = (from: number, to: number) => (seconds: number) => (seconds >= from && seconds < to ? 1 : 0);
+
+test('a direct link is used as soon as it is there, and both ends agree', () => {
+  const { ends } = directAndRelay();
+  ends.ping(Seconds(1));
+  expect(ends.agent.switches.map(({ to, reason }) => [to, reason])).toEqual([
+    [0, 'only_link'],
+    [1, 'best_rank'],
+  ]);
+  expect(ends.connector.manager.active?.number).toBe(1);
+  ends.run(Seconds(1));
+  expect(ends.agent.received.size).toBe(100);
+  expect(ends.agent.copied + ends.connector.copied).toBe(0);
+});
+
+test('loss that grows from 0 to 100 % in 5 s: copies begin before it hurts, and nothing is lost from then on', () => {
+  const before: number[] = [];
+  const after: number[] = [];
+  for (const seed of seeds(20)) {
+    const { ends, direct } = directAndRelay({ seed });
+    const ramp = (seconds: number): number => Math.min(1, Math.max(0, (seconds - 3) / 5));
+    direct.up.loss = ramp;
+    direct.down.loss = ramp;
+    ends.ping(Seconds(10));
+    const copies = Math.max(ends.agent.firstCopy!, ends.connector.firstCopy!);
+    before.push(ends.unanswered(3, copies));
+    after.push(ends.unanswered(copies, 3 + 0.3 * 5));
+    expect(ends.agent.duplicates + ends.connector.duplicates).toBe(0);
+    expect(ends.agent.manager.active!.number).toBe(0);
+  }
+  expect(median(before)).toBeLessThanOrEqual(5);
+  expect(median(after)).toBe(0);
+});
+
+test('a link that is cut dead leaves a gap below half a second', () => {
+  const gaps: number[] = [];
+  for (const seed of seeds(50)) {
+    const { ends, direct } = directAndRelay({ seed });
+    const cut = between(2 + (seed % 10) / 77, 99);
+    direct.up.loss = cut;
+    direct.down.loss = cut;
+    ends.ping(Seconds(5));
+    gaps.push(ends.longestGap(1));
+    expect(ends.agent.manager.active!.number).toBe(0);
+    expect(ends.connector.manager.active!.number).toBe(0);
+  }
+  gaps.sort((a, b) => a - b);
+  expect(median(gaps)).toBeLessThan(0.5);
+});
+
+test.each(['up', 'down'] as const)('a link that is dead one way only (%s) is left by both ends', (direction) => {
+  const gaps: number[] = [];
+  for (const seed of seeds(20)) {
+    const { ends, direct } = directAndRelay({ seed });
+    direct[direction].loss = between(2 + (seed % 10) / 77, 99);
+    ends.ping(Seconds(5));
+    gaps.push(ends.longestGap(1));
+    expect(ends.agent.manager.active!.number).toBe(0);
+    expect(ends.connector.manager.active!.number).toBe(0);
+  }
+  expect(median(gaps)).toBeLessThan(0.5);
+});
+
+test('30 % loss on the better link: it is left once and not tried again and again', () => {
+  const counts: number[] = [];
+  for (const seed of seeds(10)) {
+    const { ends, direct } = directAndRelay({ seed });
+    direct.up.loss = (seconds) => (seconds > 2 ? 0.3 : 0);
+    direct.down.loss = direct.up.loss;
+    ends.ping(Minutes(1));
+    counts.push(ends.agent.switches.filter(({ at }) => at > 1).length);
+  }
+  expect(median(counts)).toBe(1);
+  expect(Math.max(...counts)).toBeLessThanOrEqual(3);
+});
+
+test('30 % loss on both links: the session stays, with copies', () => {
+  const counts: number[] = [];
+  for (const seed of seeds(10)) {
+    const { ends, direct, relay } = directAndRelay({ seed });
+    for (const { up, down } of [direct, relay]) {
+      up.loss = (seconds) => (seconds > 2 ? 0.3 : 0);
+      down.loss = up.loss;
+    }
+    ends.ping(Minutes(1));
+    counts.push(ends.agent.switches.filter(({ at }) => at > 1).length);
+    // Both copies of one way are lost in 9 of 100, so a round trip is in 17.
+    expect(ends.unanswered(4, 60) / 5600).toBeLessThan(0.25);
+  }
+  expect(median(counts)).toBeLessThanOrEqual(4);
+});
+
+test('a path that is merely full gets no copies', () => {
+  const { ends, direct } = directAndRelay();
+  // 200 pings a second and as many acknowledgements over a way that takes 5 % less.
+  direct.up.queue = { rate: 390, length: 40 };
+  ends.ping(Seconds(20), Millis(5));
+  expect(ends.agent.copied).toBe(0);
+});
+
+test('after a cut the better link is used again, later each time', () => {
+  const { ends, direct } = directAndRelay();
+  const cuts = [5, 20, 40, 70].map((at) => between(at, at + 2));
+  direct.up.loss = (seconds) => Math.max(...cuts.map((cut) => cut(seconds)));
+  direct.down.loss = direct.up.loss;
+  ends.ping(Seconds(100));
+  const left = ends.agent.switches.filter(({ to, at }) => to === 0 && at > 1).map(({ at }) => at);
+  const back = ends.agent.switches.filter(({ to, at }) => to === 1 && at > 1).map(({ at }) => at);
+  expect(left.length).toBe(4);
+  expect(back.length).toBe(4);
+  const waits = back.map((at, i) => at - left[i]!);
+  for (const [i, least] of [2, 4, 8, 16].entries()) {
+    expect(waits[i]).toBeGreaterThanOrEqual(least);
+    expect(waits[i]).toBeLessThan(least + 3);
+  }
+});
+
+test('a hundred cuts: no state is stuck, and the better link is used in the end', () => {
+  const { ends, direct, relay } = directAndRelay({ seed: 7 });
+  const unit = () => ends.entropy.uint32() / 0x1_0000_0000;
+  for (let i = 0; i < 100; i++) {
+    const ways = [direct.up, direct.down, relay.up, relay.down].filter(() => unit() < 0.4);
+    for (const way of ways) way.loss = () => 1;
+    ends.ping(Millis(200 + 3000 * unit()));
+    for (const way of ways) way.loss = () => 0;
+    ends.ping(Millis(3000 * unit()));
+  }
+  ends.ping(Minutes(3));
+  expect(ends.problems).toBe(0);
+  expect(ends.agent.manager.links.map(({ state }) => state)).toEqual(['standby', 'active']);
+  expect(ends.connector.manager.links.map(({ state }) => state)).toEqual(['standby', 'active']);
+  expect(ends.agent.duplicates + ends.connector.duplicates).toBe(0);
+});
+
+test('an idle session has no timer', () => {
+  const { ends } = directAndRelay();
+  ends.ping(Seconds(2));
+  ends.run(Seconds(4));
+  const beats = ends.agent.counters.get('beats_out') + ends.connector.counters.get('beats_out');
+  ends.run(Minutes(10));
+  expect(ends.agent.counters.get('beats_out') + ends.connector.counters.get('beats_out')).toBe(beats);
+  expect(ends.waiting).toBe(0);
+});
+
+test('a direct link that stays silent for 15 s of traffic is dead', () => {
+  const { ends, direct } = directAndRelay();
+  ends.ping(Seconds(2));
+  direct.up.loss = () => 1;
+  direct.down.loss = () => 1;
+  ends.ping(Seconds(14));
+  expect(ends.agent.dead).toEqual([]);
+  ends.ping(Seconds(3));
+  expect(ends.agent.dead.map(({ number, reason }) => [number, reason])).toEqual([[1, 'silent']]);
+  ends.run(Seconds(1));
+  expect(ends.unanswered(10, 19)).toBe(0);
+});
+
+test('ends that disagree lose nothing', () => {
+  const { ends } = directAndRelay();
+  ends.ping(Seconds(1));
+  ends.connector.manager.follow(ends.now, 1000, 0);
+  ends.ping(Seconds(5));
+  expect(ends.connector.manager.active!.number).toBe(0);
+  expect(ends.agent.manager.active!.number).toBe(1);
+  ends.run(Seconds(1));
+  expect(ends.unanswered(0, 6)).toBe(0);
+});
+
+test.each([
+  ['relay', 0],
+  ['direct', 1],
+] as const)('the operator allows %s only', (path, number) => {
+  const { ends } = directAndRelay({ path });
+  ends.ping(Seconds(1));
+  expect(ends.agent.manager.active!.number).toBe(number);
+  ends.agent.manager.setPath(ends.now, path === 'relay' ? 'direct' : 'relay');
+  expect(ends.agent.manager.active!.number).toBe(1 - number);
+  expect(ends.agent.switches.at(-1)!.reason).toBe('operator');
+});
+
+test('a relay that drains is left for any other way', () => {
+  const ends = new TwoEnds();
+  ends.link(Tier.relayUdp, wire(20));
+  ends.link(Tier.relayUdp, wire(30));
+  ends.ping(Seconds(1));
+  ends.agent.manager.drain(ends.now, ends.agent.manager.links[0]!);
+  ends.ping(Seconds(1));
+  ends.run(Seconds(1));
+  expect(ends.agent.manager.active!.number).toBe(1);
+  expect(ends.agent.switches.at(-1)!.reason).toBe('drained');
+  expect(ends.unanswered(0, 2)).toBe(0);
+});
