@@ -18,6 +18,7 @@ const allowed = {
   relay: below,
   connector: [...below, 'engine', 'node'],
   agent: [...below, 'engine', 'node'],
+  tun2socks: ['base', 'wire', 'netstack', 'os', 'engine'],
   control: [...below, 'engine', 'node', 'relay', 'connector', 'agent'],
 };
 

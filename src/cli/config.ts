@@ -5,13 +5,12 @@
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { parseForward } from '../agent/proxy/forward.js';
-import { Prefix, SocketAddress } from '../base/address.js';
-import { SallyportError } from '../base/error.js';
+import { SocketAddress } from '../base/address.js';
 import { parseBackend } from '../policy/backend.js';
 import { SERVICE_ID } from '../tunnel/messages.js';
-import { parseSpan } from './span.js';
+import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js';
+import { Tun2socksConfig } from './tun2socks-config.js';
 
-const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 const MODES = ['auto', 'tun', 'proxy'] as const;
 
 const ADDRESS = 'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080';
@@ -20,28 +19,14 @@ const ADDRESSES = 'must be a list of ADDRESS:PORT';
 const PORT = 'must be a whole number from 0 to 65535';
 const DRAIN = 'must be a number of seconds from 0 to 3600';
 const RATE = 'must be a whole number per second, 0 = no limit';
-const TEXT = 'must be a text that is not empty';
-const SPAN = 'must be a number with ms, s, m, h or d, for example 30s, at most 24d';
-const DEVICE = 'must be an interface name of 1–15 characters';
 const FORWARD = 'must be [tcp://|udp://]LISTEN=SERVICE[:PORT], for example 127.0.0.1:8080=web:80';
-const CIDR = 'must be a prefix, for example 192.168.1.0/24 or fd00::/8';
 const SERVICE = 'must be a service id of 1–63 characters: a–z, 0–9 and - (not first or last)';
 const URL = 'must be PROTO://HOST[:PORT] or PROTO://PREFIX[:PORT], for example tcp://10.0.0.5:80';
 const PASSWORD = 'must be a password of 1–255 bytes';
 const USER = 'must be a user name of 1–255 bytes without a colon';
 
-const accepts = (parse: (text: string) => unknown) => (text: string) => {
-  try {
-    return parse(text) !== undefined;
-  } catch (error) {
-    if (error instanceof SallyportError) return false;
-    throw error;
-  }
-};
 const bytesUpTo255 = (text: string): boolean => text !== '' && Buffer.byteLength(text) <= 255;
 
-const text = v.pipe(v.string(TEXT), v.nonEmpty(TEXT));
-const flag = v.boolean('must be true or false');
 const address = v.pipe(v.string(ADDRESS), v.check(accepts(SocketAddress.parse), ADDRESS));
 const port = v.pipe(v.number(PORT), v.integer(PORT), v.minValue(0, PORT), v.maxValue(65535, PORT));
 const rate = v.pipe(v.number(RATE), v.integer(RATE), v.minValue(0, RATE), v.maxValue(Number.MAX_SAFE_INTEGER, RATE));
@@ -49,9 +34,7 @@ const listener = v.pipe(
   v.string(ADDRESS_OR_OFF),
   v.check((one) => one === 'off' || SocketAddress.parse(one) !== undefined, ADDRESS_OR_OFF),
 );
-const span = v.pipe(v.string(SPAN), v.check(accepts(parseSpan), SPAN));
 const forward = v.pipe(v.string(FORWARD), v.check(accepts(parseForward), FORWARD));
-const cidr = v.pipe(v.string(CIDR), v.check(accepts(Prefix.parse), CIDR));
 const serviceId = v.pipe(v.string(SERVICE), v.regex(SERVICE_ID, SERVICE));
 const serviceUrl = v.pipe(v.string(URL), v.check(accepts(parseBackend), URL));
 const user = v.pipe(
@@ -60,18 +43,6 @@ const user = v.pipe(
 );
 const password = v.pipe(v.string(PASSWORD), v.check(bytesUpTo255, PASSWORD));
 
-const common = {
-  $schema: v.optional(v.pipe(text, v.description('For editors: where the JSON Schema of this file is.'))),
-  dir: v.optional(v.pipe(text, v.description('State folder.'))),
-  logLevel: v.optional(
-    v.pipe(
-      v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`),
-      v.description('What is logged: this level and the more serious ones.'),
-    ),
-    'info',
-  ),
-  exitAfter: v.optional(v.pipe(span, v.description('Ends in an orderly way after this time.'))),
-};
 const joining = {
   join: v.optional(v.pipe(text, v.description('The join token, or - for standard input.'))),
   joinFile: v.optional(v.pipe(text, v.description('File with the join token; read at the first start only.'))),
@@ -154,10 +125,7 @@ export const AgentConfig = v.strictObject({
     ),
     'auto',
   ),
-  tun: v.optional(
-    v.pipe(v.string(DEVICE), v.regex(/^[A-Za-z0-9_.-]{1,15}$/, DEVICE), v.description('Name of the TUN device.')),
-    'sallyport0',
-  ),
+  tun: v.optional(v.pipe(deviceName, v.description('Name of the TUN device.')), 'sallyport0'),
   socks: v.optional(v.pipe(listener, v.description('SOCKS 5 proxy of proxy mode; off = none.')), '127.0.0.1:1080'),
   http: v.optional(v.pipe(listener, v.description('HTTP proxy of proxy mode; off = none.')), '127.0.0.1:8118'),
   forwards: v.optional(
@@ -185,7 +153,12 @@ export const AgentConfig = v.strictObject({
 export type AgentConfig = v.InferOutput<typeof AgentConfig>;
 
 /** The schema of each role's configuration file. */
-export const ROLE_CONFIGS = { relay: RelayConfig, connector: ConnectorConfig, agent: AgentConfig } as const;
+export const ROLE_CONFIGS = {
+  relay: RelayConfig,
+  connector: ConnectorConfig,
+  agent: AgentConfig,
+  tun2socks: Tun2socksConfig,
+} as const;
 export type ConfigRole = keyof typeof ROLE_CONFIGS;
 
 /** `--dir`, `SALLYPORT_DIR`, else the system's place for state of this user. */

@@ -27,6 +27,7 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'FORWARD_SYNTAX',
   'SERVICE_SYNTAX',
   'SERVICE_SPEC',
+  'WAY_OUT',
 ]);
 
 interface CommandModule {
@@ -40,6 +41,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   relay: () => import('./commands/relay.js'),
   connector: () => import('./commands/connector.js'),
   agent: () => import('./commands/agent.js'),
+  tun2socks: () => import('./commands/tun2socks.js'),
   status: () => import('./commands/status.js'),
   wait: () => import('./commands/wait.js'),
   reload: () => import('./commands/reload.js'),

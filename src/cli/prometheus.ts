@@ -4,7 +4,7 @@
  *   # TYPE sallyport_events_total counter
  *   sallyport_events_total{network="lab",role="agent",name="alice",counter="proxy.dials"} 3
  */
-import type { RoleStatus } from './status-types.js';
+import type { NodeStatus } from './status-types.js';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -16,7 +16,7 @@ interface Family {
 }
 
 /** Ends without a line feed: whoever prints it adds one. */
-export function prometheusText(status: RoleStatus): string {
+export function prometheusText(status: NodeStatus): string {
   const { network, role, name } = status;
   const base = { network, role, name };
   return familiesOf(status)
@@ -29,7 +29,7 @@ export function prometheusText(status: RoleStatus): string {
     .join('\n');
 }
 
-function familiesOf(status: RoleStatus): Family[] {
+function familiesOf(status: NodeStatus): Family[] {
   const each = (label: string, values: Readonly<Record<string, number>>): (readonly [Labels, number])[] =>
     Object.entries(values)
       .sort(([a], [b]) => (a < b ? -1 : 1))

@@ -2,10 +2,16 @@
 import type { AgentThreadStatus } from '../agent/thread-protocol.js';
 import type { ConnectorThreadStatus } from '../connector/thread-protocol.js';
 import type { RelayThreadStatus } from '../relay/thread-protocol.js';
+import type { Tun2socksThreadStatus } from '../tun2socks/thread-protocol.js';
 
 type Named = { readonly network: string; readonly name: string };
 
-export type RoleStatus =
+/** A role of a network. */
+export type NodeStatus =
   | ({ readonly role: 'agent' } & Named & AgentThreadStatus)
   | ({ readonly role: 'connector' } & Named & ConnectorThreadStatus)
   | ({ readonly role: 'relay' } & Named & RelayThreadStatus);
+
+export type RoleStatus =
+  | NodeStatus
+  | ({ readonly role: 'tun2socks' /** The device's. */; readonly name: string } & Tun2socksThreadStatus);

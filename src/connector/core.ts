@@ -13,6 +13,7 @@ import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
 import { earliest, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
 import { TimerQueue } from '../base/timers.js';
+import { DirectDialer } from '../engine/dialer.js';
 import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits } from '../engine/flow-options.js';
 import { Flows } from '../engine/flows.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
@@ -349,7 +350,7 @@ export class ConnectorCore {
       makeFlows: (session) =>
         new Flows({
           reactor,
-          sockets,
+          dialer: new DirectDialer(reactor, sockets, true),
           router: session,
           limits: limits ?? DEFAULT_FLOW_LIMITS,
           counters: this.flowCounters,

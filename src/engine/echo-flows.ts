@@ -7,7 +7,7 @@ import { SocketAddress, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import { EAGAIN, type EchoSocket, READABLE, type Watch } from '../os/io.js';
-import { PROTOCOL_ICMP, PROTOCOL_ICMPV6 } from './flow-options.js';
+import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, targetOf } from './flow-options.js';
 import type { FlowHost } from './tcp-flows.js';
 
 const MAX_ECHO = 65_507;
@@ -77,9 +77,9 @@ export class EchoFlows {
   }
 
   #admit(now: Instant, addresses: Uint32Array, identifier: number): EchoFlow | 'here' | undefined {
-    const { router, limits, counters, sockets, reactor } = this.#host;
+    const { router, limits, counters, dialer, reactor } = this.#host;
     const destination = SocketAddress.read(addresses, 1);
-    const target = router.route(destination.ip.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, addresses);
+    const target = targetOf(router.route(destination.ip.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, addresses));
     if (target?.address === undefined) {
       counters.add('flow_denied');
       return undefined;
@@ -92,7 +92,7 @@ export class EchoFlows {
     }
     let socket: EchoSocket;
     try {
-      socket = sockets.echo(target.address.ip.family);
+      socket = (target.dialer ?? dialer).echo(target.address.ip.family);
     } catch {
       this.answersHere = true;
       return 'here';
@@ -135,7 +135,7 @@ export class EchoFlows {
   reevaluate(): void {
     for (const flow of this.#flows) {
       const protocol = flow.destination.ip.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6;
-      if (this.#host.router.route(protocol, flow.words)?.service !== flow.service) this.#remove(flow);
+      if (targetOf(this.#host.router.route(protocol, flow.words))?.service !== flow.service) this.#remove(flow);
     }
   }
 

@@ -3,6 +3,9 @@
  */
 import type { SocketAddress } from '../base/address.js';
 import { type Duration, Seconds } from '../base/time.js';
+import type { TcpRequest } from '../netstack/tcp/request.js';
+import type { Rejection } from '../netstack/types.js';
+import type { Dialer } from './dialer.js';
 
 export interface FlowLimits {
   /** TCP flows at once per session: dialling and open. */
@@ -20,7 +23,21 @@ export interface FlowLimits {
   readonly udpIdle: Duration;
   readonly udpUnanswered: Duration;
   readonly echoIdle: Duration;
+  /** With every TCP flow taken, one that has moved nothing for this long makes room for a new one; 0 = none does. */
+  readonly tcpEvictIdle: Duration;
+  /** With every UDP flow taken, the one unused for longest makes room for a new one. */
+  readonly udpEvict: boolean;
+  /** Which datagrams reach a client; undefined: one flow per 5-tuple, to one peer. */
+  readonly udpFiltering: UdpFiltering | undefined;
+  /** Destinations remembered of one client port; beyond, the first is forgotten (and let in again when it is sent to again). */
+  readonly udpPeers: number;
 }
+
+/**
+ * Who may answer a client's port (RFC 4787 §5): anybody, the addresses it has sent to, or the addresses and ports it has sent
+ * to. The mapping is endpoint-independent in all three.
+ */
+export type UdpFiltering = 'endpoint-independent' | 'address-dependent' | 'address-and-port-dependent';
 
 export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   tcpFlows: 1024,
@@ -34,13 +51,29 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   udpIdle: Seconds(120),
   udpUnanswered: Seconds(60),
   echoIdle: Seconds(30),
+  tcpEvictIdle: Seconds(0),
+  udpEvict: false,
+  udpFiltering: undefined,
+  udpPeers: 1,
 };
+
+/** Sees the payload of a flow pass; the bytes are only lent. Returns false when it wants no more. */
+export type PayloadTap = (toHost: boolean, bytes: Uint8Array, offset: number, length: number) => boolean;
 
 /** Where a flow goes, once it is allowed. */
 export interface FlowTarget {
   readonly service: string;
   /** The backend's address; port 0 for echo. Undefined: the service's host name has no address now. */
   readonly address: SocketAddress | undefined;
+  /** How it leaves, when not by the flows' own dialer. */
+  readonly dialer?: Dialer;
+  /** A service of the engine's own takes the connection itself: nothing is dialled. */
+  readonly serve?: (request: TcpRequest) => void;
+  /** The same for UDP: each datagram of the flow goes there (addresses as the client sees them). */
+  readonly datagram?: (addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number) => void;
+  readonly tap?: PayloadTap;
+  /** The flow is over; not called when its dial failed. */
+  readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
 }
 
 export const PROTOCOL_TCP = 6;
@@ -52,10 +85,15 @@ export const PROTOCOL_ICMPV6 = 58;
 export interface FlowRouter {
   /**
    * @param addresses packed: index 0 = source, 1 = destination as the agent sees it.
-   * @returns the target, or undefined when the flow is not allowed (which the router counts and reports).
+   * @returns the target, or how a flow that is not allowed is refused; undefined: as administratively prohibited. The router
+   * counts and reports what it refuses.
    */
-  route(protocol: number, addresses: Uint32Array): FlowTarget | undefined;
+  route(protocol: number, addresses: Uint32Array): FlowTarget | Rejection | undefined;
 }
+
+/** The target of an allowed flow. */
+export const targetOf = (route: FlowTarget | Rejection | undefined): FlowTarget | undefined =>
+  typeof route === 'string' ? undefined : route;
 
 export const FLOW_COUNTERS = [
   'tcp_opened',
@@ -63,11 +101,17 @@ export const FLOW_COUNTERS = [
   'tcp_dial_refused',
   'tcp_dial_timeout',
   'tcp_dial_unreachable',
+  'tcp_dial_blocked',
+  'tcp_evicted',
   'tcp_admission_fail',
   'udp_opened',
   'udp_expired',
   'udp_admission_fail',
+  'udp_evicted',
   'udp_send_fail',
+  'udp_send_blocked',
+  'udp_filtered',
+  'udp_unsupported',
   'echo_opened',
   'echo_requests',
   'echo_replies',

@@ -6,7 +6,8 @@ import type { Counters } from '../base/counters.js';
 import { earliest, type Instant, later, Seconds } from '../base/time.js';
 import type { StackOptions } from '../netstack/options.js';
 import { Stack } from '../netstack/stack.js';
-import type { Reactor, Sockets } from '../os/io.js';
+import type { Reactor } from '../os/io.js';
+import type { Dialer } from './dialer.js';
 import { EchoFlows } from './echo-flows.js';
 import type { FlowCounter, FlowLimits, FlowRouter } from './flow-options.js';
 import { type FlowHost, TcpFlows } from './tcp-flows.js';
@@ -17,7 +18,7 @@ const SWEEP_INTERVAL = Seconds(5);
 
 export interface FlowsParts {
   readonly reactor: Reactor;
-  readonly sockets: Sockets;
+  readonly dialer: Dialer;
   readonly router: FlowRouter;
   readonly limits: FlowLimits;
   readonly counters: Counters<FlowCounter>;
@@ -40,7 +41,7 @@ export class Flows {
     const bucket = new TokenBucket(limits.newFlowRate, limits.newFlowBurst);
     const host: FlowHost = {
       reactor,
-      sockets: parts.sockets,
+      dialer: parts.dialer,
       router: parts.router,
       limits,
       counters: parts.counters,

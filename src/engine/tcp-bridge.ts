@@ -6,11 +6,12 @@
  *   stack ◄──reserve, read(2) into it, commit         no room: the socket is not read until `onWritable`
  *   FIN ──► shutdown(SHUT_WR)          end of stream ──► FIN          error on either side ──► RST on the other
  */
-
+import type { Instant } from '../base/time.js';
 import type { Span } from '../netstack/tcp/byte-ring.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { CloseReason, TcpHandlers } from '../netstack/types.js';
 import { BROKEN, EAGAIN, READABLE, type Reactor, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
+import type { PayloadTap } from './flow-options.js';
 
 /** Bytes read from the socket in one go before others get their turn. */
 const READ_BUDGET = 512 * 1024;
@@ -27,6 +28,9 @@ export interface BridgeOwner {
 export class TcpBridge implements TcpHandlers {
   bytesIn = 0;
   bytesOut = 0;
+  /** When bytes last moved, either way. */
+  lastUsed: Instant;
+  readonly #reactor: Reactor;
   readonly #connection: TcpConnection;
   readonly #stream: TcpStream;
   readonly #watch: Watch;
@@ -39,9 +43,13 @@ export class TcpBridge implements TcpHandlers {
   /** We have ended the other direction of it: the hang-up that follows both ends is not an error. */
   #shut = false;
   #closed = false;
+  #tap: PayloadTap | undefined;
 
   /** Takes over a connected stream and an open connection whose handlers it becomes. */
-  constructor(reactor: Reactor, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner) {
+  constructor(reactor: Reactor, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner, tap?: PayloadTap) {
+    this.#reactor = reactor;
+    this.#tap = tap;
+    this.lastUsed = reactor.now();
     this.#connection = connection;
     this.#stream = stream;
     this.#owner = owner;
@@ -69,7 +77,11 @@ export class TcpBridge implements TcpHandlers {
       }
       taken += n;
     }
-    this.bytesIn += taken;
+    if (taken > 0) {
+      this.bytesIn += taken;
+      this.lastUsed = this.#reactor.now();
+      if (this.#tap !== undefined && !this.#tap(true, bytes, offset, taken)) this.#tap = undefined;
+    }
     if (taken < length && !this.#closed) {
       this.#wantsWrite = true;
       this.#setInterest();
@@ -122,8 +134,10 @@ export class TcpBridge implements TcpHandlers {
       const want = Math.min(span.length, READ_SIZE);
       const n = this.#stream.read(span.bytes, span.offset, want);
       if (n > 0) {
+        if (this.#tap !== undefined && !this.#tap(false, span.bytes, span.offset, n)) this.#tap = undefined;
         this.#connection.commit(n);
         this.bytesOut += n;
+        this.lastUsed = this.#reactor.now();
         budget -= n;
         if (n < want) return;
       } else {

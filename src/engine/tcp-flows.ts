@@ -5,29 +5,29 @@
  *            │           ├─ refused ──► RST
  *            │           ├─ unreachable ──► ICMP
  *            │           └─ timeout ──► silence
- *            └ not allowed, too many ──► ICMP admin-prohibited, RST
+ *            ├ not allowed, too many ──► ICMP admin-prohibited (or as the router says), RST
+ *            └ the engine's own service ──► handed over
  */
 import type { Counters } from '../base/counters.js';
-import { type Instant, later } from '../base/time.js';
+import { elapsed, type Instant, later } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { CloseReason, Rejection, TcpHandlers } from '../netstack/types.js';
+import { EACCES, ECONNREFUSED, ECONNRESET, ENETUNREACH, ETIMEDOUT, type Reactor, type TcpStream } from '../os/io.js';
+import type { Dialer } from './dialer.js';
 import {
-  ECONNREFUSED,
-  ECONNRESET,
-  ENETUNREACH,
-  ETIMEDOUT,
-  type Reactor,
-  type Sockets,
-  type TcpStream,
-  type Watch,
-  WRITABLE,
-} from '../os/io.js';
-import { type FlowCounter, type FlowLimits, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
+  type FlowCounter,
+  type FlowLimits,
+  type FlowRouter,
+  type FlowTarget,
+  PROTOCOL_TCP,
+  targetOf,
+} from './flow-options.js';
 import { TcpBridge } from './tcp-bridge.js';
 
 export interface FlowHost {
   readonly reactor: Reactor;
-  readonly sockets: Sockets;
+  /** For targets that name none of their own. */
+  readonly dialer: Dialer;
   readonly router: FlowRouter;
   readonly limits: FlowLimits;
   readonly counters: Counters<FlowCounter>;
@@ -51,7 +51,6 @@ interface DiallingFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
   readonly request: TcpRequest;
-  readonly stream: TcpStream;
 }
 
 interface OpenFlow {
@@ -82,10 +81,11 @@ export class TcpFlows {
     const host = this.#host;
     const addresses = requestAddresses(request);
     const target = host.router.route(PROTOCOL_TCP, addresses);
-    if (target === undefined) {
+    if (target === undefined || typeof target === 'string') {
       host.counters.add('flow_denied');
-      request.reject('admin-prohibited');
-    } else if (this.size >= host.limits.tcpFlows || this.#dialling.size >= host.limits.tcpDials) {
+      request.reject(target ?? 'admin-prohibited');
+    } else if (target.serve !== undefined) target.serve(request);
+    else if (!this.#hasRoom(now)) {
       host.counters.add('tcp_admission_fail');
       request.reject('reset');
     } else if (!host.admitNew(now)) {
@@ -97,31 +97,42 @@ export class TcpFlows {
     } else this.#dial(now, request, target, addresses);
   }
 
+  #hasRoom(now: Instant): boolean {
+    const { tcpFlows, tcpDials, tcpEvictIdle } = this.#host.limits;
+    if (this.#dialling.size >= tcpDials) return false;
+    if (this.size < tcpFlows) return true;
+    if (tcpEvictIdle === 0) return false;
+    let oldest: TcpBridge | undefined;
+    for (const bridge of this.#open.keys()) {
+      if (oldest === undefined || bridge.lastUsed < oldest.lastUsed) oldest = bridge;
+    }
+    if (oldest === undefined || elapsed(oldest.lastUsed, now) < tcpEvictIdle) return false;
+    this.#host.counters.add('tcp_evicted');
+    oldest.abort();
+    return this.size < tcpFlows;
+  }
+
   #dial(now: Instant, request: TcpRequest, target: FlowTarget, words: Uint32Array): void {
     const host = this.#host;
-    let stream: TcpStream;
-    try {
-      stream = host.sockets.connect(target.address!);
-    } catch {
-      host.counters.add('tcp_dial_unreachable');
-      request.reject('host-unreachable');
-      return;
-    }
-    const dial = new Dial(host, now, stream, (result) => {
+    const dial = new Dial(host, (result, stream) => {
       this.#dialling.delete(dial);
-      if (result === 0) this.#established(request, stream, target, words);
+      if (stream !== undefined) this.#established(request, stream, target, words);
       else {
-        stream.close();
         host.counters.add(counterOf(result));
         request.reject(rejectionOf(result));
         host.onActivity();
       }
     });
-    this.#dialling.set(dial, { target, words, request, stream });
+    try {
+      dial.start(now, target);
+    } catch {
+      host.counters.add('tcp_dial_unreachable');
+      request.reject('host-unreachable');
+      return;
+    }
+    this.#dialling.set(dial, { target, words, request });
     request.onCancelled = () => {
-      if (!this.#dialling.delete(dial)) return;
-      dial.cancel();
-      stream.abort();
+      if (this.#dialling.delete(dial)) dial.cancel();
     };
   }
 
@@ -132,13 +143,15 @@ export class TcpFlows {
       stream.abort();
       return;
     }
-    const bridge = new TcpBridge(host.reactor, connection, stream, {
+    const owner = {
       onActivity: () => host.onActivity(),
-      onBridgeClosed: (closed: TcpBridge, _reason: CloseReason) => {
+      onBridgeClosed: (closed: TcpBridge, reason: CloseReason) => {
         this.#open.delete(closed);
         host.counters.add('tcp_closed');
+        target.onClosed?.(reason, closed.bytesIn, closed.bytesOut);
       },
-    });
+    };
+    const bridge = new TcpBridge(host.reactor, connection, stream, owner, target.tap);
     const info = (): TcpFlowInfo => ({
       service: target.service,
       client: connection.remote.toString(),
@@ -154,11 +167,11 @@ export class TcpFlows {
   /** Asks the router again about every flow and resets those that it no longer routes to the same service. */
   reevaluate(): void {
     for (const flow of [...this.#open.values()]) {
-      const target = this.#host.router.route(PROTOCOL_TCP, flow.words);
+      const target = targetOf(this.#host.router.route(PROTOCOL_TCP, flow.words));
       if (target?.service !== flow.target.service) flow.bridge.abort();
     }
     for (const [dial, flow] of [...this.#dialling]) {
-      const target = this.#host.router.route(PROTOCOL_TCP, flow.words);
+      const target = targetOf(this.#host.router.route(PROTOCOL_TCP, flow.words));
       if (target?.service !== flow.target.service) this.#giveUp(dial, flow, 'admin-prohibited');
     }
   }
@@ -166,37 +179,75 @@ export class TcpFlows {
   #giveUp(dial: Dial, flow: DiallingFlow, how: Rejection): void {
     this.#dialling.delete(dial);
     dial.cancel();
-    flow.stream.abort();
     flow.request.reject(how);
+  }
+
+  /** The way out has changed: every dial begins anew, with what is left of its time. */
+  redial(): void {
+    for (const [dial, flow] of [...this.#dialling]) {
+      try {
+        dial.again(flow.target);
+      } catch {
+        this.#giveUp(dial, flow, 'host-unreachable');
+      }
+    }
+  }
+
+  /** Resets every open flow: sockets of a way out that is gone. */
+  abortOpen(): void {
+    for (const bridge of [...this.#open.keys()]) bridge.abort();
   }
 
   /** Resets every flow and stops every dial. */
   close(): void {
     for (const [dial, flow] of [...this.#dialling]) this.#giveUp(dial, flow, 'reset');
-    for (const bridge of [...this.#open.keys()]) bridge.abort();
+    this.abortOpen();
   }
 }
 
-/** A connection attempt to a backend, with its time limit. */
+/** A connection attempt, with its time limit. */
 class Dial {
-  readonly #watch: Watch;
-  readonly #stopTimer: () => void;
+  readonly #host: FlowHost;
+  readonly #done: (result: number, stream: TcpStream | undefined) => void;
+  #giveUp: () => void = () => {};
+  #stopTimer: () => void = () => {};
   #over = false;
 
-  constructor(host: FlowHost, now: Instant, stream: TcpStream, done: (result: number) => void) {
-    const finish = (result: number): void => {
-      if (this.#over) return;
+  constructor(host: FlowHost, done: (result: number, stream: TcpStream | undefined) => void) {
+    this.#host = host;
+    this.#done = done;
+  }
+
+  /** @throws what the dialer throws. */
+  start(now: Instant, target: FlowTarget): void {
+    this.#begin(target);
+    const { reactor, limits } = this.#host;
+    this.#stopTimer = reactor.at(later(now, limits.dialTimeout), () => {
       this.cancel();
-      done(result);
-    };
-    this.#watch = host.reactor.watch(stream.fd, WRITABLE, () => finish(stream.connectResult()));
-    this.#stopTimer = host.reactor.at(later(now, host.limits.dialTimeout), () => finish(-ETIMEDOUT));
+      this.#done(-ETIMEDOUT, undefined);
+    });
+  }
+
+  /** @throws what the dialer throws. */
+  again(target: FlowTarget): void {
+    this.#giveUp();
+    this.#giveUp = () => {};
+    this.#begin(target);
+  }
+
+  #begin(target: FlowTarget): void {
+    this.#giveUp = (target.dialer ?? this.#host.dialer).tcp(target.address!, (result, stream) => {
+      this.#stopTimer();
+      this.#over = true;
+      this.#done(result, stream);
+    });
   }
 
   cancel(): void {
+    if (this.#over) return;
     this.#over = true;
-    this.#watch.close();
     this.#stopTimer();
+    this.#giveUp();
   }
 }
 
@@ -213,11 +264,13 @@ function requestAddresses(request: TcpRequest): Uint32Array {
 
 function counterOf(result: number): FlowCounter {
   if (result === -ECONNREFUSED || result === -ECONNRESET) return 'tcp_dial_refused';
+  if (result === -EACCES) return 'tcp_dial_blocked';
   return result === -ETIMEDOUT ? 'tcp_dial_timeout' : 'tcp_dial_unreachable';
 }
 
 function rejectionOf(result: number): Rejection {
   if (result === -ECONNREFUSED || result === -ECONNRESET) return 'reset';
   if (result === -ETIMEDOUT) return 'ignore';
+  if (result === -EACCES) return 'admin-prohibited';
   return result === -ENETUNREACH ? 'net-unreachable' : 'host-unreachable';
 }

@@ -1,40 +1,64 @@
 /**
- * The UDP flows of one session: one host socket per 5-tuple, so that answers can never reach another flow or agent; they
- * leave with the virtual address the client asked for as their source.
+ * The UDP flows that end here. Without a filtering mode (a connector): one outlet per 5-tuple, connected, so that answers can
+ * never reach another flow or agent. With one (a NAT): one outlet per client port and dialer, whatever the destination.
+ *
+ *   datagram ─► peer (5-tuple) ─known──────────────────► its flow's outlet
+ *                   └─ new ─► router ─► flow of client and dialer, or a new one ─► outlet
+ *   outlet ─► source known (filtering)? ─► stack: from the address that the client asked for
+ *
+ * RFC 4787 REQ-1 (mapping), REQ-8 (filtering), REQ-5 (timers).
  */
 import { ADDRESS_WORDS, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import { EAGAIN, ECONNREFUSED, READABLE, type UdpFlowSocket, type Watch } from '../os/io.js';
-import { type FlowTarget, PROTOCOL_UDP } from './flow-options.js';
+import { EAGAIN, ECONNREFUSED, READABLE, type Watch } from '../os/io.js';
+import type { Dialer, UdpOutlet } from './dialer.js';
+import { type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
 import type { FlowHost } from './tcp-flows.js';
 
 /** Largest UDP payload (RFC 768 over IPv4). */
 const MAX_DATAGRAM = 65_507;
 /** Datagrams taken from one socket before others get their turn. */
 const READ_BUDGET = 64;
+const TUPLE_WORDS = 2 * ADDRESS_WORDS;
 
 const scratch = new Uint8Array(MAX_DATAGRAM + 1);
 
+/** One client port; to one destination where there is no filtering mode. */
 interface UdpFlow {
   readonly words: Uint32Array;
   readonly target: FlowTarget;
-  readonly socket: UdpFlowSocket;
+  readonly dialer: Dialer;
+  readonly outlet: UdpOutlet;
   readonly watch: Watch;
+  /** Oldest first. */
+  readonly peers: UdpPeer[];
   lastUsed: Instant;
   answered: boolean;
-  /** The next flow of the same hash. */
-  next: UdpFlow | undefined;
+}
+
+/** One 5-tuple. A destination port of 0 stands for every port of an address that is sent to. */
+interface UdpPeer {
+  readonly words: Uint32Array;
+  readonly flow: UdpFlow;
+  tap: PayloadTap | undefined;
+  /** The next peer of the same hash. */
+  next: UdpPeer | undefined;
 }
 
 export class UdpFlows {
   readonly #host: FlowHost;
   readonly #stack: Stack;
+  readonly #flows = new Set<UdpFlow>();
   /** By hash of the 5-tuple; chains for collisions. */
-  readonly #flows = new Map<number, UdpFlow>();
+  readonly #peers = new Map<number, UdpPeer>();
+  /** The last flow of each client port, by hash: where a new destination looks first. */
+  readonly #ports = new Map<number, UdpFlow>();
   readonly #seed: number;
-  #size = 0;
+  /** Index 0 = the host that answers, 1 = the client. */
+  readonly #answer = new Uint32Array(TUPLE_WORDS);
+  readonly #lookup = new Uint32Array(TUPLE_WORDS);
 
   /** @param seed of the hash, unknown to the client: its ports must not be able to pile up in one chain. */
   constructor(host: FlowHost, stack: Stack, seed: number) {
@@ -44,7 +68,7 @@ export class UdpFlows {
   }
 
   get size(): number {
-    return this.#size;
+    return this.#flows.size;
   }
 
   /** A datagram of the client; the answer is what the stack sends back as ICMP. */
@@ -55,32 +79,70 @@ export class UdpFlows {
     offset: number,
     length: number,
   ): Rejection | undefined {
-    const flow = this.#find(addresses) ?? this.#admit(now, addresses);
-    if (typeof flow === 'string') return flow;
+    const peer = this.#find(addresses) ?? this.#admit(now, addresses, bytes, offset, length);
+    if (peer === undefined || typeof peer === 'string') return peer;
+    const { flow } = peer;
     flow.lastUsed = now;
-    const result = flow.socket.write(bytes, offset, length);
-    if (result >= 0 || result === -EAGAIN) return undefined;
+    if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
+    const result = flow.outlet.write(addresses, bytes, offset, length);
+    if (result >= 0) return undefined;
+    if (result === -EAGAIN) {
+      this.#host.counters.add('udp_send_blocked');
+      return undefined;
+    }
     this.#host.counters.add('udp_send_fail');
     // The kernel reports an ICMP error of an earlier datagram on the next call: it is about this backend, not this datagram.
     return result === -ECONNREFUSED ? 'port-unreachable' : undefined;
   }
 
-  #find(addresses: Uint32Array): UdpFlow | undefined {
-    let flow = this.#flows.get(this.#hashOf(addresses));
-    while (flow !== undefined && !sameTuple(flow.words, addresses)) flow = flow.next;
-    return flow;
+  #find(addresses: Uint32Array): UdpPeer | undefined {
+    let peer = this.#peers.get(this.#hashOf(addresses, TUPLE_WORDS));
+    while (peer !== undefined && !sameTuple(peer.words, addresses)) peer = peer.next;
+    return peer;
   }
 
-  #admit(now: Instant, addresses: Uint32Array): UdpFlow | Rejection {
-    const { router, limits, counters, sockets, reactor } = this.#host;
+  /** Undefined: a service of the engine's own has taken the datagram. */
+  #admit(
+    now: Instant,
+    addresses: Uint32Array,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): UdpPeer | Rejection | undefined {
+    const { router, counters, limits } = this.#host;
     const target = router.route(PROTOCOL_UDP, addresses);
-    if (target === undefined) {
+    if (target === undefined || typeof target === 'string') {
       counters.add('flow_denied');
-      return 'admin-prohibited';
+      return target ?? 'admin-prohibited';
+    }
+    if (target.datagram !== undefined) {
+      target.datagram(addresses, bytes, offset, length);
+      return undefined;
     }
     if (target.address === undefined) return 'host-unreachable';
-    if (this.#size >= limits.udpFlows) this.expire(now);
-    if (this.#size >= limits.udpFlows) {
+    const dialer = target.dialer ?? this.#host.dialer;
+    const words = addresses.slice(0, TUPLE_WORDS);
+    const flow = this.#flowOf(words, dialer) ?? this.#open(now, words, target, dialer);
+    if (typeof flow === 'string') return flow;
+    const peer = this.#addPeer(flow, words, target.tap);
+    if (limits.udpFiltering === 'address-dependent') {
+      const whole = words.slice();
+      whole[TUPLE_WORDS - 1] = 0;
+      if (this.#find(whole) === undefined) this.#addPeer(flow, whole, undefined);
+    }
+    return peer;
+  }
+
+  /** The flow of this client port, where one serves several destinations. */
+  #flowOf(words: Uint32Array, dialer: Dialer): UdpFlow | undefined {
+    if (this.#host.limits.udpFiltering === undefined) return undefined;
+    const flow = this.#ports.get(this.#hashOf(words, ADDRESS_WORDS));
+    return flow !== undefined && flow.dialer === dialer && sameWords(flow.words, 0, words, 0) ? flow : undefined;
+  }
+
+  #open(now: Instant, words: Uint32Array, target: FlowTarget, dialer: Dialer): UdpFlow | Rejection {
+    const { limits, counters, reactor } = this.#host;
+    if (!this.#makeRoom(now)) {
       counters.add('udp_admission_fail');
       return 'ignore';
     }
@@ -88,96 +150,157 @@ export class UdpFlows {
       counters.add('flow_rate_limited');
       return 'ignore';
     }
-    let socket: UdpFlowSocket;
+    let outlet: UdpOutlet | undefined;
     try {
-      socket = sockets.udpFlow(target.address);
+      outlet = dialer.udp(words, target.address!);
     } catch {
       counters.add('udp_send_fail');
       return 'host-unreachable';
     }
-    const words = addresses.slice(0, 2 * ADDRESS_WORDS);
+    if (outlet === undefined) {
+      // What has another way (QUIC has TCP) takes it at once.
+      counters.add('udp_unsupported');
+      return 'port-unreachable';
+    }
     const flow: UdpFlow = {
       words,
       target,
-      socket,
-      watch: reactor.watch(socket.fd, READABLE, () => this.#read(flow)),
+      dialer,
+      outlet,
+      watch: reactor.watch(outlet.fd, READABLE, () => this.#read(flow)),
+      peers: [],
       lastUsed: now,
       answered: false,
-      next: undefined,
     };
-    const hash = this.#hashOf(words);
-    flow.next = this.#flows.get(hash);
-    this.#flows.set(hash, flow);
-    this.#size++;
+    this.#flows.add(flow);
+    if (limits.udpFiltering !== undefined) this.#ports.set(this.#hashOf(words, ADDRESS_WORDS), flow);
     counters.add('udp_opened');
     return flow;
   }
 
+  #makeRoom(now: Instant): boolean {
+    const { udpFlows, udpEvict } = this.#host.limits;
+    if (this.size < udpFlows) return true;
+    this.expire(now);
+    if (this.size < udpFlows || !udpEvict) return this.size < udpFlows;
+    let oldest: UdpFlow | undefined;
+    for (const flow of this.#flows) if (oldest === undefined || flow.lastUsed < oldest.lastUsed) oldest = flow;
+    if (oldest === undefined) return false;
+    this.#host.counters.add('udp_evicted');
+    this.#remove(oldest);
+    return true;
+  }
+
+  #addPeer(flow: UdpFlow, words: Uint32Array, tap: PayloadTap | undefined): UdpPeer {
+    if (flow.peers.length >= 2 * this.#host.limits.udpPeers) this.#unlink(flow.peers.shift()!);
+    const hash = this.#hashOf(words, TUPLE_WORDS);
+    const peer: UdpPeer = { words, flow, tap, next: this.#peers.get(hash) };
+    this.#peers.set(hash, peer);
+    flow.peers.push(peer);
+    return peer;
+  }
+
   #read(flow: UdpFlow): void {
-    const now = this.#host.reactor.now();
+    const { counters, reactor } = this.#host;
+    const now = reactor.now();
+    const { outlet } = flow;
     for (let budget = READ_BUDGET; budget > 0; budget--) {
-      const n = flow.socket.read(scratch, 0, scratch.length);
+      const n = outlet.read(scratch, 0, scratch.length);
       if (n === -EAGAIN) break;
       if (n < 0) {
-        this.#host.counters.add('udp_send_fail');
+        counters.add('udp_send_fail');
+        continue;
+      }
+      if (!this.#lets(flow, n)) {
+        counters.add('udp_filtered');
         continue;
       }
       flow.lastUsed = now;
       flow.answered = true;
-      this.#stack.sendUdp(now, flow.words, 1, 0, scratch, 0, n);
+      const { source } = outlet;
+      for (let i = 0; i < ADDRESS_WORDS; i++) {
+        this.#answer[i] = source[i]!;
+        this.#answer[ADDRESS_WORDS + i] = flow.words[i]!;
+      }
+      this.#stack.sendUdp(now, this.#answer, 0, 1, scratch, 0, n);
     }
     this.#host.onActivity();
+  }
+
+  /** Whether the datagram of `length` bytes in `scratch` may reach the client. */
+  #lets(flow: UdpFlow, length: number): boolean {
+    const filtering = this.#host.limits.udpFiltering;
+    const { source } = flow.outlet;
+    const words = this.#lookup;
+    for (let i = 0; i < ADDRESS_WORDS; i++) {
+      words[i] = flow.words[i]!;
+      words[ADDRESS_WORDS + i] = source[i]!;
+    }
+    const peer = this.#find(words);
+    if (peer?.tap !== undefined && !peer.tap(false, scratch, 0, length)) peer.tap = undefined;
+    if (peer !== undefined || filtering === undefined || filtering === 'endpoint-independent') return true;
+    if (filtering === 'address-and-port-dependent') return false;
+    words[TUPLE_WORDS - 1] = 0;
+    return this.#find(words) !== undefined;
   }
 
   /** Ends the flows whose time is up. */
   expire(now: Instant): void {
     const { udpIdle, udpUnanswered } = this.#host.limits;
-    for (const flow of this.#all()) {
+    for (const flow of this.#flows) {
       if (elapsed(flow.lastUsed, now) < (flow.answered ? udpIdle : udpUnanswered)) continue;
       this.#host.counters.add('udp_expired');
       this.#remove(flow);
     }
   }
 
-  /** Asks the router again about every flow and ends those that it no longer routes to the same service. */
+  /**
+   * Asks the router again about every flow and ends those that it no longer routes to the same service; a flow with several
+   * destinations forgets them, so that each is asked about again.
+   */
   reevaluate(): void {
-    for (const flow of this.#all()) {
-      if (this.#host.router.route(PROTOCOL_UDP, flow.words)?.service !== flow.target.service) this.#remove(flow);
+    for (const flow of this.#flows) {
+      const target = targetOf(this.#host.router.route(PROTOCOL_UDP, flow.words));
+      if (target?.service !== flow.target.service) this.#remove(flow);
+      else if (this.#host.limits.udpFiltering !== undefined) this.#forgetPeers(flow);
     }
   }
 
+  /** Ends every flow; the next datagram of a client opens a new one. */
   close(): void {
-    for (const flow of this.#all()) this.#remove(flow);
-  }
-
-  #all(): UdpFlow[] {
-    const result: UdpFlow[] = [];
-    for (const first of this.#flows.values()) {
-      for (let flow: UdpFlow | undefined = first; flow !== undefined; flow = flow.next) result.push(flow);
-    }
-    return result;
+    for (const flow of this.#flows) this.#remove(flow);
   }
 
   #remove(flow: UdpFlow): void {
-    const hash = this.#hashOf(flow.words);
-    const first = this.#flows.get(hash);
-    if (first === flow) {
-      if (flow.next === undefined) this.#flows.delete(hash);
-      else this.#flows.set(hash, flow.next);
-    } else {
-      let before = first;
-      while (before !== undefined && before.next !== flow) before = before.next;
-      if (before === undefined) return;
-      before.next = flow.next;
-    }
-    this.#size--;
+    if (!this.#flows.delete(flow)) return;
+    this.#forgetPeers(flow);
+    const port = this.#hashOf(flow.words, ADDRESS_WORDS);
+    if (this.#ports.get(port) === flow) this.#ports.delete(port);
     flow.watch.close();
-    flow.socket.close();
+    flow.outlet.close();
+    flow.target.onClosed?.('finished', 0, 0);
   }
 
-  #hashOf(words: Uint32Array): number {
+  #forgetPeers(flow: UdpFlow): void {
+    for (const peer of flow.peers.splice(0)) this.#unlink(peer);
+  }
+
+  #unlink(peer: UdpPeer): void {
+    const hash = this.#hashOf(peer.words, TUPLE_WORDS);
+    const first = this.#peers.get(hash);
+    if (first === peer) {
+      if (peer.next === undefined) this.#peers.delete(hash);
+      else this.#peers.set(hash, peer.next);
+      return;
+    }
+    let before = first;
+    while (before !== undefined && before.next !== peer) before = before.next;
+    if (before !== undefined) before.next = peer.next;
+  }
+
+  #hashOf(words: Uint32Array, count: number): number {
     let hash = this.#seed;
-    for (let i = 0; i < 2 * ADDRESS_WORDS; i++) {
+    for (let i = 0; i < count; i++) {
       hash = Math.imul(hash ^ words[i]!, 0x01000193);
       hash ^= hash >>> 15;
     }

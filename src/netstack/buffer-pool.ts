@@ -17,15 +17,45 @@ export class BufferPool {
   readonly #free: Arena[][] = [];
   #retained = 0;
   #lent = 0;
+  #promised = 0;
 
-  /** @param retainBytes most bytes kept for reuse. */
-  constructor(readonly retainBytes: number) {
+  /**
+   * @param retainBytes most bytes kept for reuse.
+   * @param budget bytes lent and promised beyond which no buffer and no window grows; each connection's first ones are lent
+   * all the same, so that a limit on connections has to go with it.
+   */
+  constructor(
+    readonly retainBytes: number,
+    readonly budget = Number.POSITIVE_INFINITY,
+  ) {
     for (let k = 0; k <= LARGEST_CLASS; k++) this.#free.push([]);
   }
 
   /** Bytes lent and not yet returned. */
   get lentBytes(): number {
     return this.#lent;
+  }
+
+  /** Bytes kept for reuse. */
+  get retainedBytes(): number {
+    return this.#retained;
+  }
+
+  /** Whether a buffer may grow by `bytes`. */
+  mayGrow(bytes: number): boolean {
+    return this.#lent + this.#promised + bytes <= this.budget;
+  }
+
+  /** Sets `bytes` aside for a window that is about to be advertised. False: there are none left. */
+  promise(bytes: number): boolean {
+    if (!this.mayGrow(bytes)) return false;
+    this.#promised += bytes;
+    return true;
+  }
+
+  /** Takes a promise back. */
+  release(bytes: number): void {
+    this.#promised -= bytes;
   }
 
   /** A buffer of at least `bytes` (a power of two); its content is arbitrary. */

@@ -43,6 +43,8 @@ export interface StackLimits {
   readonly reassemblyTime: Duration;
   /** Ring memory kept for reuse, bytes. */
   readonly retainedBytes: number;
+  /** Ring memory beyond which no connection's buffer or window grows, bytes; the first ones of each are always lent. */
+  readonly bufferBytes: number;
 }
 
 export const DEFAULT_LIMITS: StackLimits = {
@@ -56,4 +58,5 @@ export const DEFAULT_LIMITS: StackLimits = {
   reassemblyBytes: 256 * 1024,
   reassemblyTime: Seconds(15),
   retainedBytes: 16 * 1024 * 1024,
+  bufferBytes: Number.POSITIVE_INFINITY,
 };

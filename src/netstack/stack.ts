@@ -88,7 +88,7 @@ export class Stack implements TcpHost, RequestHost {
     this.mtu = options.mtu;
     this.counters = options.counters ?? createStackCounters();
     this.counts = this.counters.stack.values;
-    this.pool = new BufferPool(this.limits.retainedBytes);
+    this.pool = new BufferPool(this.limits.retainedBytes, this.limits.bufferBytes);
     this.emitter = new TcpEmitter(options.sink, this.counts);
     this.#handlers = options.handlers;
     this.#flows = new FlowTable(options.entropy.uint32());

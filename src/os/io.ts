@@ -13,6 +13,7 @@ export type IoResult = number;
 
 /** errno values the cores look at. */
 export const EAGAIN = 11;
+export const EACCES = 13;
 export const EMSGSIZE = 90;
 export const ENETUNREACH = 101;
 export const ECONNRESET = 104;
@@ -189,6 +190,18 @@ export interface UdpFlowSocket {
   close(): void;
 }
 
+/** A small UDP socket for one client port: any peer of its family. */
+export interface UdpPortSocket {
+  readonly fd: number;
+  /** Sends one datagram to the packed address at `index`; its length, −EAGAIN, or −errno. */
+  sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult;
+  /** One datagram's length, −EAGAIN, or −errno; `source` then holds where it is from. */
+  read(target: Uint8Array, offset: number, length: number): IoResult;
+  /** Packed address of the last datagram read. */
+  readonly source: Uint32Array;
+  close(): void;
+}
+
 /** An unprivileged ICMP echo socket (IPPROTO_ICMP / IPPROTO_ICMPV6, SOCK_DGRAM). */
 export interface EchoSocket {
   readonly fd: number;
@@ -209,6 +222,7 @@ export interface Sockets {
   connect(to: SocketAddress): TcpStream;
   listen(local: SocketAddress): TcpListener;
   udpFlow(to: SocketAddress): UdpFlowSocket;
+  udpPort(family: 4 | 6): UdpPortSocket;
   /** Throws ICMP_NOT_PERMITTED where `net.ipv4.ping_group_range` excludes us. */
   echo(family: 4 | 6): EchoSocket;
 }

@@ -50,9 +50,9 @@ export interface PacketCounters {
 export interface SendPath {
   readonly source?: IpAddress;
   /** Device name; undefined: as the kernel routes. */
-  readonly device?: string;
+  readonly device?: string | undefined;
   /** SO_MARK. */
-  readonly mark?: number;
+  readonly mark?: number | undefined;
 }
 
 /** Sends whole IP packets, one family each. */

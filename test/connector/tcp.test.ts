@@ -79,7 +79,7 @@ test('a backend that never answers is silence; after 10 s the attempt is given u
   expect(it.connector.host.sockets.streams.length).toBe(1);
   expect(it.connector.host.sockets.streams[0]!.closed).toBeUndefined();
   it.world.run(Seconds(2));
-  expect(it.connector.host.sockets.streams[0]!.closed).toBe('close');
+  expect(it.connector.host.sockets.streams[0]!.closed).toBe('abort');
   expect(it.connector.core.flowCounters.get('tcp_dial_timeout')).toBe(1);
   expect(app.closed).toBeUndefined();
   expect(app.connected).toBe(false);

@@ -3,6 +3,7 @@ import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import { Counters } from '../../src/base/counters.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { type Duration, earliest, later, Millis } from '../../src/base/time.js';
+import { DirectDialer } from '../../src/engine/dialer.js';
 import {
   DEFAULT_FLOW_LIMITS,
   FLOW_COUNTERS,
@@ -80,7 +81,7 @@ export class Bench {
     });
     this.flows = new Flows({
       reactor: this.reactor,
-      sockets: this.sockets,
+      dialer: new DirectDialer(this.reactor, this.sockets, limits.udpFiltering === undefined),
       router: {
         route: (_protocol, addresses) => {
           const address = SocketAddress.read(addresses, 1);

@@ -2,7 +2,7 @@
  * The operating system of one simulated host: UDP sockets on the simulated network, and backends in memory for the sockets a
  * connector opens.
  */
-import { IpAddress, SocketAddress } from '../../src/base/address.js';
+import { ADDRESS_WORDS, IpAddress, SocketAddress } from '../../src/base/address.js';
 import { SallyportError } from '../../src/base/error.js';
 import { type Duration, later, Millis } from '../../src/base/time.js';
 import type {
@@ -13,6 +13,7 @@ import type {
   TunDevice,
   UdpFlowSocket,
   UdpOptions,
+  UdpPortSocket,
 } from '../../src/os/io.js';
 import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, READABLE } from '../../src/os/io.js';
 import { type Path, type SimNetwork, SimUdpSocket } from './sim-network.js';
@@ -40,6 +41,7 @@ export class SimSockets implements Sockets {
   readonly udpBackends = new Map<string, UdpBackend>();
   readonly streams: SimStream[] = [];
   readonly flows: SimUdpFlow[] = [];
+  readonly ports: SimUdpPort[] = [];
   readonly echoes: SimEcho[] = [];
   /** False: ICMP sockets are refused. */
   permitsEcho = true;
@@ -112,6 +114,12 @@ export class SimSockets implements Sockets {
     return flow;
   }
 
+  udpPort(family: 4 | 6): UdpPortSocket {
+    const port = new SimUdpPort(this.#reactor, family);
+    this.ports.push(port);
+    return port;
+  }
+
   echo(family: 4 | 6): EchoSocket {
     if (!this.permitsEcho) throw new SallyportError('environment', 'ICMP_NOT_PERMITTED', 'no ICMP sockets here');
     const echo = new SimEcho(this.#reactor, family);
@@ -177,6 +185,52 @@ export class SimUdpFlow implements UdpFlowSocket, Descriptor {
     if (this.#backend === undefined) this.#error = -ECONNREFUSED;
     else this.#backend.onDatagram?.(this, bytes);
     return length;
+  }
+
+  close(): void {
+    this.isClosed = true;
+  }
+}
+
+/** An unconnected UDP socket; the test is everybody it sends to. */
+export class SimUdpPort implements UdpPortSocket, Descriptor {
+  readonly fd: number;
+  readonly family: 4 | 6;
+  readonly source = new Uint32Array(ADDRESS_WORDS);
+  readonly sent: { readonly to: string; readonly bytes: Uint8Array }[] = [];
+  isClosed = false;
+  /** What the next sends return instead of a length. */
+  result: number | undefined;
+  readonly #incoming: { readonly from: SocketAddress; readonly bytes: Uint8Array }[] = [];
+
+  constructor(reactor: SimReactor, family: 4 | 6) {
+    this.fd = reactor.register(this);
+    this.family = family;
+  }
+
+  reply(from: string, text: string): void {
+    this.#incoming.push({ from: SocketAddress.parse(from)!, bytes: new TextEncoder().encode(text) });
+  }
+
+  readiness(): number {
+    return this.#incoming.length > 0 ? READABLE : 0;
+  }
+
+  sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): number {
+    if (this.result !== undefined) return this.result;
+    this.sent.push({
+      to: SocketAddress.read(addresses, index).toString(),
+      bytes: bytes.slice(offset, offset + length),
+    });
+    return length;
+  }
+
+  read(target: Uint8Array, offset: number, length: number): number {
+    const next = this.#incoming.shift();
+    if (next === undefined) return -EAGAIN;
+    next.from.write(this.source, 0);
+    target.set(next.bytes.subarray(0, length), offset);
+    return next.bytes.length;
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 /** `sallyport metrics`: the counters of the running role in Prometheus' text format, for its node exporter or a scrape by script. */
 import type { Command } from 'commander';
+import { engineMetricsText } from '../../engine/metrics.js';
 import { askLocal } from '../../os/local-control.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
@@ -15,6 +16,11 @@ export function register(program: Command, context: CommandContext): void {
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {
       const dir = stateFolder(options.dir, context.environment);
       const status = (await askLocal(dir, { command: 'status' })) as RoleStatus;
+      if (status.role === 'tun2socks') {
+        const { role, name, metrics } = status;
+        context.out(options.json ? JSON.stringify({ role, name, ...metrics }) : engineMetricsText(metrics));
+        return;
+      }
       const { role, network, name, counters, drops } = status;
       if (options.json) context.out(JSON.stringify({ role, network, name, counters, drops }));
       else context.out(prometheusText(status));

@@ -23,6 +23,7 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 function describe(status: RoleStatus): string {
+  if (status.role === 'tun2socks') return describeTun2socks(status);
   const sections =
     status.role === 'agent'
       ? describeAgent(status)
@@ -32,6 +33,23 @@ function describe(status: RoleStatus): string {
   const drops = Object.entries(status.drops).map(([reason, count]) => `${reason} ${count}`);
   if (drops.length > 0) sections.push(`dropped packets: ${drops.join(', ')}`);
   return sections.join('\n\n');
+}
+
+function describeTun2socks(status: Extract<RoleStatus, { role: 'tun2socks' }>): string {
+  const { flows, metrics } = status;
+  const counted = Object.entries(metrics.values).filter(([, value]) => value !== 0);
+  const lines = [
+    `tun2socks on ${status.device}, ${status.way}`,
+    `flows: ${flows.tcp} tcp, ${flows.udp} udp, ${flows.echo} echo`,
+  ];
+  if (status.echoAnsweredHere) lines.push('echo is answered here: nothing behind the engine is asked');
+  return [
+    lines.join('\n'),
+    table(
+      ['METRIC', 'VALUE'],
+      counted.map(([name, value]) => [name, String(value)]),
+    ),
+  ].join('\n\n');
 }
 
 function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[] {

@@ -10,7 +10,7 @@ import { askLocal } from '../../os/local-control.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { parseSpan } from '../span.js';
-import type { RoleStatus } from '../status-types.js';
+import type { NodeStatus, RoleStatus } from '../status-types.js';
 
 /** How often the role is asked: a person does not notice, and a role answers in a millisecond. */
 const POLL_MS = 100;
@@ -69,6 +69,8 @@ async function whatIsMissing(dir: string, { service: services, path }: Options):
     if (error instanceof SallyportError && error.code === 'NOT_RUNNING') return error.message;
     throw error;
   }
+  if (status.role === 'tun2socks')
+    return services.length === 0 && path === undefined ? undefined : 'tun2socks has no services';
   if (status.role !== 'relay' && status.relay.state !== 'ready') {
     const { state, problem } = status.relay;
     return `the relay is not reached (${problem === '' ? state : `${state}: ${problem}`})`;
@@ -80,7 +82,7 @@ async function whatIsMissing(dir: string, { service: services, path }: Options):
   return path === undefined ? undefined : missingPath(status, services, path);
 }
 
-function missingService(status: RoleStatus, id: string): string | undefined {
+function missingService(status: NodeStatus, id: string): string | undefined {
   switch (status.role) {
     case 'agent': {
       const service = status.services.find((one) => one.id === id);
@@ -98,7 +100,7 @@ function missingService(status: RoleStatus, id: string): string | undefined {
 }
 
 /** Sessions are made by the first packet, so that a path can only be waited for while something is used. */
-function missingPath(status: RoleStatus, services: readonly string[], path: string): string | undefined {
+function missingPath(status: NodeStatus, services: readonly string[], path: string): string | undefined {
   if (status.role !== 'agent') return `a ${status.role} has no path of its own: wait for one at an agent`;
   const wanted = status.services.filter((one) => services.includes(one.id)).flatMap((one) => one.connectors);
   const sessions = status.sessions.filter(({ connector }) => services.length === 0 || wanted.includes(connector));

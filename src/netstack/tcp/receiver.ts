@@ -45,10 +45,12 @@ export class Receiver {
   /** Bytes taken by the application since `#since`. */
   #taken = 0;
   #since = -1;
+  /** Bytes of the window that the pool has set aside beyond the first. */
+  #promised = 0;
   total = 0;
 
   constructor(
-    pool: BufferPool,
+    readonly pool: BufferPool,
     initial: number,
     public max: number,
   ) {
@@ -166,7 +168,7 @@ export class Receiver {
       return;
     }
     if (now - this.#since < rtt) return;
-    if (this.#taken > this.limit >> 1 && this.limit < this.max) this.limit = Math.min(this.limit * 2, this.max);
+    if (this.#taken > this.limit >> 1 && this.limit < this.max) this.#grow(Math.min(this.limit * 2, this.max));
     this.#since = now;
     this.#taken = 0;
   }
@@ -174,8 +176,17 @@ export class Receiver {
   /** The connection is over: nothing more is taken or delivered. */
   release(): void {
     this.#released = true;
+    this.pool.release(this.#promised);
+    this.#promised = 0;
     this.ring.release();
     this.ranges.clear();
+  }
+
+  #grow(limit: number): void {
+    const more = limit - this.limit;
+    if (!this.pool.promise(more)) return;
+    this.#promised += more;
+    this.limit = limit;
   }
 
   /** What was held beyond the gap and now follows without one becomes part of the stream. */

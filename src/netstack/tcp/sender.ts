@@ -118,8 +118,10 @@ export class Sender {
    */
   reserve(span: Span, first = this.options.sendInitial): void {
     const target = this.#target();
-    if (this.ring.capacity < target && this.ring.free < Math.min(first, CRUMB)) {
-      this.ring.ensure(Math.max(this.ring.capacity * 2, Math.min(first, this.options.sendInitial)), this.ring.length);
+    const { capacity, pool } = this.ring;
+    const mayGrow = capacity === 0 || pool.mayGrow(capacity);
+    if (capacity < target && this.ring.free < Math.min(first, CRUMB) && mayGrow) {
+      this.ring.ensure(Math.max(capacity * 2, Math.min(first, this.options.sendInitial)), this.ring.length);
     }
     const at = this.ring.index(this.ring.length);
     span.bytes = this.ring.bytes;

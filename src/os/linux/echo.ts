@@ -7,6 +7,7 @@
 import { ADDRESS_WORDS, SocketAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import { type EchoSocket, EMSGSIZE, type IoResult } from '../io.js';
+import type { SendPath } from '../packet-io.js';
 import {
   AF_INET,
   AF_INET6,
@@ -21,6 +22,7 @@ import {
 } from './constants.js';
 import { close, errno, recvfrom, result, sendto, socket } from './libc.js';
 import { copy, SCRATCH_BYTES, type Scratch } from './scratch.js';
+import { leaveBy } from './send-path.js';
 import { putSockaddr, SockaddrBuffer, takeSockaddr } from './sockaddr.js';
 import { socketError } from './socket.js';
 
@@ -29,8 +31,10 @@ const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 const ECHO_REPLY = { 4: 0, 6: 129 } as const;
 
 /** @throws as `openIcmpSocket` */
-export function openEcho(family: 4 | 6, scratch: Scratch): EchoSocket {
-  return new LinuxEcho(openIcmpSocket(family), family, scratch);
+export function openEcho(family: 4 | 6, scratch: Scratch, path: SendPath): EchoSocket {
+  const fd = openIcmpSocket(family);
+  leaveBy(fd, path);
+  return new LinuxEcho(fd, family, scratch);
 }
 
 /** @throws SallyportError ICMP_NOT_PERMITTED (environment) when net.ipv4.ping_group_range excludes this process. */

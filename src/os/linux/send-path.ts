@@ -8,7 +8,7 @@ import { EPERM, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from './constants.js';
 import { errno, errnoName, setsockopt } from './libc.js';
 import { NativeMemory } from './memory.js';
 import { rawError } from './raw-error.js';
-import { bindSocket, tryOption } from './socket.js';
+import { bindSocket, closeSocket, tryOption } from './socket.js';
 
 /** The address of a family that stands for "any". */
 export const anyAddress = (family: 4 | 6): IpAddress => (family === 4 ? IpAddress.v4(0) : new IpAddress(0, 0, 0, 0));
@@ -25,6 +25,16 @@ export function applyPath(fd: number, path: SendPath): void {
   }
   if (path.mark !== undefined && !tryOption(fd, SOL_SOCKET, SO_MARK, path.mark)) {
     throw rawError(errno(), `setting the mark ${path.mark}`);
+  }
+}
+
+/** As `applyPath`, for a socket that is of no use without it: closed when it fails. */
+export function leaveBy(fd: number, path: SendPath): void {
+  try {
+    applyPath(fd, path);
+  } catch (error) {
+    closeSocket(fd);
+    throw error;
   }
 }
 

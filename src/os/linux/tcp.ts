@@ -6,6 +6,7 @@
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { IoResult, TcpListener, TcpStream } from '../io.js';
+import type { SendPath } from '../packet-io.js';
 import {
   ECONNABORTED,
   EINPROGRESS,
@@ -29,6 +30,7 @@ import {
 import { accept4, close, connect, errno, listen, open, setsockopt, shutdown } from './libc.js';
 import { NativeMemory } from './memory.js';
 import type { Scratch } from './scratch.js';
+import { leaveBy } from './send-path.js';
 import { localAddress, SockaddrBuffer } from './sockaddr.js';
 import { bindSocket, openSocket, readOption, requireOption, socketError, tryOption } from './socket.js';
 
@@ -40,8 +42,9 @@ const LINGER_RESET = NativeMemory.allocate(8);
 LINGER_RESET.ints()[0] = 1;
 
 /** Starts a connection; errors that show at once (no route) come from `connectResult` like the later ones. */
-export function connectTcp(to: SocketAddress, scratch: Scratch): TcpStream {
+export function connectTcp(to: SocketAddress, scratch: Scratch, path: SendPath): TcpStream {
   const fd = openSocket(to.ip.isV4, SOCK_STREAM, IPPROTO_TCP);
+  leaveBy(fd, path);
   tryOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   const name = new SockaddrBuffer();
   const failed = connect(fd, name.address, name.set(to)) < 0;

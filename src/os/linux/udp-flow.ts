@@ -4,9 +4,11 @@
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { IoResult, UdpFlowSocket } from '../io.js';
+import type { SendPath } from '../packet-io.js';
 import { IPPROTO_UDP, SOCK_DGRAM } from './constants.js';
 import { close, connect, errno } from './libc.js';
 import type { Scratch } from './scratch.js';
+import { leaveBy } from './send-path.js';
 import { SockaddrBuffer } from './sockaddr.js';
 import { openSocket, setBuffers, socketError } from './socket.js';
 
@@ -14,8 +16,9 @@ import { openSocket, setBuffers, socketError } from './socket.js';
 const BUFFER_BYTES = 2 << 20;
 
 /** @throws SallyportError SOCKET_FAILED (environment), for example without a route. */
-export function openUdpFlow(to: SocketAddress, scratch: Scratch): UdpFlowSocket {
+export function openUdpFlow(to: SocketAddress, scratch: Scratch, path: SendPath): UdpFlowSocket {
   const fd = openSocket(to.ip.isV4, SOCK_DGRAM, IPPROTO_UDP);
+  leaveBy(fd, path);
   setBuffers(fd, BUFFER_BYTES);
   const name = new SockaddrBuffer();
   if (connect(fd, name.address, name.set(to)) < 0) {

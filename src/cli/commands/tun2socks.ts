@@ -1,0 +1,119 @@
+/** `sallyport tun2socks`: the engine alone; what enters a TUN device leaves through sockets or a proxy. */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { SallyportError } from '../../base/error.js';
+import { makeFolder } from '../../identity/files.js';
+import { resolveHost } from '../../node/relay-name.js';
+import { parseProxyUrl } from '../../tun2socks/proxy-url.js';
+import { startTun2socks } from '../../tun2socks/run.js';
+import type { WayOut } from '../../tun2socks/thread-protocol.js';
+import type { CommandContext } from '../context.js';
+import { numberText } from '../key-text.js';
+import { createLog } from '../log.js';
+import { runRole } from '../role.js';
+import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
+import { Tun2socksConfig } from '../tun2socks-config.js';
+
+interface Flags extends RoleFlags {
+  readonly tun?: string;
+  readonly address?: string[];
+  readonly mtu?: string;
+  readonly preset?: string;
+  readonly direct?: boolean;
+  readonly proxy?: string;
+  readonly interface?: string;
+  readonly mark?: string;
+  readonly udpFiltering?: string;
+  readonly routes?: boolean;
+  readonly include?: string[];
+  readonly exclude?: string[];
+  readonly dns?: string[];
+}
+
+type Config = Tun2socksConfig & { readonly dir: string };
+
+export function register(program: Command, context: CommandContext): void {
+  const command = program
+    .command('tun2socks')
+    .description('run the engine alone: what enters a TUN device leaves through this host’s sockets or a proxy')
+    .option('--tun <name>', 'name of the TUN device, made if need be (default sallyport0)')
+    .option('--direct', 'flows leave through sockets of this host')
+    .option('--proxy <url>', 'flows leave through socks5://[user:password@]host[:port] or http://…')
+    .option('--routes', 'route everything but the local networks into the device while this runs')
+    .option('--include <prefix>', 'route this prefix, instead of everything', many)
+    .option('--exclude <prefix>', 'do not route this prefix', many)
+    .option('--dns <address>', 'the host’s name server while this runs', many)
+    .option('--interface <name>', 'interface that sockets leave by (with --routes: that of the default route)')
+    .option('--mark <number>', 'mark of sockets, for routing rules of your own')
+    .option('--udp-filtering <mode>', 'endpoint-independent (default), address-dependent or address-and-port-dependent')
+    .option(
+      '--address <address/length>',
+      'address of the device (default 10.83.0.1/30 and fd53:616c:6c79::1/126)',
+      many,
+    )
+    .option('--mtu <bytes>', 'MTU of the device (default 1500)')
+    .option('--preset <name>', 'mobile (128 flows of each kind, 15 MB) or server (default)')
+    .option('--dir <dir>', 'state folder (default: tun2socks in the usual one)');
+  addRoleOptions(command).action((flags: Flags) => run(flags, context));
+}
+
+async function run(flags: Flags, context: CommandContext): Promise<void> {
+  const { config: file, mtu, mark, address: addresses, ...rest } = flags;
+  const given = { ...rest, addresses, mtu: numberText(mtu), mark: numberText(mark) };
+  const live = new LiveConfig<typeof Tun2socksConfig, Config>(Tun2socksConfig, 'tun2socks', file, given, [], context);
+  const config = live.current;
+  const dir = flags.dir === undefined ? join(config.dir, 'tun2socks') : config.dir;
+  const log = createLog('tun2socks', config.logLevel, process.stderr.isTTY);
+  makeFolder(dir);
+  process.exitCode = await runRole({
+    role: 'tun2socks',
+    dir,
+    log,
+    exitAfter: config.exitAfter,
+    start: async (onDeath) => {
+      const way = await wayOut(config);
+      const running = await startTun2socks({
+        dir,
+        tun: config.tun,
+        addresses: config.addresses,
+        mtu: config.mtu,
+        preset: config.preset,
+        udpFiltering: config.udpFiltering,
+        way,
+        interface: config.interface,
+        mark: config.mark,
+        routes: config.routes,
+        include: config.include,
+        exclude: config.exclude,
+        dns: config.dns,
+        log,
+        onDeath,
+      });
+      log.info({ tun: running.device, way: way.kind, routes: running.routes.length }, 'tun2socks started');
+      return {
+        status: async () => ({ name: running.device, ...(await running.status()) }),
+        reload: () => live.reload(log, async () => {}),
+        stop: () => running.stop(),
+      };
+    },
+  });
+}
+
+/** @throws SallyportError WAY_OUT (caller) unless there is exactly one; PROXY_NOT_FOUND (environment). */
+async function wayOut({ direct, proxy }: Config): Promise<WayOut> {
+  if (direct === (proxy !== undefined)) {
+    throw new SallyportError('caller', 'WAY_OUT', 'one of --direct and --proxy URL says how flows leave');
+  }
+  if (proxy === undefined) return { kind: 'direct' };
+  const { kind, host, port, user, password } = parseProxyUrl(proxy);
+  const { addresses, problem } = await resolveHost(host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+  const address = addresses[0];
+  if (address === undefined) {
+    throw new SallyportError(
+      'environment',
+      'PROXY_NOT_FOUND',
+      `the proxy ${host} is not found: ${problem ?? 'no address'}`,
+    );
+  }
+  return { kind, address, user, password };
+}

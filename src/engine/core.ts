@@ -1,0 +1,179 @@
+/**
+ * The engine's core: packets of a device on one side, flows through dialers on the other, hooks in between. It owns no clock, no
+ * socket and no device: a driver gives it packets and turns.
+ *
+ *   receive(packet) ─► stack ─► router (hook) ─► flows ─► dialer ─► host
+ *   sink ◄──────────── stack ◄─────────────────── flows ◄─────────── host
+ *
+ * Order in a turn: `receive` for each packet, what the reactor calls, `turn(now)` once. Everything on one thread.
+ */
+import { SocketAddress } from '../base/address.js';
+import { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import type { DropName } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import { SallyportError } from '../base/error.js';
+import { earliest, type Instant, later } from '../base/time.js';
+import { createStackCounters } from '../netstack/counters.js';
+import type { Rejection, StackSink } from '../netstack/types.js';
+import type { Reactor } from '../os/io.js';
+import type { Arena } from '../wire/arena.js';
+import type { Dialer } from './dialer.js';
+import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
+import { Flows } from './flows.js';
+import { askFlow, type EngineHooks } from './hooks.js';
+import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
+import type { EngineSettings } from './settings.js';
+import { TappedSink } from './tapped-sink.js';
+
+export interface EngineCoreParts {
+  readonly reactor: Reactor;
+  /** The first one is for flows that no hook gives to another. */
+  readonly dialers: readonly Dialer[];
+  readonly sink: (drops: Counters<DropName>) => StackSink;
+  readonly settings: EngineSettings;
+  readonly hooks: EngineHooks;
+  readonly entropy: Entropy;
+  readonly crypto: Pick<Crypto, 'hmacSha256'>;
+}
+
+export class EngineCore implements FlowRouter {
+  readonly counters = new Counters<EngineCounter>(ENGINE_COUNTERS);
+  readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
+  readonly stackCounters = createStackCounters();
+  readonly flows: Flows;
+  readonly #parts: EngineCoreParts;
+  readonly #dialers: ReadonlyMap<string, Dialer>;
+  readonly #default: Dialer;
+  #longestTurn = 0;
+
+  /** @throws SallyportError ENGINE_DIALERS (caller) without a dialer, or with two of one name. */
+  constructor(parts: EngineCoreParts) {
+    this.#parts = parts;
+    const { dialers, settings, hooks, reactor } = parts;
+    this.#dialers = new Map(dialers.map((dialer) => [dialer.name, dialer]));
+    const first = dialers[0];
+    if (first === undefined || this.#dialers.size !== dialers.length) {
+      throw new SallyportError('caller', 'ENGINE_DIALERS', 'an engine needs dialers, each with a name of its own');
+    }
+    this.#default = first;
+    const sink = parts.sink(this.stackCounters.drops);
+    this.flows = new Flows({
+      reactor,
+      dialer: first,
+      router: this,
+      limits: settings.flows,
+      counters: this.flowCounters,
+      stack: {
+        mtu: settings.mtu,
+        sink: hooks.onPacket === undefined ? sink : new TappedSink(sink, hooks.onPacket, this.counters),
+        entropy: parts.entropy,
+        crypto: parts.crypto,
+        counters: this.stackCounters,
+        tcp: settings.tcp,
+        limits: settings.stack,
+      },
+      // The stack is flushed in every turn.
+      onActivity: () => {},
+    });
+  }
+
+  /** One packet or run of the device, as `Stack.handlePacket`. */
+  receive(now: Instant, arena: Arena, offset: number, length: number, segmentSize: number, checked: boolean): void {
+    const { onPacket } = this.#parts.hooks;
+    if (onPacket !== undefined) {
+      try {
+        onPacket(true, arena.bytes, offset, length);
+      } catch {
+        this.counters.add('hook_errors');
+      }
+    }
+    this.flows.stack.handlePacket(now, arena, offset, length, segmentSize, checked);
+  }
+
+  /** Runs what is due and sends what there is; returns when it wants to run again. */
+  turn(now: Instant): Instant | undefined {
+    this.flows.flush(now);
+    const { tcp, udp } = this.flows;
+    const busy = tcp.size + udp.size > 0 ? later(now, this.#parts.settings.ceiling) : undefined;
+    return earliest(this.flows.nextTimeout(), busy);
+  }
+
+  /** Called by the driver with what a turn took, in microseconds. */
+  measured(micros: number): void {
+    const { counters } = this;
+    counters.add('turns');
+    if (micros > this.#longestTurn) this.#longestTurn = micros;
+    if (micros > 1_000) counters.add('turns_over_1ms');
+    if (micros > 5_000) counters.add('turns_over_5ms');
+    if (micros > 20_000) counters.add('turns_over_20ms');
+  }
+
+  route(protocol: number, addresses: Uint32Array): FlowTarget | Rejection | undefined {
+    const decision = askFlow(this.#parts.hooks, this.counters, protocol, addresses);
+    if (decision === undefined) {
+      return { service: this.#default.name, address: SocketAddress.read(addresses, 1), dialer: this.#default };
+    }
+    switch (decision.action) {
+      case 'block':
+        return decision.how;
+      case 'serve': {
+        const { tcp, udp } = decision;
+        if (protocol === PROTOCOL_TCP ? tcp === undefined : udp === undefined) return 'port-unreachable';
+        return {
+          service: 'host',
+          address: undefined,
+          ...(tcp === undefined ? {} : { serve: tcp }),
+          ...(udp === undefined ? {} : { datagram: udp }),
+        };
+      }
+      case 'allow': {
+        const dialer = decision.dialer === undefined ? this.#default : this.#dialers.get(decision.dialer);
+        if (dialer === undefined) return 'host-unreachable';
+        const { tap, onClosed } = decision;
+        return {
+          service: dialer.name,
+          address: decision.target ?? SocketAddress.read(addresses, 1),
+          dialer,
+          ...(tap === undefined ? {} : { tap }),
+          ...(onClosed === undefined ? {} : { onClosed }),
+        };
+      }
+    }
+  }
+
+  /**
+   * The way out has changed: dials begin anew, UDP flows get new sockets with their next datagram (and keep their client), and
+   * established TCP flows end if `abortEstablished` says that their sockets are dead.
+   */
+  pathChanged(abortEstablished: boolean): void {
+    this.counters.add('path_changes');
+    this.flows.tcp.redial();
+    if (abortEstablished) this.flows.tcp.abortOpen();
+    this.flows.udp.close();
+    this.flows.echo.close();
+  }
+
+  /** Rules have changed: live flows are judged again. */
+  reevaluate(): void {
+    this.flows.reevaluate();
+  }
+
+  snapshot(): EngineSnapshot {
+    const { stack, tcp, udp, echo } = this.flows;
+    return engineSnapshot({
+      engine: this.counters,
+      flows: this.flowCounters,
+      stack: this.stackCounters.stack,
+      drops: this.stackCounters.drops,
+      active: { tcp: tcp.size, udp: udp.size, echo: echo.size },
+      bufferBytes: stack.pool.lentBytes + stack.pool.retainedBytes,
+      longestTurnMicroseconds: this.#longestTurn,
+    });
+  }
+
+  /** Ends every flow; the resets leave at once. */
+  close(): void {
+    this.flows.close();
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * How flows leave: the one interface between the flow manager and whoever opens sockets.
+ *
+ *   tcp(target) ─► done(0, stream) │ done(−errno)          never within the call; the returned function gives the attempt up
+ *   udp(client) ─► outlet          one per flow: to one peer (connected), or to any
+ *   echo(family) ─► socket         throws where there is none; the echo is then answered here
+ *
+ * Failures of a dial are told apart by errno: ECONNREFUSED, ENETUNREACH, EHOSTUNREACH, ETIMEDOUT, EACCES (blocked); every
+ * other one counts as unreachable.
+ */
+import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
+import type { EchoSocket, IoResult, Reactor, Sockets, TcpStream, UdpFlowSocket, UdpPortSocket } from '../os/io.js';
+import { WRITABLE } from '../os/io.js';
+
+/** A datagram socket of one flow. */
+export interface UdpOutlet {
+  readonly fd: number;
+  /** Sends to the packed address at index 1 of `addresses`. One length, −EAGAIN, or −errno. */
+  write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult;
+  /** One datagram's length, −EAGAIN, or −errno; `source` then says where it is from. */
+  read(target: Uint8Array, offset: number, length: number): IoResult;
+  /** Packed; the address the client is to see. */
+  readonly source: Uint32Array;
+  close(): void;
+}
+
+export interface Dialer {
+  /** For people and metrics. */
+  readonly name: string;
+  /** @returns gives the attempt up; `done` is not called any more. Throws where nothing can be opened at all. */
+  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void;
+  /**
+   * @param flow packed: index 0 = the client, 1 = the first destination as the client sees it.
+   * @param target where that destination really is.
+   * Undefined: this dialer carries no datagrams. Throws where nothing can be opened now.
+   */
+  udp(flow: Uint32Array, target: SocketAddress): UdpOutlet | undefined;
+  echo(family: 4 | 6): EchoSocket;
+}
+
+/** Through the host's own sockets. */
+export class DirectDialer implements Dialer {
+  readonly name = 'direct';
+  readonly #reactor: Reactor;
+  readonly #sockets: Sockets;
+  readonly #perPeer: boolean;
+
+  /** @param perPeer every UDP flow has a socket connected to its one peer; otherwise one that reaches any (RFC 4787 REQ-1). */
+  constructor(reactor: Reactor, sockets: Sockets, perPeer: boolean) {
+    this.#reactor = reactor;
+    this.#sockets = sockets;
+    this.#perPeer = perPeer;
+  }
+
+  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void {
+    const stream = this.#sockets.connect(target);
+    const watch = this.#reactor.watch(stream.fd, WRITABLE, () => {
+      watch.close();
+      const result = stream.connectResult();
+      if (result !== 0) stream.close();
+      done(result, result === 0 ? stream : undefined);
+    });
+    return () => {
+      watch.close();
+      stream.abort();
+    };
+  }
+
+  udp(flow: Uint32Array, target: SocketAddress): UdpOutlet {
+    return this.#perPeer
+      ? new ConnectedOutlet(this.#sockets.udpFlow(target), flow)
+      : new PortOutlet(this.#sockets.udpPort(target.ip.family));
+  }
+
+  echo(family: 4 | 6): EchoSocket {
+    return this.#sockets.echo(family);
+  }
+}
+
+/** One peer, whose address the client knows by another name. */
+class ConnectedOutlet implements UdpOutlet {
+  readonly fd: number;
+  readonly source: Uint32Array;
+  readonly #socket: UdpFlowSocket;
+
+  constructor(socket: UdpFlowSocket, flow: Uint32Array) {
+    this.fd = socket.fd;
+    this.#socket = socket;
+    this.source = flow.slice(ADDRESS_WORDS, 2 * ADDRESS_WORDS);
+  }
+
+  write(_addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
+    return this.#socket.write(bytes, offset, length);
+  }
+
+  read(target: Uint8Array, offset: number, length: number): IoResult {
+    return this.#socket.read(target, offset, length);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** Any peer of one family. */
+class PortOutlet implements UdpOutlet {
+  readonly fd: number;
+  readonly #socket: UdpPortSocket;
+
+  constructor(socket: UdpPortSocket) {
+    this.fd = socket.fd;
+    this.#socket = socket;
+  }
+
+  get source(): Uint32Array {
+    return this.#socket.source;
+  }
+
+  write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
+    return this.#socket.sendTo(addresses, 1, bytes, offset, length);
+  }
+
+  read(target: Uint8Array, offset: number, length: number): IoResult {
+    return this.#socket.read(target, offset, length);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

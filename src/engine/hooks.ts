@@ -1,0 +1,70 @@
+/**
+ * What a host may hook into an engine, and the guard around it: a hook that throws is counted, and the engine goes on as if it
+ * were not there.
+ */
+import { SocketAddress } from '../base/address.js';
+import type { Counters } from '../base/counters.js';
+import type { TcpRequest } from '../netstack/tcp/request.js';
+import type { Rejection } from '../netstack/types.js';
+import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
+import type { EngineCounter } from './metrics.js';
+
+export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
+
+/** A flow that somebody wants to open. */
+export interface FlowRequest {
+  readonly protocol: FlowProtocol;
+  /** The program's address; port 0 for ICMP. */
+  readonly source: SocketAddress;
+  readonly destination: SocketAddress;
+}
+
+/** What becomes of it. */
+export type FlowDecision =
+  | {
+      readonly action: 'allow';
+      /** Name of a dialer; the first one when absent. */
+      readonly dialer?: string;
+      /** Where it goes instead of its destination. */
+      readonly target?: SocketAddress;
+      /** Sees the first bytes of both directions, until it returns false. */
+      readonly tap?: PayloadTap;
+      readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
+    }
+  | { readonly action: 'block'; readonly how: Rejection }
+  /** A service of the host's own, such as a resolver; the one that fits the protocol has to be there. */
+  | {
+      readonly action: 'serve';
+      readonly tcp?: (request: TcpRequest) => void;
+      readonly udp?: (addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number) => void;
+    };
+
+export interface EngineHooks {
+  /** Asked once per flow (UDP: per destination of a flow), and again about live ones after `reevaluate`. Undefined: allowed. */
+  readonly onFlow?: (flow: FlowRequest) => FlowDecision | undefined;
+  /** Every packet, or run of equal ones, as it passes between device and stack; lent. */
+  readonly onPacket?: (toEngine: boolean, bytes: Uint8Array, offset: number, length: number) => void;
+}
+
+/** Protocol names as in `FlowRequest`. */
+export function flowProtocol(protocol: number): FlowProtocol {
+  return protocol === PROTOCOL_TCP ? 'tcp' : protocol === PROTOCOL_UDP ? 'udp' : 'icmp';
+}
+
+/** Asks the hook about the flow from index 0 to index 1 of `addresses`. */
+export function askFlow(
+  hooks: EngineHooks,
+  counters: Counters<EngineCounter>,
+  protocol: number,
+  addresses: Uint32Array,
+): FlowDecision | undefined {
+  if (hooks.onFlow === undefined) return undefined;
+  const source = SocketAddress.read(addresses, 0);
+  const destination = SocketAddress.read(addresses, 1);
+  try {
+    return hooks.onFlow({ protocol: flowProtocol(protocol), source, destination });
+  } catch {
+    counters.add('hook_errors');
+    return undefined;
+  }
+}

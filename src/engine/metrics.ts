@@ -1,0 +1,182 @@
+/**
+ * Everything an engine counts: one table of names, from which the snapshot, the Prometheus text and docs/METRICS.md come.
+ *
+ *   snapshot     { version, values: { tcp_admission_fail: 3, "drops{reason=bad_checksum}": 1, … } }      zeros included for names
+ *   Prometheus   sallyport_engine_drops_total{reason="bad_checksum"} 1                                   without a label
+ */
+import type { Counters } from '../base/counters.js';
+import type { DropName } from '../base/drop.js';
+import type { StackCounter } from '../netstack/counters.js';
+import type { FlowCounter } from './flow-options.js';
+
+/** What the engine itself counts, beside its flows and its stack. */
+export const ENGINE_COUNTERS = [
+  'hook_errors',
+  'device_queue_drops',
+  'host_queue_drops',
+  'path_changes',
+  'turns',
+  'turns_over_1ms',
+  'turns_over_5ms',
+  'turns_over_20ms',
+] as const;
+export type EngineCounter = (typeof ENGINE_COUNTERS)[number];
+
+/** What the values of a snapshot are read from. */
+export interface MetricSources {
+  readonly engine: Counters<EngineCounter>;
+  readonly flows: Counters<FlowCounter>;
+  readonly stack: Counters<StackCounter>;
+  readonly drops: Counters<DropName>;
+  readonly active: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  readonly bufferBytes: number;
+  readonly longestTurnMicroseconds: number;
+}
+
+interface Metric {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+  /** One value, or one per value of `label`. */
+  readonly label?: string;
+  readonly read: (from: MetricSources) => number | Readonly<Record<string, number>>;
+}
+
+const stack =
+  (name: StackCounter) =>
+  ({ stack: counters }: MetricSources): number =>
+    counters.get(name);
+const flows =
+  (name: FlowCounter) =>
+  ({ flows: counters }: MetricSources): number =>
+    counters.get(name);
+const engine =
+  (name: EngineCounter) =>
+  ({ engine: counters }: MetricSources): number =>
+    counters.get(name);
+const count = (name: string, help: string, read: Metric['read'], label?: string): Metric => ({
+  name,
+  type: 'counter',
+  help,
+  read,
+  ...(label === undefined ? {} : { label }),
+});
+const gauge = (name: string, help: string, read: Metric['read'], label?: string): Metric => ({
+  ...count(name, help, read, label),
+  type: 'gauge',
+});
+
+export const ENGINE_METRICS: readonly Metric[] = [
+  count('packets_in', 'Packets (runs count once) from the device.', stack('packets_in')),
+  count('packets_out', 'Packets to the device.', stack('packets_out')),
+  count('bytes_in', 'Bytes of packets from the device.', stack('bytes_in')),
+  count('bytes_out', 'Bytes of packets to the device.', stack('bytes_out')),
+  count('drops', 'Packets dropped, by reason.', ({ drops }) => drops.snapshot() as Record<string, number>, 'reason'),
+  gauge('flows_active', 'Flows open or being dialled.', ({ active }) => ({ ...active }), 'protocol'),
+  count(
+    'flows_opened',
+    'Flows opened.',
+    ({ flows: c }) => ({ tcp: c.get('tcp_opened'), udp: c.get('udp_opened'), echo: c.get('echo_opened') }),
+    'protocol',
+  ),
+  count('flows_denied', 'Flows that a hook or rule refused.', flows('flow_denied')),
+  count('flows_rate_limited', 'New flows beyond the rate.', flows('flow_rate_limited')),
+  count('tcp_admission_fail', 'TCP flows refused because all are taken.', flows('tcp_admission_fail')),
+  count('udp_admission_fail', 'UDP flows refused because all are taken.', flows('udp_admission_fail')),
+  count('echo_admission_fail', 'Echo flows refused because all are taken.', flows('echo_admission_fail')),
+  count(
+    'evictions',
+    'Flows ended early to make room for new ones.',
+    ({ flows: c }) => ({ tcp: c.get('tcp_evicted'), udp: c.get('udp_evicted') }),
+    'protocol',
+  ),
+  count(
+    'dial_errors',
+    'Flows whose dial failed, by kind.',
+    ({ flows: c }) => ({
+      refused: c.get('tcp_dial_refused'),
+      timeout: c.get('tcp_dial_timeout'),
+      unreachable: c.get('tcp_dial_unreachable'),
+      blocked: c.get('tcp_dial_blocked'),
+      unsupported: c.get('udp_unsupported'),
+    }),
+    'kind',
+  ),
+  count(
+    'backpressure_drops',
+    'Datagrams and packets dropped because who takes them was not ready.',
+    (from) => ({
+      udp_out: from.flows.get('udp_send_blocked'),
+      device_out: from.drops.get('tun_full'),
+      device_in: from.engine.get('device_queue_drops'),
+      host: from.engine.get('host_queue_drops'),
+    }),
+    'where',
+  ),
+  count(
+    'idle_timeouts',
+    'Flows ended because nothing moved.',
+    (from) => ({ tcp: from.stack.get('tcp_idle_timeouts'), udp: from.flows.get('udp_expired') }),
+    'protocol',
+  ),
+  count('udp_filtered', 'Datagrams of hosts that the filtering mode keeps out.', flows('udp_filtered')),
+  count('udp_send_errors', 'Datagrams the host refused to send.', flows('udp_send_fail')),
+  count('echo_requests', 'Echo requests.', flows('echo_requests')),
+  count('retransmits', 'TCP segments sent again to the device.', stack('tcp_retransmits')),
+  count('rto', 'TCP retransmission timeouts.', stack('tcp_rto')),
+  count('dup_acks', 'Duplicate acknowledgements received.', stack('tcp_dup_acks')),
+  count('out_of_order', 'TCP segments that came out of order.', stack('tcp_ooo')),
+  count('zero_window', 'Times the device side closed its window.', stack('tcp_zero_window')),
+  count('challenge_acks', 'Challenge ACKs sent (RFC 5961).', stack('tcp_challenge_acks')),
+  count('paws_drops', 'Segments dropped as old duplicates (RFC 7323).', stack('tcp_paws_drops')),
+  count('rst_in', 'RSTs received.', stack('tcp_rst_in')),
+  count('rst_out', 'RSTs sent.', stack('tcp_rst_out')),
+  count('icmp_in', 'ICMP messages from the device.', stack('icmp_in')),
+  count('icmp_out', 'ICMP messages to the device.', stack('icmp_out')),
+  count('icmp_rate_limited', 'ICMP errors not sent because of the rate limit.', stack('icmp_limited')),
+  count('fragments_in', 'IP fragments from the device.', stack('fragments_in')),
+  count('fragments_out', 'IP fragments to the device.', stack('fragments_out')),
+  count('hook_errors', 'Hooks that threw.', engine('hook_errors')),
+  count('path_changes', 'Changes of the way out that the host told of.', engine('path_changes')),
+  count('turns', 'Turns of the loop.', engine('turns')),
+  count(
+    'slow_turns',
+    'Turns that took longer than so many milliseconds.',
+    ({ engine: c }) => ({ '1': c.get('turns_over_1ms'), '5': c.get('turns_over_5ms'), '20': c.get('turns_over_20ms') }),
+    'over',
+  ),
+  gauge('longest_turn_microseconds', 'The longest turn so far.', (from) => from.longestTurnMicroseconds),
+  gauge('buffer_bytes', 'Memory of TCP buffers, in use and kept for reuse.', (from) => from.bufferBytes),
+];
+
+/** Name, or `name{label=value}` → value. */
+export interface EngineSnapshot {
+  readonly version: 1;
+  readonly values: Readonly<Record<string, number>>;
+}
+
+export function engineSnapshot(from: MetricSources): EngineSnapshot {
+  const values: Record<string, number> = {};
+  for (const { name, label, read } of ENGINE_METRICS) {
+    const value = read(from);
+    if (typeof value === 'number') values[name] = value;
+    else for (const [key, one] of Object.entries(value)) values[`${name}{${label}=${key}}`] = one;
+  }
+  return { version: 1, values };
+}
+
+/** Text exposition format 0.0.4; counters end in `_total`. Ends without a line feed. */
+export function engineMetricsText(snapshot: EngineSnapshot): string {
+  const lines: string[] = [];
+  for (const { name, type, help, label } of ENGINE_METRICS) {
+    const family = `sallyport_engine_${name}${type === 'counter' ? '_total' : ''}`;
+    const samples = Object.entries(snapshot.values).filter(([key]) => key === name || key.startsWith(`${name}{`));
+    if (samples.length === 0) continue;
+    lines.push(`# HELP ${family} ${help}`, `# TYPE ${family} ${type}`);
+    for (const [key, value] of samples) {
+      const of = label === undefined ? '' : `{${label}="${key.slice(name.length + label.length + 2, -1)}"}`;
+      lines.push(`${family}${of} ${value}`);
+    }
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,55 @@
+/** A sink that shows every packet to a hook before it leaves; what leaves is what was shown, joined into one run where it is one. */
+import type { Counters } from '../base/counters.js';
+import type { StackSink } from '../netstack/types.js';
+import { Arena, copyBytes } from '../wire/arena.js';
+import { writeU16 } from '../wire/bytes.js';
+import { writeIpv4Checksum } from '../wire/checksum.js';
+import { IPV6_HEADER } from '../wire/ip.js';
+import type { EngineHooks } from './hooks.js';
+import type { EngineCounter } from './metrics.js';
+
+export class TappedSink implements StackSink {
+  readonly #sink: StackSink;
+  readonly #hook: NonNullable<EngineHooks['onPacket']>;
+  readonly #counters: Counters<EngineCounter>;
+  readonly #whole = new Arena(65_536);
+
+  constructor(sink: StackSink, hook: NonNullable<EngineHooks['onPacket']>, counters: Counters<EngineCounter>) {
+    this.#sink = sink;
+    this.#hook = hook;
+    this.#counters = counters;
+  }
+
+  emit(packet: Arena, offset: number, length: number): void {
+    this.#show(packet.bytes, offset, length);
+    this.#sink.emit(packet, offset, length);
+  }
+
+  emitTcp(
+    header: Arena,
+    headerOffset: number,
+    headerLength: number,
+    payload: Arena,
+    offset: number,
+    length: number,
+    segmentSize: number,
+  ): void {
+    const { bytes } = this.#whole;
+    copyBytes(header, headerOffset, this.#whole, 0, headerLength);
+    copyBytes(payload, offset, this.#whole, headerLength, length);
+    if (bytes[0]! >>> 4 === 4) {
+      writeU16(bytes, 2, headerLength + length);
+      writeIpv4Checksum(bytes, 0);
+    } else writeU16(bytes, 4, headerLength + length - IPV6_HEADER);
+    this.#show(bytes, 0, headerLength + length);
+    this.#sink.emitTcp(header, headerOffset, headerLength, payload, offset, length, segmentSize);
+  }
+
+  #show(bytes: Uint8Array, offset: number, length: number): void {
+    try {
+      this.#hook(false, bytes, offset, length);
+    } catch {
+      this.#counters.add('hook_errors');
+    }
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * A small unconnected UDP socket for one client port of a NAT: it sends to any address of its family and tells of each
+ * datagram where it is from. Errors that the network reports about earlier datagrams are not told (they name no peer here).
+ */
+import { ADDRESS_WORDS } from '../../base/address.js';
+import type { IoResult, UdpPortSocket } from '../io.js';
+import type { SendPath } from '../packet-io.js';
+import { IPPROTO_IPV6, IPPROTO_UDP, IPV6_V6ONLY, MSG_NOSIGNAL, SOCK_DGRAM } from './constants.js';
+import { close, recvfrom, result, sendto } from './libc.js';
+import { copy, SCRATCH_BYTES, type Scratch } from './scratch.js';
+import { applyPath, bindPath } from './send-path.js';
+import { putSockaddr, SockaddrBuffer, takeSockaddr } from './sockaddr.js';
+import { openSocket, setBuffers, tryOption } from './socket.js';
+
+/** Asked for in both directions, in bytes: as in udp-flow.ts. */
+const BUFFER_BYTES = 2 << 20;
+
+/** @throws SallyportError SOCKET_FAILED, TOO_MANY_FILES … (environment), and those of `applyPath`. */
+export function openUdpPort(family: 4 | 6, scratch: Scratch, path: SendPath): UdpPortSocket {
+  const fd = openSocket(family === 4, SOCK_DGRAM, IPPROTO_UDP);
+  try {
+    setBuffers(fd, BUFFER_BYTES);
+    if (family === 6) tryOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    applyPath(fd, path);
+    bindPath(fd, family, {}, 0);
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+  return new LinuxUdpPort(fd, scratch);
+}
+
+class LinuxUdpPort implements UdpPortSocket {
+  readonly fd: number;
+  readonly source = new Uint32Array(ADDRESS_WORDS);
+  readonly #scratch: Scratch;
+  readonly #name = new SockaddrBuffer();
+  #open = true;
+
+  constructor(fd: number, scratch: Scratch) {
+    this.fd = fd;
+    this.#scratch = scratch;
+  }
+
+  sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult {
+    const { memory } = this.#scratch;
+    copy(bytes, offset, memory.bytes, 0, length);
+    const nameLength = putSockaddr(this.#name.memory.bytes, 0, addresses, index);
+    return result(sendto(this.fd, memory.address, length, MSG_NOSIGNAL, this.#name.address, nameLength));
+  }
+
+  read(target: Uint8Array, offset: number, length: number): IoResult {
+    const { memory } = this.#scratch;
+    this.#name.reset();
+    const size = Math.min(length, SCRATCH_BYTES);
+    const got = result(recvfrom(this.fd, memory.address, size, 0, this.#name.address, this.#name.lengthAddress));
+    if (got < 0) return got;
+    takeSockaddr(this.#name.memory.bytes, 0, this.source, 0);
+    copy(memory.bytes, 0, target, offset, got);
+    return got;
+  }
+
+  close(): void {
+    if (this.#open) close(this.fd);
+    this.#open = false;
+  }
+}

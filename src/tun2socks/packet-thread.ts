@@ -1,0 +1,68 @@
+/**
+ * The packet thread of `tun2socks`: a TUN device, the engine's core, and the host's sockets, in one loop.
+ */
+import { EngineCore } from '../engine/core.js';
+import { type Dialer, DirectDialer } from '../engine/dialer.js';
+import { engineSettings } from '../engine/settings.js';
+import { TunPackets } from '../engine/tun-packets.js';
+import { createCrypto } from '../os/crypto.js';
+import { SystemEntropy } from '../os/entropy.js';
+import { READABLE } from '../os/io.js';
+import { createLinuxSockets } from '../os/linux/linux.js';
+import { servePacketThread } from '../os/packet-thread.js';
+import type { Tun2socksProtocol, Tun2socksThreadData } from './thread-protocol.js';
+
+await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
+  const { data, reactor } = context;
+  const path = { device: data.device, mark: data.mark };
+  const sockets = createLinuxSockets(path);
+  const tun = sockets.tun({ name: data.tun, offload: true });
+  let packets: TunPackets | undefined;
+  const dialer: Dialer = new DirectDialer(reactor, sockets, false);
+  const core = new EngineCore({
+    reactor,
+    dialers: [dialer],
+    sink: (drops) => {
+      packets = new TunPackets(tun, drops);
+      return packets;
+    },
+    settings: engineSettings(data.preset, { mtu: data.mtu, flows: { udpFiltering: data.udpFiltering } }),
+    hooks: {},
+    entropy: new SystemEntropy(),
+    crypto: createCrypto(),
+  });
+  const device = packets!;
+  reactor.watch(tun.fd, READABLE, () =>
+    device.read((arena, offset, length, segmentSize, checked) =>
+      core.receive(reactor.now(), arena, offset, length, segmentSize, checked),
+    ),
+  );
+  reactor.onTurn((now) => {
+    const next = core.turn(now);
+    device.flush();
+    core.measured(reactor.readClock() - now);
+    return next;
+  });
+  return {
+    requests: {
+      status: () => ({
+        device: tun.name,
+        way: dialer.name,
+        flows: { tcp: core.flows.tcp.size, udp: core.flows.udp.size, echo: core.flows.echo.size },
+        echoAnsweredHere: core.flows.echo.answersHere,
+        metrics: core.snapshot(),
+      }),
+      path: ({ device: name }) => {
+        path.device = name;
+        core.pathChanged(true);
+        return undefined;
+      },
+      shutdown: () => {
+        core.close();
+        device.flush();
+        return undefined;
+      },
+    },
+    close: () => tun.close(),
+  };
+});

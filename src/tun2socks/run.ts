@@ -1,0 +1,156 @@
+/**
+ * A running `tun2socks` as the main thread sees it: its packet thread, the device's addresses and routes, the host's resolver.
+ */
+import { join } from 'node:path';
+import { Prefix, SocketAddress } from '../base/address.js';
+import { describeError, type SallyportError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { Seconds, toMillis } from '../base/time.js';
+import type { UdpFiltering } from '../engine/flow-options.js';
+import type { PresetName } from '../engine/settings.js';
+import type { NetworkConfig } from '../os/io.js';
+import { createNetwork } from '../os/linux/network.js';
+import { ResolverFile } from '../os/linux/resolver-file.js';
+import { ThreadHost } from '../os/thread.js';
+import { planRoutes } from './route-plan.js';
+import type { Tun2socksProtocol, Tun2socksThreadData, Tun2socksThreadStatus, WayOut } from './thread-protocol.js';
+
+/** Packets the kernel holds for the device. */
+const QUEUE_LENGTH = 4096;
+/** How often the way out is looked at: a change of network is noticed by people after seconds. */
+const PATH_CHECK = Seconds(5);
+const STOP_WITHIN = Seconds(1);
+
+export interface Tun2socksOptions {
+  /** State folder. */
+  readonly dir: string;
+  readonly tun: string;
+  readonly addresses: readonly string[];
+  readonly mtu: number;
+  readonly preset: PresetName;
+  readonly udpFiltering: UdpFiltering;
+  readonly way: WayOut;
+  readonly interface: string | undefined;
+  readonly mark: number | undefined;
+  readonly routes: boolean;
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  readonly dns: readonly string[];
+  readonly log: Log;
+  readonly onDeath: (error: SallyportError) => void;
+}
+
+export interface RunningTun2socks {
+  readonly device: string;
+  readonly routes: readonly string[];
+  status(): Promise<Tun2socksThreadStatus>;
+  stop(): Promise<void>;
+}
+
+/** @throws SallyportError those of the device, the sockets and the network configuration (environment). */
+export async function startTun2socks(options: Tun2socksOptions): Promise<RunningTun2socks> {
+  const { dir, log, way } = options;
+  const network = createNetwork({ journal: join(dir, 'network.journal') });
+  const resolver = new ResolverFile(join(dir, 'resolv.conf.saved'));
+  const follows = options.routes && options.interface === undefined && options.mark === undefined;
+  let out = options.interface ?? (follows ? defaultDevice(network) : undefined);
+  const data: Tun2socksThreadData = {
+    tun: options.tun,
+    mtu: options.mtu,
+    preset: options.preset,
+    udpFiltering: options.udpFiltering,
+    way,
+    device: out,
+    mark: options.mark,
+  };
+  const thread = await ThreadHost.start<Tun2socksProtocol>({
+    url: new URL('./packet-thread.js', import.meta.url),
+    name: 'tun2socks',
+    data,
+    onEvent: () => {},
+    onBug: (error, suppressed) =>
+      log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
+    onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
+    onDeath: options.onDeath,
+  });
+  const undo = (): void => {
+    resolver.undo();
+    network.undo();
+  };
+  let routes: string[];
+  let device: string;
+  try {
+    ({ device } = await thread.request('status', undefined));
+    routes = configure(options, network, device);
+    if (options.dns.length > 0) resolver.use(options.dns);
+  } catch (error) {
+    undo();
+    await thread.stop(STOP_WITHIN);
+    throw error;
+  }
+  const watch = setInterval(() => {
+    const now = defaultDevice(network);
+    if (!follows || now === out || now === device) return;
+    out = now;
+    log.info({ interface: now ?? 'none' }, 'the way out has changed');
+    thread.request('path', { device: now }).catch(() => undefined);
+  }, toMillis(PATH_CHECK));
+  watch.unref();
+  return {
+    device,
+    routes,
+    status: () => thread.request('status', undefined),
+    stop: async () => {
+      clearInterval(watch);
+      // Programs learn of it while the device can still carry it.
+      await thread.request('shutdown', undefined).catch(() => undefined);
+      try {
+        undo();
+      } catch (error) {
+        log.error({ error: describeError(error) }, 'not everything was put back; the next start tries again');
+      }
+      await thread.stop(STOP_WITHIN);
+    },
+  };
+}
+
+/** Gives the device its addresses and, when asked for, routes; returns those. */
+function configure(options: Tun2socksOptions, network: NetworkConfig, device: string): string[] {
+  const { log } = options;
+  network.linkUp(device, options.mtu, QUEUE_LENGTH);
+  for (const text of options.addresses) {
+    const { ip, length } = addressOf(text);
+    network.addAddress(device, ip, length);
+  }
+  if (!options.routes && options.include.length === 0) return [];
+  const { way } = options;
+  const planned = planRoutes({
+    include: options.include.map(prefixOf),
+    exclude: options.exclude.map(prefixOf),
+    upstream: way.kind === 'direct' ? [] : [SocketAddress.parse(way.address)!.ip],
+  });
+  const families = new Set(options.addresses.map((text) => (text.includes(':') ? 6 : 4)));
+  const made: string[] = [];
+  for (const prefix of planned) {
+    if (!families.has(prefix.ip.family)) continue;
+    try {
+      network.addRoute(device, prefix.toString());
+      made.push(prefix.toString());
+    } catch (error) {
+      log.warn({ prefix: prefix.toString(), error: describeError(error) }, 'this prefix is not routed into the device');
+    }
+  }
+  return made;
+}
+
+function defaultDevice(network: NetworkConfig): string | undefined {
+  return network.routes().find(({ prefix }) => prefix.length === 0)?.device;
+}
+
+const prefixOf = (text: string): Prefix => Prefix.parse(text)!;
+
+/** `10.83.0.1/30` as address and prefix length, host bits kept. */
+function addressOf(text: string): { readonly ip: string; readonly length: number } {
+  const [ip, length] = text.split('/');
+  return { ip: ip!, length: Number(length ?? (text.includes(':') ? 128 : 32)) };
+}

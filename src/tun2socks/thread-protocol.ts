@@ -1,0 +1,46 @@
+/** What the main thread of `tun2socks` and its packet thread say to each other. */
+import type { UdpFiltering } from '../engine/flow-options.js';
+import type { EngineSnapshot } from '../engine/metrics.js';
+import type { PresetName } from '../engine/settings.js';
+
+/** Where flows go: sockets of this host, or a proxy. */
+export type WayOut =
+  | { readonly kind: 'direct' }
+  | {
+      readonly kind: 'socks5' | 'http';
+      /** ADDRESS:PORT. */
+      readonly address: string;
+      readonly user: string | undefined;
+      readonly password: string | undefined;
+    };
+
+export interface Tun2socksThreadData {
+  readonly tun: string;
+  readonly mtu: number;
+  readonly preset: PresetName;
+  readonly udpFiltering: UdpFiltering;
+  readonly way: WayOut;
+  /** Device and mark of the sockets that flows leave by, so that they do not come back. */
+  readonly device: string | undefined;
+  readonly mark: number | undefined;
+}
+
+export interface Tun2socksThreadStatus {
+  readonly device: string;
+  readonly way: string;
+  readonly flows: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  /** True when the host permits no ICMP socket, so that echo is answered by the engine itself. */
+  readonly echoAnsweredHere: boolean;
+  readonly metrics: EngineSnapshot;
+}
+
+export type Tun2socksProtocol = {
+  readonly requests: {
+    readonly status: { readonly input: undefined; readonly output: Tun2socksThreadStatus };
+    /** The device sockets leave by is another now. */
+    readonly path: { readonly input: { readonly device: string | undefined }; readonly output: undefined };
+    /** Ends every flow, before the device goes. */
+    readonly shutdown: { readonly input: undefined; readonly output: undefined };
+  };
+  readonly events: Readonly<Record<string, never>>;
+};
