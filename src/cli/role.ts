@@ -6,12 +6,15 @@
  *             │  │ └─ packet thread dead ──► exit 1
  *             └──┘ SIGHUP, `sallyport reload`: one at a time; a refused one changes nothing
  */
+import type { Crypto } from '../base/crypto.js';
 import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import { StateLock } from '../identity/lock.js';
 import { type LocalRequest, serveLocal } from '../os/local-control.js';
 import { parseSpan } from './span.js';
+import type { RoleStatus } from './status-types.js';
+import { openPathTracer, RoleTraces } from './trace/role-traces.js';
 
 /** The whole process is gone this long after it was told to stop, or has drained, whatever hangs. */
 const STOP_LIMIT_MS = 1900;
@@ -29,6 +32,7 @@ export interface RoleStart {
   readonly role: string;
   readonly dir: string;
   readonly log: Log;
+  readonly crypto: Crypto;
   /** Ends after this time, as `parseSpan` reads it; checked before. */
   readonly exitAfter: string | undefined;
   /** Starts the role; `onDeath` is to be called when it cannot go on. */
@@ -47,7 +51,7 @@ export async function runRole(options: RoleStart): Promise<number> {
   }
 }
 
-async function runLocked({ role, dir, log, exitAfter, start }: RoleStart): Promise<number> {
+async function runLocked({ role, dir, log, crypto, exitAfter, start }: RoleStart): Promise<number> {
   let finish: (status: number) => void = () => undefined;
   const finished = new Promise<number>((resolve) => {
     finish = resolve;
@@ -85,8 +89,10 @@ async function runLocked({ role, dir, log, exitAfter, start }: RoleStart): Promi
       hurry();
       finish(1);
     });
-    const { status } = running;
-    stopServing = await serveLocal(dir, (request: LocalRequest) => answer(role, request, { status, reload }));
+    const { status: ask } = running;
+    const status = async (): Promise<RoleStatus> => ({ role, ...((await ask()) as object) }) as RoleStatus;
+    const traces = new RoleTraces(status, () => openPathTracer(crypto));
+    stopServing = await serveLocal(dir, (request, gone) => answer(request, gone, { status, reload, traces }));
     if (exitAfter !== undefined) {
       timer = setTimeout(
         () => {
@@ -107,17 +113,23 @@ async function runLocked({ role, dir, log, exitAfter, start }: RoleStart): Promi
   }
 }
 
-async function answer(
-  role: string,
-  request: LocalRequest,
-  process: Pick<RoleProcess, 'status' | 'reload'>,
-): Promise<unknown> {
+interface Answering {
+  status(): Promise<RoleStatus>;
+  reload(): Promise<void>;
+  readonly traces: RoleTraces;
+}
+
+async function answer(request: LocalRequest, gone: AbortSignal, process: Answering): Promise<unknown> {
   switch (request.command) {
     case 'status':
-      return { role, ...((await process.status()) as object) };
+      return { ...(await process.status()), traces: process.traces.latest };
     case 'reload':
       await process.reload();
       return {};
+    case 'trace':
+      return await process.traces.trace(request, gone);
+    case 'traces':
+      return process.traces.history;
     default:
       throw new SallyportError('caller', 'UNKNOWN_COMMAND', `this role does not know the command ${request.command}`);
   }

@@ -3,8 +3,14 @@ import type { AgentThreadStatus } from '../agent/thread-protocol.js';
 import type { ConnectorThreadStatus } from '../connector/thread-protocol.js';
 import type { RelayThreadStatus } from '../relay/thread-protocol.js';
 import type { Tun2socksThreadStatus } from '../tun2socks/thread-protocol.js';
+import type { TracedStatus } from './trace/role-traces.js';
 
-type Named = { readonly network: string; readonly name: string };
+interface Named {
+  readonly network: string;
+  readonly name: string;
+  /** The latest trace of each path that was traced since the start. */
+  readonly traces?: readonly TracedStatus[];
+}
 
 /** A role of a network. */
 export type NodeStatus =

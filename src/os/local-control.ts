@@ -3,7 +3,7 @@
  * `sallyport status` ask it one thing at a time.
  *
  *   client → server   one line of JSON: {"command": …, …}
- *   server → client   one line of JSON: {"ok": true, "result": …} or {"ok": false, "code": …, "message": …}
+ *   server → client   one line of JSON: {"ok": true, "result": …} or {"ok": false, "code": …, "message": …, "hint"?: …}
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -14,7 +14,10 @@ const SOCKET_NAME = 'control.sock';
 /** sun_path holds 108 bytes with its terminator (sys/un.h). */
 const LONGEST_PATH = 107;
 const LONGEST_REQUEST = 64 * 1024;
+/** For the request to come, and for an answer that only has to be looked up. */
 const REQUEST_TIMEOUT_MS = 10_000;
+/** For an answer that takes work: the server's own limits are below it. */
+const LONGEST_ANSWER_MS = 120_000;
 /** Clients served at once; more are turned away. */
 const MAX_CLIENTS = 32;
 
@@ -23,7 +26,8 @@ export interface LocalRequest {
   readonly [argument: string]: unknown;
 }
 
-type Handler = (request: LocalRequest) => Promise<unknown>;
+/** `signal`: who asked has gone. */
+type Handler = (request: LocalRequest, signal: AbortSignal) => Promise<unknown>;
 
 function socketPath(dir: string): string {
   const path = join(dir, SOCKET_NAME);
@@ -86,26 +90,40 @@ function serveClient(socket: Socket, handler: Handler): void {
     const end = received.indexOf('\n');
     if (end < 0) return;
     socket.removeAllListeners('data');
-    answer(received.slice(0, end), handler).then((reply) => socket.end(`${JSON.stringify(reply)}\n`));
+    socket.setTimeout(LONGEST_ANSWER_MS);
+    const gone = new AbortController();
+    socket.on('close', () => gone.abort());
+    // Read on, so that the end of a client is noticed.
+    socket.resume();
+    answer(received.slice(0, end), handler, gone.signal).then((reply) => socket.end(`${JSON.stringify(reply)}\n`));
   });
 }
 
-async function answer(line: string, handler: Handler): Promise<object> {
+async function answer(line: string, handler: Handler, signal: AbortSignal): Promise<object> {
   try {
     const request = JSON.parse(line) as LocalRequest;
     if (typeof request?.command !== 'string') throw new SallyportError('caller', 'BAD_REQUEST', 'No command given');
-    return { ok: true, result: await handler(request) };
+    return { ok: true, result: await handler(request, signal) };
   } catch (error) {
-    const code = error instanceof SallyportError ? error.code : 'FAILED';
-    return { ok: false, code, message: error instanceof Error ? error.message : String(error) };
+    const { code, hint } = error instanceof SallyportError ? error : { code: 'FAILED', hint: undefined };
+    return { ok: false, code, message: error instanceof Error ? error.message : String(error), hint };
   }
+}
+
+interface Reply {
+  readonly ok: boolean;
+  readonly result?: unknown;
+  readonly code?: string;
+  readonly message?: string;
+  readonly hint?: string;
 }
 
 /**
  * Asks the role that runs on `dir`.
+ * @param patience milliseconds for the answer.
  * @throws SallyportError NOT_RUNNING when nothing answers there, or the code the role answered with.
  */
-export function askLocal(dir: string, request: LocalRequest): Promise<unknown> {
+export function askLocal(dir: string, request: LocalRequest, patience = REQUEST_TIMEOUT_MS): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const socket = connect(socketPath(dir));
     let received = '';
@@ -119,7 +137,7 @@ export function askLocal(dir: string, request: LocalRequest): Promise<unknown> {
       );
     };
     socket.setEncoding('utf8');
-    socket.setTimeout(REQUEST_TIMEOUT_MS, () => fail(new Error('no answer')));
+    socket.setTimeout(patience, () => fail(new Error('no answer')));
     socket.on('error', fail);
     socket.on('connect', () => socket.write(`${JSON.stringify(request)}\n`));
     socket.on('data', (chunk: string) => {
@@ -127,9 +145,12 @@ export function askLocal(dir: string, request: LocalRequest): Promise<unknown> {
     });
     socket.on('end', () => {
       try {
-        const reply = JSON.parse(received) as { ok: boolean; result?: unknown; code?: string; message?: string };
+        const reply = JSON.parse(received) as Reply;
         if (reply.ok) resolve(reply.result);
-        else reject(new SallyportError('environment', reply.code ?? 'FAILED', reply.message ?? 'failed'));
+        else {
+          const { code = 'FAILED', message = 'failed', hint } = reply;
+          reject(new SallyportError('environment', code, message, hint === undefined ? {} : { hint }));
+        }
       } catch (cause) {
         fail(cause);
       }

@@ -32,6 +32,8 @@ const DOUBTFUL_LOSSES = 3;
 /** After a run's last probe was sent: by then a destination that answers has usually done so. */
 const REACH_PATIENCE = Millis(300);
 
+const LARGEST_PORT = 65_535;
+
 /** What a trace needs of the machine; shared by any number of traces. */
 export interface TraceEnvironment {
   readonly engine: TraceEngine;
@@ -158,7 +160,7 @@ class Trace {
 
   async #oneRun(index: number): Promise<void> {
     const { engine, entropy } = this.#environment;
-    for await (const event of engine.run(this.#options, this.#signal)) {
+    for await (const event of engine.run(this.#ofRun(index), this.#signal)) {
       if (event.kind === 'start') this.#lookUp(event.destination.ip);
       if (event.kind === 'hop') {
         for (const reply of event.hop.replies) {
@@ -173,6 +175,13 @@ class Trace {
         this.#onStep({ kind: 'run', run: index, found: event.run });
       }
     }
+  }
+
+  /** Runs side by side cannot share a port: the others take the next ones. */
+  #ofRun(index: number): TraceOptions {
+    const { sourcePort, ...options } = this.#options;
+    const port = (sourcePort ?? 0) + index;
+    return sourcePort === undefined || port > LARGEST_PORT ? options : { ...options, sourcePort: port };
   }
 
   /**
@@ -214,7 +223,7 @@ class Trace {
   async #measure(protocol: TraceOptions['protocol']): ReturnType<EndSeries['run']> {
     const { engine, clock } = this.#environment;
     const { endToEndQueries: count } = this.#request;
-    const { multipath: _, ...options } = this.#options;
+    const { multipath: _, sourcePort: __, ...options } = this.#options;
     const probe: TraceOptions = {
       ...options,
       protocol,

@@ -60,7 +60,7 @@ describe('a trace', () => {
   });
 
   it('waits for names no longer than it was told, and uses what came', async () => {
-    const engine = new FakeEngine({ run: () => run([hop(1, '203.0.113.1', 1), hop(2, '198.51.100.2', 2)]) });
+    const engine = new FakeEngine({ run: async () => run([hop(1, '203.0.113.1', 1), hop(2, '198.51.100.2', 2)]) });
     const answer = (address: string): Promise<readonly string[]> =>
       address === '203.0.113.1' ? Promise.resolve(['near.example']) : new Promise(() => undefined);
     const names = new AddressNames(answer, timerClock);
@@ -70,6 +70,13 @@ describe('a trace', () => {
     const hurried = await trace(engine, { ...request, lookupPatienceMilliseconds: 300 }, { environment: { names } });
     expect(hurried.took).toBeLessThan(400);
     expect([...hurried.result.names]).toEqual([['203.0.113.1', ['near.example.']]]);
+  });
+
+  it('gives every run a source port of its own, and end-to-end probes any', async () => {
+    const engine = new FakeEngine();
+    await trace(engine, { sourcePort: 65_534, endToEndQueries: 2 });
+    expect(engine.runs.map(({ sourcePort }) => sourcePort)).toEqual([65_534, 65_535, undefined]);
+    expect(engine.ends.map(({ sourcePort }) => sourcePort)).toEqual([undefined, undefined]);
   });
 
   it('resolves once, and every run and probe goes to that address', async () => {

@@ -62,6 +62,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
     role: 'agent',
     dir,
     log,
+    crypto: context.crypto,
     exitAfter: config.exitAfter,
     start: async (onDeath) => {
       const { crypto } = context;

@@ -57,6 +57,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
     role: 'connector',
     dir,
     log,
+    crypto: context.crypto,
     exitAfter: config.exitAfter,
     start: async (onDeath) => {
       const { crypto } = context;

@@ -67,6 +67,7 @@ async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
     role: 'relay',
     dir: folder.dir,
     log,
+    crypto: context.crypto,
     exitAfter: config.exitAfter,
     start: (onDeath) => start(folder, live, context, log, onDeath),
   });

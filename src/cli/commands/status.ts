@@ -8,6 +8,7 @@ import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import type { RoleStatus } from '../status-types.js';
 import { table } from '../table.js';
+import type { TracedStatus } from '../trace/role-traces.js';
 
 export function register(program: Command, context: CommandContext): void {
   program
@@ -31,6 +32,7 @@ function describe(status: RoleStatus): string {
         ? describeConnector(status)
         : describeRelay(status);
   const drops = Object.entries(status.drops).map(([reason, count]) => `${reason} ${count}`);
+  if (status.traces !== undefined && status.traces.length > 0) sections.push(tracesTable(status.traces));
   if (drops.length > 0) sections.push(`dropped packets: ${drops.join(', ')}`);
   return sections.join('\n\n');
 }
@@ -178,4 +180,16 @@ function linkCells(link: LinkStatus | undefined): string[] {
 
 function since(seconds: number): string {
   return seconds === 0 ? '0 s' : formatDuration(Seconds(seconds));
+}
+
+/** The latest trace of each path: `sallyport trace --path`. */
+function tracesTable(traces: readonly TracedStatus[]): string {
+  const rows = traces.map(({ path, at, reached, rtt, loss, path_id, changed }) => [
+    path,
+    at.slice(0, 19),
+    reached ? `${rtt.toFixed(2)} ms` : 'no answer',
+    `${(loss * 100).toFixed(0)} %`,
+    `${path_id}${changed ? ' changed' : ''}`,
+  ]);
+  return table(['TRACED', 'AT', 'RTT', 'LOSS', 'PATH'], rows);
 }

@@ -69,6 +69,7 @@ async function run(flags: Flags, context: CommandContext): Promise<void> {
     role: 'tun2socks',
     dir,
     log,
+    crypto: context.crypto,
     exitAfter: config.exitAfter,
     start: async (onDeath) => {
       const way = await wayOut(config);

@@ -43,6 +43,10 @@ export const TRACE_FLAGS: readonly Flag[] = [
   ...COMPATIBLE_FLAGS.map((flag) =>
     flag.name === 'proto' ? { ...flag, usage: 'protocol: udp, tcp, icmp or quic' } : flag,
   ),
+  { name: 'path', kind: 'string', usage: 'of a running role: relay, or a peer; a relay’s: NODE, AGENT/CONNECTOR' },
+  { name: 'service', kind: 'string', usage: 'the way a running agent or connector has to it' },
+  { name: 'history', kind: 'bool', usage: 'what the running role has traced, and what changed' },
+  { name: 'dir', kind: 'string', usage: 'state folder of the running role' },
   { name: 'json', kind: 'bool', usage: 'JSON, as a pipe gets it' },
   { name: 'csv', kind: 'bool', usage: 'one line of comma-separated values for each hop' },
   { name: 'markdown', kind: 'bool', usage: 'a Markdown table' },
@@ -66,7 +70,7 @@ export const TRACE_FLAGS: readonly Flag[] = [
   { name: 'source', short: 's', kind: 'string', usage: 'source address' },
   { name: 'interface', short: 'i', kind: 'string', usage: 'device to send by' },
   { name: 'mark', kind: 'int', usage: 'firewall mark of probes' },
-  { name: 'source-port', kind: 'int', usage: 'source port of probes' },
+  { name: 'source-port', kind: 'int', usage: 'source port of the first traceroute; others take the next ones' },
   { name: 'tos', kind: 'int', fallback: 0, usage: 'type of service or traffic class of probes, 0 to 255' },
   { name: 'packet-size', kind: 'int', usage: 'size of probes with all headers, bytes' },
   {

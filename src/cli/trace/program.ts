@@ -12,6 +12,7 @@ import { checkRequest, type TraceRequest } from '../../trace/request.js';
 import type { TraceResult } from '../../trace/result.js';
 import type { CommandContext } from '../context.js';
 import { flagUsages, type ParsedFlags, parseFlags } from '../flags.js';
+import { askRole, isAboutRole } from './ask-role.js';
 import { requestOf, TRACE_FLAGS } from './flags.js';
 import { LiveTable, type Terminal } from './live.js';
 
@@ -39,9 +40,11 @@ export interface TraceMachine {
 }
 
 export const TRACE_USAGE = `Usage: sallyport trace [flags] TARGET
+       sallyport trace --path PATH | --service ID | --history [--dir DIR] [--json]
 
 Traces the path to TARGET (name, address, host:port or [v6]:port): a live table
-on a terminal, JSON in the form of datadog-traceroute in a pipe.
+on a terminal, JSON in the form of datadog-traceroute in a pipe. The second form
+has the agent, connector or relay on a state folder trace its own paths.
 
 Flags:
 ${flagUsages(TRACE_FLAGS)}`;
@@ -67,6 +70,7 @@ export async function traceProgram(argv: readonly string[], machine: TraceMachin
 
 async function runParsed(parsed: ParsedFlags, machine: TraceMachine): Promise<number> {
   const { values, args } = parsed;
+  if (isAboutRole(parsed)) return await askRole(parsed, machine);
   if (args.length !== 1) throw wrong(`accepts 1 arg(s), received ${args.length}`);
   const target = args[0]!;
   const format = formatOf(parsed, machine.terminal !== undefined);
