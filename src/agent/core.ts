@@ -14,10 +14,12 @@ import { earliest, type Instant, later, Millis, type WallTime } from '../base/ti
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
+import { makePunching } from '../node/make-punching.js';
 import { Outbound } from '../node/outbound.js';
+import type { DirectOptions, Punching } from '../node/punching.js';
 import { RelayClient } from '../node/relay-client.js';
 import { Underlay } from '../node/underlay.js';
-import type { TunDevice, UdpSocket } from '../os/io.js';
+import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
@@ -66,11 +68,13 @@ export interface AgentParts {
   /** Ends the proxies' flows to the services that `isOver` names. */
   readonly endProxied: (isOver: (service: string) => boolean) => void;
   readonly onRelayAttempt: () => void;
+  readonly direct: DirectOptions;
 }
 
 export class AgentCore {
   readonly drops = new Counters(DROP_REASONS);
   readonly relay: RelayClient;
+  readonly punching: Punching;
   readonly sessions: Sessions;
   readonly tun: TunPath | undefined;
   readonly stack: StackPath;
@@ -89,11 +93,23 @@ export class AgentCore {
     this.#parts = parts;
     const { identity, relayEndpoint, linkEndpoint, entropy, crypto } = parts;
     this.#own = { overlay4: identity.overlay4, overlay6: identity.overlay6 };
-    this.#underlay = new Underlay(parts.udp, relayEndpoint, linkEndpoint, this.drops, {
-      onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
-      onRelayed: (now) => this.relay.receivedRelayed(now),
-      onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
-    });
+    this.#underlay = new Underlay(
+      parts.udp,
+      relayEndpoint,
+      linkEndpoint,
+      this.drops,
+      {
+        onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
+        onRelayed: (now) => this.relay.receivedRelayed(now),
+        onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
+        onPunch: (now, bytes, offset, length, sources, index) =>
+          this.punching.receive(now, bytes, offset, length, sources, index),
+      },
+      entropy.uint32(),
+    );
+    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, entropy, (now) =>
+      this.sessions.networkChanged(now),
+    );
     this.relay = new RelayClient({
       endpoint: relayEndpoint,
       entropy,
@@ -111,8 +127,9 @@ export class AgentCore {
           this.sessions.relayLost(now, reason);
         },
         onRelayMessage: (now, message) => this.#message(now, message),
-        onObserved: (_now, address) => {
+        onObserved: (now, address) => {
           this.observed = address;
+          this.punching.setObserved(now, address);
         },
         onRelayAttempt: () => parts.onRelayAttempt(),
         isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
@@ -124,6 +141,7 @@ export class AgentCore {
     this.sessions = new Sessions({
       relay: this.relay,
       underlay: this.#underlay,
+      punching: this.punching,
       links: linkEndpoint,
       entropy,
       crypto,
@@ -181,6 +199,11 @@ export class AgentCore {
     return this.#underlay.reaches(address);
   }
 
+  /** What the main thread has learnt of the host's addresses and routes. */
+  setNetwork(now: Instant, network: HostNetwork): void {
+    this.punching.setNetwork(now, network);
+  }
+
   receive(now: Instant, index: number): number {
     return this.#underlay.receive(now, index);
   }
@@ -195,13 +218,14 @@ export class AgentCore {
     this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relay.turn(now);
+    this.punching.turn(now);
     this.sessions.turn(now);
     this.stack.flush(now);
     this.#outbound.flush(now);
     this.#underlay.flush(now);
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout()), this.stack.nextTimeout());
-    const next = earliest(network, own);
+    const next = earliest(earliest(network, own), this.punching.nextTimeout());
     return next !== undefined && next <= now ? later(now, Millis(1)) : next;
   }
 

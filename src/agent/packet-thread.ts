@@ -5,6 +5,7 @@ import { SOFTWARE } from '../base/software.js';
 import { spkiOf } from '../identity/keys.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
 import {
+  directOptions,
   driveNode,
   makeNodeEndpoints,
   nodeRequests,
@@ -63,6 +64,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
       proxy?.endFlows(isOver);
     },
     onRelayAttempt: () => context.emit('relayAttempt', undefined),
+    direct: directOptions(data.direct),
   });
   if (tun !== undefined) {
     reactor.watch(tun.fd, READABLE, () => {

@@ -13,7 +13,9 @@ import { INNER_MTU } from '../node/inner-mtu.js';
 import { RelayName } from '../node/relay-name.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
+import type { DirectSettings } from '../node/thread-setup.js';
 import type { NetworkConfig } from '../os/io.js';
+import { watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import type { AgentCoreEvent } from './core.js';
@@ -44,6 +46,7 @@ export interface AgentOptions {
   readonly tunName: string;
   readonly proxy: ProxyOptions;
   readonly port: number;
+  readonly direct: DirectSettings;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
@@ -65,7 +68,7 @@ export interface RunningAgent {
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const { state, log } = options;
   const data: AgentThreadData = {
-    ...nodeThreadData(state, options.port),
+    ...nodeThreadData(state, options.port, options.direct),
     mode: options.mode,
     tunName: options.tunName,
     proxy: options.proxy,
@@ -106,6 +109,9 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     throw error;
   }
   relayName.refresh();
+  const stopWatching = watchHostNetwork((network) => {
+    thread.request('hostNetwork', network).catch(() => undefined);
+  });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
@@ -119,6 +125,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     },
     status: () => thread.request('status', undefined),
     stop: async () => {
+      stopWatching();
       stopRenewal();
       writer.stop();
       stopProdding();

@@ -1,9 +1,12 @@
 /**
  * An agent's session with one connector: it owns the flows' way, and links below it come and go.
  *
- *   opening ──channel──► linking ──welcome──► live ──link or channel lost──► opening …
- *      ▲                    │                                                 (30 min without a packet: closed)
- *      └──── back-off ◄─────┘ refused, timed out
+ *   waiting ──due──► opening ──channel──► linking ──welcome──► live ──link or channel lost──► waiting …
+ *      ▲                │                    │                                  (30 min without a packet: closed)
+ *      └─── back-off ◄──┴────────────────────┘ refused, timed out
+ *
+ * These are the states of the way through the relay. The session itself is live while any link carries its packets: a direct one
+ * goes on while the relay is away.
  */
 import type { Entropy } from '../base/entropy.js';
 import { type Duration, elapsed, type Instant, Millis, Minutes } from '../base/time.js';
@@ -11,9 +14,9 @@ import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
 import { PacketQueue } from '../node/packet-queue.js';
 import type { Channel } from '../node/underlay.js';
-import type { ControlStream } from '../quic/control-stream.js';
 import { Backoff } from '../tunnel/backoff.js';
 import { Fragmenter } from '../tunnel/fragments.js';
+import type { DirectSide } from './direct.js';
 
 /** A session outlives its last packet by this long, so that it survives a sleep. */
 export const SESSION_IDLE: Duration = Minutes(30);
@@ -45,8 +48,11 @@ export class AgentSession {
   /** The service it was opened for; asked for again when the channel is lost. */
   service: string;
   channel: Channel | undefined;
+  /** The link through that channel, from its handshake on. */
+  relayed: Link | undefined;
+  readonly direct: DirectSide;
+  /** The live link that carries packets. */
   link: Link | undefined;
-  control: ControlStream | undefined;
   /** Services this connector's policy copy lets us use, from its welcome. */
   services: ReadonlySet<string> = new Set();
   /** Links made so far; the next one's number. */
@@ -63,6 +69,7 @@ export class AgentSession {
   lastProblem = '';
   reconnects = 0;
   transition: SessionTransition;
+  #relayState: SessionState = 'waiting';
   readonly #onTransition: (session: AgentSession, transition: SessionTransition) => void;
 
   constructor(
@@ -70,6 +77,7 @@ export class AgentSession {
     connector: string,
     service: string,
     entropy: Entropy,
+    direct: (session: AgentSession) => DirectSide,
     onTransition: (session: AgentSession, transition: SessionTransition) => void,
   ) {
     this.connector = connector;
@@ -81,18 +89,49 @@ export class AgentSession {
     this.downSince = now;
     this.transition = { from: 'closed', to: 'waiting', at: now, reason: 'first packet' };
     this.#onTransition = onTransition;
+    this.direct = direct(this);
+  }
+
+  /** Of the way through the relay. */
+  get relayState(): SessionState {
+    return this.#relayState;
   }
 
   get state(): SessionState {
-    return this.transition.to;
+    if (this.#relayState === 'closed') return 'closed';
+    if (this.link !== undefined) return 'live';
+    // The link through the relay may stand without carrying packets.
+    return this.#relayState === 'live' ? 'linking' : this.#relayState;
   }
 
   get isLive(): boolean {
-    return this.transition.to === 'live';
+    return this.link !== undefined;
   }
 
+  /** Every link of the session, the one through the relay first. */
+  *allLinks(): Generator<Link> {
+    if (this.relayed !== undefined) yield this.relayed;
+    if (this.direct.attempt !== undefined) yield this.direct.attempt;
+    if (this.direct.link !== undefined) yield this.direct.link;
+  }
+
+  /** The way through the relay has come to another state. */
   enter(now: Instant, to: SessionState, reason: string): void {
-    const transition = { from: this.state, to, at: now, reason };
+    this.#relayState = to;
+    this.#changed(now, reason);
+  }
+
+  /** Another link, or none, carries packets from now on. */
+  use(now: Instant, link: Link | undefined, reason: string): void {
+    this.link = link;
+    this.#changed(now, reason);
+  }
+
+  #changed(now: Instant, reason: string): void {
+    const { to: from } = this.transition;
+    const to = this.state;
+    if (from === to && to !== 'waiting') return;
+    const transition = { from, to, at: now, reason };
     this.transition = transition;
     this.downSince = to === 'live' ? undefined : (this.downSince ?? now);
     this.#onTransition(this, transition);

@@ -6,29 +6,23 @@ import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
-import { SallyportError } from '../base/error.js';
 import { type Duration, earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
-import { closeText } from '../node/close-text.js';
-import { Link } from '../node/link.js';
+import type { Link } from '../node/link.js';
+import type { Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Underlay } from '../node/underlay.js';
-import { verifyProof } from '../policy/proof.js';
 import type { CompiledService, PolicyView } from '../policy/view.js';
-import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
+import type { DatagramBatch } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
-import {
-  decodeMessage,
-  encodeMessage,
-  formatChannel,
-  PROTOCOL_VERSION,
-  parseChannel,
-  ToAgent,
-} from '../tunnel/messages.js';
+import { formatChannel, parseChannel, type ToAgent } from '../tunnel/messages.js';
 import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
+import { AgentDirect } from './direct.js';
+import { LinkAdmission, type Welcome } from './link-admission.js';
 import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
+import { SessionLinks, type SessionLinksOwner } from './session-links.js';
 
 /** A link that is not live by then is given up. */
 const LINK_TIMEOUT: Duration = Seconds(8);
@@ -45,6 +39,7 @@ const ABSENCE: ReadonlySet<string> = new Set(['NO_CONNECTOR', 'DENIED', 'POLICY_
 export interface SessionsParts {
   readonly relay: RelayClient;
   readonly underlay: Underlay;
+  readonly punching: Punching;
   readonly links: QuicEndpoint;
   readonly entropy: Entropy;
   readonly crypto: Crypto;
@@ -68,7 +63,7 @@ export interface SessionsParts {
   readonly onRefused: (now: Instant, packets: readonly Uint8Array[]) => void;
 }
 
-export class Sessions {
+export class Sessions implements SessionLinksOwner {
   readonly #parts: SessionsParts;
   readonly #byConnector = new Map<string, AgentSession>();
   /** The session each service's packets take now; an entry is dropped when it stops being right. */
@@ -81,8 +76,27 @@ export class Sessions {
   /** When each session that waits for its turn may ask; the token is taken already. */
   readonly #turns = new Map<AgentSession, Instant>();
 
+  readonly #links: SessionLinks;
+  readonly #direct: AgentDirect;
+
   constructor(parts: SessionsParts) {
     this.#parts = parts;
+    this.#links = new SessionLinks({
+      links: parts.links,
+      network: parts.network,
+      admission: new LinkAdmission(parts),
+      drops: parts.drops,
+      wall: parts.wall,
+      proof: parts.proof,
+      onSentRelayed: (now) => parts.relay.sentRelayed(now),
+      owner: this,
+    });
+    this.#direct = new AgentDirect({
+      links: this.#links,
+      punching: parts.punching,
+      table: parts.underlay.direct,
+      onChange: (now, session, reason) => this.#choose(now, session, reason),
+    });
   }
 
   get all(): IterableIterator<AgentSession> {
@@ -107,11 +121,11 @@ export class Sessions {
       current.lastUsed = now;
       return current;
     }
-    return this.#choose(now, service, current);
+    return this.#pick(now, service, current);
   }
 
   /** Stays with the present session for a while; then any live one of the service's connectors, then the least tried. */
-  #choose(now: Instant, service: CompiledService, current: AgentSession | undefined): AgentSession | undefined {
+  #pick(now: Instant, service: CompiledService, current: AgentSession | undefined): AgentSession | undefined {
     let best = current;
     const isDown = best?.downSince !== undefined && elapsed(best.downSince, now) > LOOK_ELSEWHERE;
     const isStuck = isDown || best?.isAbsent(now) === true;
@@ -125,7 +139,7 @@ export class Sessions {
     this.#byService.set(service.id, best);
     best.lastUsed = now;
     // Somebody waits now: the back-off of quieter times no longer holds.
-    if (best.state === 'waiting') best.deadline = earliest(best.deadline, later(now, RECONNECT_WANTED_CAP));
+    if (best.relayState === 'waiting') best.deadline = earliest(best.deadline, later(now, RECONNECT_WANTED_CAP));
     return best;
   }
 
@@ -135,7 +149,8 @@ export class Sessions {
     for (const name of service.entry.connectors) {
       let session = this.#byConnector.get(name);
       if (session === undefined) {
-        session = new AgentSession(now, name, service.id, this.#parts.entropy, this.#parts.onTransition);
+        const { entropy, onTransition } = this.#parts;
+        session = new AgentSession(now, name, service.id, entropy, (one) => this.#direct.make(one), onTransition);
         session.deadline = now;
         this.#byConnector.set(name, session);
       }
@@ -149,7 +164,7 @@ export class Sessions {
     this.#settled = this.#settled === undefined ? now : later(now, RELAY_SETTLES);
     for (const session of this.#byConnector.values()) {
       session.absentSince = undefined;
-      if (session.state === 'waiting') session.deadline = now;
+      if (session.relayState === 'waiting') session.deadline = now;
     }
   }
 
@@ -172,11 +187,11 @@ export class Sessions {
   /** Connectors have come or gone (catalogue): waiting sessions need not wait longer, or need not be waited for. */
   catalogueChanged(now: Instant, available: ReadonlySet<string>): void {
     for (const session of this.#byConnector.values()) {
-      if (session.isLive) continue;
+      if (session.relayState === 'live') continue;
       if (!available.has(session.service)) this.#toldAbsent(now, session);
       else {
         session.absentSince = undefined;
-        if (session.state === 'waiting') session.deadline = now;
+        if (session.relayState === 'waiting') session.deadline = now;
       }
     }
   }
@@ -187,32 +202,59 @@ export class Sessions {
     const view = this.#parts.view();
     for (const session of [...this.#byConnector.values()]) {
       if (view === undefined || view.servicesOf(session.connector).length === 0) this.#close(now, session, 'policy');
-      else if (session.link !== undefined && !this.#checkPeer(session)) this.#unlink(now, session, 'policy', true);
+      else {
+        for (const link of [...session.allLinks()]) {
+          if (this.#links.isAllowed(session, link)) continue;
+          this.#links.close(now, link, CloseCode.policy, 'policy');
+          this.onLost(now, session, link, 'policy');
+        }
+      }
     }
+  }
+
+  /** Own addresses or the host's routes have changed. */
+  networkChanged(now: Instant): void {
+    for (const session of this.#byConnector.values()) this.#direct.networkChanged(now, session);
   }
 
   turn(now: Instant): void {
     for (const session of this.#byConnector.values()) {
       if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
-      const link = session.link;
-      if (session.isLive && link !== undefined) {
-        const state = link.lifeSigns.check(now, link.connection);
-        if (state === 'gone') {
-          this.#unlink(now, session, 'the connector has gone silent', true);
-          session.absentSince ??= now;
-        } else if (state === 'back') this.#parts.onReleased(now, session, []);
-      }
+      this.#checkLife(now, session);
+      this.#direct.turn(now, session);
       if (session.waiting.length > 0 && session.isAbsent(now)) this.#refuseWaiting(now, session);
       if (session.isIdle(now)) this.#close(now, session, 'idle');
     }
   }
 
+  #checkLife(now: Instant, session: AgentSession): void {
+    const { relayed, direct } = session;
+    if (relayed?.isLive) {
+      const state = relayed.lifeSigns.check(now, relayed.connection);
+      if (state === 'gone') {
+        this.#unlink(now, session, 'the connector has gone silent', true);
+        if (!session.isLive) session.absentSince ??= now;
+      } else if (state === 'back') this.onBack(now, session, relayed);
+    }
+    const { link } = direct;
+    if (link === undefined) return;
+    const state = link.lifeSigns.check(now, link.connection);
+    if (state === 'back') this.onBack(now, session, link);
+    else if (state === 'gone') {
+      this.#links.close(now, link, CloseCode.timeout, 'no life sign');
+      this.#direct.failed(now, session, link, 'no life sign');
+    } else if (state === 'asking') this.#choose(now, session, 'no life sign on the direct link');
+  }
+
   nextTimeout(): Instant | undefined {
     let next: Instant | undefined;
     for (const session of this.#byConnector.values()) {
-      next = earliest(next, session.deadline);
-      if (session.isLive) next = earliest(next, session.link?.lifeSigns.due);
-      else if (session.absentSince !== undefined && session.waiting.length > 0) {
+      const { relayed, direct } = session;
+      next = earliest(earliest(next, session.deadline), this.#direct.due(session));
+      if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
+      if (direct.link !== undefined) next = earliest(next, direct.link.lifeSigns.due);
+      if (session.isLive) continue;
+      if (session.absentSince !== undefined && session.waiting.length > 0) {
         next = earliest(next, later(session.absentSince, ABSENT_GRACE));
       }
     }
@@ -221,7 +263,8 @@ export class Sessions {
 
   /** This machine may have slept: every connector is asked for a life sign at once. */
   suspect(now: Instant): void {
-    for (const session of this.#byConnector.values()) session.link?.lifeSigns.suspect(now);
+    for (const session of this.#byConnector.values())
+      for (const link of session.allLinks()) link.lifeSigns.suspect(now);
   }
 
   shutdown(now: Instant): void {
@@ -230,8 +273,8 @@ export class Sessions {
 
   #due(now: Instant, session: AgentSession): void {
     session.deadline = undefined;
-    if (session.state === 'waiting') this.#openInTurn(now, session);
-    else if (session.state === 'linking') {
+    if (session.relayState === 'waiting') this.#openInTurn(now, session);
+    else if (session.relayState === 'linking') {
       this.#unlink(now, session, 'the connector does not answer', true);
       session.absentSince ??= now;
     }
@@ -276,7 +319,7 @@ export class Sessions {
       now,
       (id) => ({ type: 'open', id, service, connector }),
       (at, answer) => {
-        if (session.state !== 'opening') return;
+        if (session.relayState !== 'opening') return;
         if (!answer.ok) {
           if (ABSENCE.has(answer.code)) this.#toldAbsent(at, session);
           this.#wait(at, session, `${answer.code}: ${answer.message}`);
@@ -295,12 +338,7 @@ export class Sessions {
       return;
     }
     session.channel = channel;
-    const handler = this.#handlerFor(session);
-    const name = `${session.connector}.connector.${this.#parts.network}`;
-    const connection = this.#parts.links.connect(now, channel.address, name, handler);
-    session.link = new Link(now, connection, channel, session.links++, session.fragmenter, (at) =>
-      this.#parts.relay.sentRelayed(at),
-    );
+    session.relayed = this.#links.connect(now, session, channel.address, channel);
     session.enter(now, 'linking', 'channel open');
     session.deadline = later(now, LINK_TIMEOUT);
   }
@@ -310,82 +348,37 @@ export class Sessions {
     this.#wait(now, session, what);
   }
 
-  #handlerFor(session: AgentSession): ConnectionHandler {
-    const isCurrent = (connection: QuicConnection): boolean => session.link?.connection === connection;
-    return {
-      onConnected: (now, connection) => {
-        if (isCurrent(connection)) this.#greet(now, session, connection);
-      },
-      onControlMessage: (now, bytes, connection) => {
-        if (isCurrent(connection)) this.#message(now, session, bytes);
-      },
-      onDatagrams: (now, batch, connection) => {
-        if (!isCurrent(connection) || !session.link!.isLive) {
-          this.#parts.drops.values[Drop.not_admitted]! += batch.count;
-          return;
-        }
-        const isBack = session.link!.lifeSigns.isAsking;
-        session.link!.received(now, batch.count);
-        session.lastUsed = now;
-        if (isBack) this.#parts.onReleased(now, session, []);
-        this.#parts.onDatagrams(now, session, batch);
-      },
-      onClosed: (now, reason: CloseReason, connection) => {
-        if (isCurrent(connection)) this.#unlink(now, session, closeText(reason, this.#parts.wall()), true);
-      },
-    };
-  }
-
-  #greet(now: Instant, session: AgentSession, connection: QuicConnection): void {
-    if (!this.#checkPeer(session)) {
-      this.#unlink(now, session, 'the peer is not the connector the policy names', true);
+  onWelcome(now: Instant, session: AgentSession, link: Link, message: Welcome): void {
+    session.services = new Set(message.services);
+    session.absentSince = undefined;
+    if (link.isDirect) {
+      if (message.resumed) this.#direct.welcomed(now, session);
+      else this.#direct.failed(now, session, link, 'the connector knows no such session');
       return;
     }
-    session.link!.enter(now, 'greeting');
-    session.control = connection.openControl();
-    session.control.send(
-      encodeMessage({
-        type: 'hello',
-        version: PROTOCOL_VERSION,
-        session: session.id,
-        link: session.link!.number,
-        proof: this.#parts.proof(),
-        capabilities: [],
-      }),
-    );
-  }
-
-  /** Whether the certificate of the session's link is the connector's, and the policy lets it serve something. */
-  #checkPeer(session: AgentSession): boolean {
-    const certificate = this.#certificate(session);
-    const view = this.#parts.view();
-    return (
-      certificate !== undefined &&
-      certificate.role === 'connector' &&
-      certificate.name === session.connector &&
-      certificate.network === this.#parts.network &&
-      view !== undefined &&
-      view.servicesOf(session.connector).length > 0
-    );
-  }
-
-  #certificate(session: AgentSession): PeerIdentity | undefined {
-    const der = session.link?.connection.peerCertificates[0];
-    if (der === undefined) return undefined;
-    try {
-      return this.#parts.parseCertificate(der);
-    } catch {
-      return undefined;
+    session.deadline = undefined;
+    session.backoff.reset();
+    session.lastProblem = '';
+    if (session.welcomed) session.reconnects++;
+    const reason = session.welcomed
+      ? message.resumed
+        ? 'resumed'
+        : 'new at the connector: old flows end'
+      : 'welcomed';
+    if (session.welcomed && !message.resumed) {
+      this.#direct.forget(now, session, reason);
+      this.#parts.onForgotten(session);
     }
+    session.welcomed = true;
+    session.enter(now, 'live', reason);
+    this.#direct.relayLive(now, session);
+    this.#choose(now, session, reason);
   }
 
-  #message(now: Instant, session: AgentSession, bytes: Uint8Array): void {
-    const decoded = decodeMessage(ToAgent, bytes);
-    if (!decoded.ok) return;
-    const { message } = decoded;
+  onMessage(now: Instant, session: AgentSession, _link: Link, message: Exclude<ToAgent, Welcome>): void {
     switch (message.type) {
-      case 'welcome':
-        if (session.state === 'linking') this.#welcome(now, session, message);
+      case 'punch':
+        this.#direct.onPunch(now, session, message);
         break;
       case 'services':
         session.services = new Set(message.services);
@@ -399,48 +392,31 @@ export class Sessions {
     }
   }
 
-  #welcome(now: Instant, session: AgentSession, message: Extract<ToAgent, { type: 'welcome' }>): void {
-    const problem = this.#verifyWelcome(session, message);
-    if (problem !== undefined) {
-      this.#unlink(now, session, problem, true);
-      return;
-    }
-    session.services = new Set(message.services);
-    session.absentSince = undefined;
-    session.link!.enter(now, 'live');
-    session.deadline = undefined;
-    session.backoff.reset();
-    session.lastProblem = '';
-    if (session.welcomed) session.reconnects++;
-    const reason = session.welcomed
-      ? message.resumed
-        ? 'resumed'
-        : 'new at the connector: old flows end'
-      : 'welcomed';
-    if (session.welcomed && !message.resumed) this.#parts.onForgotten(session);
-    session.welcomed = true;
-    session.enter(now, 'live', reason);
+  onLost(now: Instant, session: AgentSession, link: Link, reason: string): void {
+    if (link.isDirect) this.#direct.failed(now, session, link, reason);
+    else if (link === session.relayed) this.#unlink(now, session, reason, true);
+  }
+
+  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch): void {
+    this.#parts.onDatagrams(now, session, batch);
+  }
+
+  onBack(now: Instant, session: AgentSession, link: Link): void {
+    this.#choose(now, session, 'the link is back');
+    if (session.link === link) this.#parts.onReleased(now, session, []);
+  }
+
+  /** Has the best link carry the session's packets from now on. */
+  #choose(now: Instant, session: AgentSession, reason: string): void {
+    const link = this.#direct.choose(session);
+    if (link === session.link) return;
+    session.use(now, link, reason);
+    if (link === undefined) return;
+    this.#direct.tellActive(session, link, reason);
     this.#parts.onReleased(now, session, session.waiting.drain());
   }
 
-  #verifyWelcome(session: AgentSession, message: Extract<ToAgent, { type: 'welcome' }>): string | undefined {
-    const { crypto, policyKey, network, view } = this.#parts;
-    if (message.version !== PROTOCOL_VERSION) return 'the connector speaks another version';
-    if (message.session !== session.id) return 'the connector answered for another session';
-    const certificate = this.#certificate(session)!;
-    try {
-      const revocations = view()!.revocations;
-      const identity = verifyProof(crypto, policyKey, network, message.proof, certificate.spki, { revocations });
-      if (identity.role === 'connector' && identity.name === session.connector) return undefined;
-      return 'the connector’s proof names another node';
-    } catch (error) {
-      return error instanceof SallyportError
-        ? `${error.code}: ${error.message}`
-        : 'the connector’s proof does not hold';
-    }
-  }
-
-  /** Ends the session's link; the session stays and tries again. */
+  /** Ends the session's link through the relay; the session stays and tries again. */
   #unlink(
     now: Instant,
     session: AgentSession,
@@ -448,12 +424,10 @@ export class Sessions {
     tellRelay: boolean,
     code: number = CloseCode.done,
   ): void {
-    const { channel, link } = session;
+    const { channel, relayed } = session;
     session.channel = undefined;
-    session.link = undefined;
-    session.control = undefined;
-    link?.enter(now, 'closed');
-    link?.connection.close(now, code, reason);
+    session.relayed = undefined;
+    if (relayed !== undefined) this.#links.close(now, relayed, code, reason);
     if (channel !== undefined) {
       if (tellRelay)
         this.#parts.relay.send({
@@ -463,9 +437,10 @@ export class Sessions {
         });
       this.#parts.underlay.closeChannel(now, channel);
     }
-    const wasLive = session.isLive;
+    const wasLive = session.relayState === 'live';
     this.#wait(now, session, reason);
     if (wasLive) session.deadline = now;
+    this.#choose(now, session, reason);
   }
 
   #wait(now: Instant, session: AgentSession, reason: string): void {
@@ -475,7 +450,8 @@ export class Sessions {
   }
 
   #close(now: Instant, session: AgentSession, reason: string): void {
-    if (session.link !== undefined) this.#unlink(now, session, reason, true, CloseCode.sessionOver);
+    this.#direct.end(now, session, reason);
+    if (session.relayed !== undefined) this.#unlink(now, session, reason, true, CloseCode.sessionOver);
     this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
     session.deadline = undefined;
     session.enter(now, 'closed', reason);

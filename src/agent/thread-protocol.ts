@@ -2,6 +2,7 @@
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
+import type { HostNetwork } from '../os/io.js';
 import type { AgentCoreEvent } from './core.js';
 
 export type AgentMode = 'auto' | 'tun' | 'proxy';
@@ -91,6 +92,7 @@ export type AgentProtocol = {
     };
     /** Tells the host's programs that their connections are over; before the device loses its addresses. */
     readonly farewell: { readonly input: undefined; readonly output: undefined };
+    readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
     readonly policy: { readonly input: unknown; readonly output: undefined };

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { parseForward } from '../agent/proxy/forward.js';
 import { SocketAddress } from '../base/address.js';
+import { PATH_CHOICES } from '../node/punching.js';
 import { parseBackend } from '../policy/backend.js';
 import { SERVICE_ID } from '../tunnel/messages.js';
 import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js';
@@ -48,6 +49,35 @@ const joining = {
   joinFile: v.optional(v.pipe(text, v.description('File with the join token; read at the first start only.'))),
 };
 const nodePort = v.optional(v.pipe(port, v.description('Local UDP port; 0 = an ephemeral one.')), 0);
+
+/** About direct links; the same for both nodes. */
+const direct = {
+  path: v.optional(
+    v.pipe(
+      v.picklist(PATH_CHOICES, `must be one of ${PATH_CHOICES.join(', ')}`),
+      v.description('Which links carry packets: through the relay, direct ones, or auto: direct ones when there are.'),
+    ),
+    'auto',
+  ),
+  hideHostCandidates: v.optional(
+    v.pipe(flag, v.description('Do not tell peers the addresses of this host’s interfaces.')),
+    false,
+  ),
+  peerPrefixes: v.optional(
+    v.pipe(
+      v.array(cidr, 'must be a list of prefixes, for example ["10.8.0.0/16"]'),
+      v.description('Private prefixes behind the default route where peers may be.'),
+    ),
+    [],
+  ),
+  advertise: v.optional(
+    v.pipe(
+      v.array(address, ADDRESSES),
+      v.description('Where peers reach this node besides, for example through a forwarded port.'),
+    ),
+    [],
+  ),
+};
 
 export const RelayConfig = v.strictObject({
   ...common,
@@ -104,6 +134,7 @@ export const ConnectorConfig = v.strictObject({
   ...common,
   ...joining,
   port: nodePort,
+  ...direct,
   services: v.optional(
     v.pipe(
       v.record(serviceId, serviceUrl, 'must be an object of service id → URL'),
@@ -118,6 +149,7 @@ export const AgentConfig = v.strictObject({
   ...common,
   ...joining,
   port: nodePort,
+  ...direct,
   mode: v.optional(
     v.pipe(
       v.picklist(MODES, `must be one of ${MODES.join(', ')}`),

@@ -1,6 +1,7 @@
 /** The options every role takes, and its configuration as it is at the start and at every reload. */
 import type { Command } from 'commander';
 import type * as v from 'valibot';
+import type { DirectSettings } from '../node/thread-setup.js';
 import { type ConfigRole, ROLE_CONFIGS } from './config.js';
 import type { CommandContext } from './context.js';
 import { mistypedVariables } from './key-text.js';
@@ -23,6 +24,33 @@ export function addRoleOptions(command: Command): Command {
     .option('--config <file>', 'configuration file (docs/cli.md says where it is looked for)')
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default info)')
     .option('--exit-after <duration>', 'end in an orderly way after this time, for example 30s');
+}
+
+/** Flags of agent and connector about direct links. */
+export interface DirectFlags {
+  readonly path?: string;
+  readonly hideHostCandidates?: boolean;
+  readonly peerPrefix?: string[];
+  readonly advertise?: string[];
+}
+
+export function addDirectOptions(command: Command): Command {
+  return command
+    .option('--path <path>', 'which links carry packets: auto (direct ones when there are), relay or direct')
+    .option('--hide-host-candidates', 'do not tell peers the addresses of this host’s interfaces')
+    .option('--peer-prefix <prefix>', 'private prefix behind the default route where peers may be', many)
+    .option('--advertise <address:port>', 'where peers reach this node besides, for example a forwarded port', many);
+}
+
+/** What the packet thread is told of it. */
+export function directSettings(config: {
+  readonly path: DirectSettings['path'];
+  readonly hideHostCandidates: boolean;
+  readonly peerPrefixes: readonly string[];
+  readonly advertise: readonly string[];
+}): DirectSettings {
+  const { path, hideHostCandidates: hideHost, peerPrefixes: allow, advertise } = config;
+  return { path, hideHost, allow, advertise };
 }
 
 /** What every role's configuration holds. */

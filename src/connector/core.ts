@@ -20,11 +20,13 @@ import type { PeerIdentity } from '../identity/peer-identity.js';
 import { createStackCounters } from '../netstack/counters.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
+import { makePunching } from '../node/make-punching.js';
 import { Outbound } from '../node/outbound.js';
+import type { DirectOptions, Punching } from '../node/punching.js';
 import { type Answer, RelayClient } from '../node/relay-client.js';
 import { StackOutput } from '../node/stack-output.js';
 import { Underlay } from '../node/underlay.js';
-import type { Reactor, Sockets, UdpSocket } from '../os/io.js';
+import type { HostNetwork, Reactor, Sockets, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
@@ -72,6 +74,7 @@ export interface ConnectorParts {
   /** The relay's name may be looked up anew. */
   readonly onRelayAttempt: () => void;
   readonly limits?: FlowLimits;
+  readonly direct: DirectOptions;
 }
 
 export class ConnectorCore {
@@ -79,6 +82,7 @@ export class ConnectorCore {
   readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
   readonly stackCounters = createStackCounters();
   readonly relay: RelayClient;
+  readonly punching: Punching;
   readonly links: ConnectorLinks;
   readonly registrations = new Map<string, RegistrationStatus | 'pending'>();
   observed: SocketAddress | undefined;
@@ -96,11 +100,23 @@ export class ConnectorCore {
 
   constructor(parts: ConnectorParts) {
     this.#parts = parts;
-    this.#underlay = new Underlay(parts.udp, parts.relayEndpoint, parts.linkEndpoint, this.drops, {
-      onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
-      onRelayed: (now) => this.relay.receivedRelayed(now),
-      onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
-    });
+    this.#underlay = new Underlay(
+      parts.udp,
+      parts.relayEndpoint,
+      parts.linkEndpoint,
+      this.drops,
+      {
+        onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
+        onRelayed: (now) => this.relay.receivedRelayed(now),
+        onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
+        onPunch: (now, bytes, offset, length, sources, index) =>
+          this.punching.receive(now, bytes, offset, length, sources, index),
+      },
+      parts.entropy.uint32(),
+    );
+    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, parts.entropy, (now) =>
+      this.links.networkChanged(now),
+    );
     this.relay = new RelayClient({
       endpoint: parts.relayEndpoint,
       entropy: parts.entropy,
@@ -112,8 +128,9 @@ export class ConnectorCore {
         onRelayReady: (now) => this.#relayReady(now),
         onRelayLost: (now, reason) => this.#relayLost(now, reason),
         onRelayMessage: (now, message) => this.#message(now, message),
-        onObserved: (_now, address) => {
+        onObserved: (now, address) => {
           this.observed = address;
+          this.punching.setObserved(now, address);
         },
         onRelayAttempt: () => parts.onRelayAttempt(),
         isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
@@ -129,6 +146,7 @@ export class ConnectorCore {
     this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
     this.links = new ConnectorLinks({
       underlay: this.#underlay,
+      punching: this.punching,
       policy: parts.policy,
       policyKey: parts.policyKey,
       network: parts.network,
@@ -164,6 +182,11 @@ export class ConnectorCore {
     return this.#underlay.reaches(address);
   }
 
+  /** What the main thread has learnt of the host's addresses and routes. */
+  setNetwork(now: Instant, network: HostNetwork): void {
+    this.punching.setNetwork(now, network);
+  }
+
   /** Socket `index` is readable: takes one batch. Returns the number of entries. */
   receive(now: Instant, index: number): number {
     return this.#underlay.receive(now, index);
@@ -185,6 +208,7 @@ export class ConnectorCore {
       this.#nextSweep = later(now, SWEEP_INTERVAL);
       this.links.sweep(now);
     }
+    this.punching.turn(now);
     this.links.turn(now);
     this.#timers.expire(now);
     this.#flushDirty(now);
@@ -195,7 +219,7 @@ export class ConnectorCore {
       earliest(this.#timers.next(), this.relay.nextTimeout()),
       earliest(this.#nextSweep, this.#registerAt),
     );
-    return earliest(earliest(network, own), this.links.nextTimeout());
+    return earliest(earliest(network, own), earliest(this.links.nextTimeout(), this.punching.nextTimeout()));
   }
 
   /** This machine may have slept: everybody is asked for a life sign at once. */
@@ -345,6 +369,7 @@ export class ConnectorCore {
       view: policy.view!,
       backends,
       drops: this.drops,
+      punching: this.punching,
       fragmenter: new Fragmenter(entropy.uint32()),
       onTimer: (session) => this.#markDirty(session),
       makeFlows: (session) =>

@@ -3,10 +3,11 @@
  *
  *   channel open ─► handshake ─► certificate of an agent ─► hello with a valid proof ─► session found or made ─► welcome, live
  *
- * A hello of the same identity with a new session id ends the older session. Links of one session may be several; packets
- * go out on the newest, and are accepted on all.
+ * A hello of the same identity with a new session id ends the older session. Links of one session may be several: through the relay,
+ * and direct ones on addresses that its agent has proved by PUNCH. Packets go out on the one the agent names, and are accepted on all.
  */
 
+import { ADDRESS_WORDS } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
@@ -26,6 +27,7 @@ import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { SILENCE } from '../node/life-signs.js';
 import { Link } from '../node/link.js';
+import type { Punching } from '../node/punching.js';
 import type { Channel, Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
@@ -56,6 +58,7 @@ export type ConnectorEvent =
 
 export interface LinksParts {
   readonly underlay: Underlay;
+  readonly punching: Punching;
   readonly policy: PolicyKeeper;
   readonly policyKey: Uint8Array;
   readonly network: string;
@@ -122,15 +125,17 @@ export class ConnectorLinks {
   /** To be given to the endpoint as its `accept`. */
   accept(now: Instant, connection: QuicConnection): ConnectionHandler | undefined {
     const channel = this.#parts.underlay.channelAt(connection.remote);
+    const isDirect = !this.#parts.underlay.isVirtual(connection.remote);
     let certificate: PeerIdentity;
     try {
       certificate = this.#parts.parseCertificate(connection.peerCertificates[0]!);
     } catch {
       return undefined;
     }
-    if (channel === undefined || certificate.role !== 'agent' || certificate.network !== this.#parts.network) {
-      return undefined;
-    }
+    if ((channel === undefined) !== isDirect) return undefined;
+    if (certificate.role !== 'agent' || certificate.network !== this.#parts.network) return undefined;
+    const { direct } = this.#parts.underlay;
+    if (isDirect) direct.hold(now, connection.remote);
     const greeting: Greeting = { connection, deadline: later(now, HELLO_TIMEOUT) };
     this.#greeting.add(greeting);
     let session: ConnectorSession | undefined;
@@ -147,15 +152,15 @@ export class ConnectorLinks {
         const { message } = decoded;
         if (message.type === 'hello') {
           this.#greeting.delete(greeting);
-          session = this.#hello(at, connection, certificate, message, this.#announced.get(channel));
+          session = this.#hello(at, connection, certificate, message, channel);
           if (session === undefined) return;
           link = new Link(at, connection, channel, message.link, session.fragmenter, (sent) => {
             if (watched !== undefined) this.#watch(sent, watched);
-            this.#parts.onSentRelayed(sent);
+            if (!isDirect) this.#parts.onSentRelayed(sent);
           });
           watched = this.#watchedLink(session, link);
           this.#join(at, session, link);
-        }
+        } else this.#message(at, session!, message);
       },
       onDatagrams: (at, batch) => {
         if (session === undefined || !link!.isLive) this.#parts.drops.values[Drop.not_admitted]! += batch.count;
@@ -163,12 +168,16 @@ export class ConnectorLinks {
           const isBack = link!.lifeSigns.isAsking;
           link!.received(at, batch.count);
           this.#watch(at, watched!);
-          if (isBack) this.#parts.onLink(at, session);
+          if (isBack) {
+            session.choose();
+            this.#parts.onLink(at, session);
+          }
           this.#parts.onDatagrams(at, session, batch);
         }
       },
       onClosed: (at, reason) => {
         this.#greeting.delete(greeting);
+        if (isDirect) direct.release(at, connection.remote);
         if (session === undefined) return;
         this.#unwatch(watched!);
         this.#leave(at, session, link!, reason.text);
@@ -193,7 +202,7 @@ export class ConnectorLinks {
     connection: QuicConnection,
     certificate: PeerIdentity,
     hello: Hello,
-    announced: string | undefined,
+    channel: Channel | undefined,
   ): ConnectorSession | undefined {
     const { crypto, policyKey, network, policy, wall } = this.#parts;
     const refuse = (code: string): undefined => {
@@ -213,11 +222,18 @@ export class ConnectorLinks {
       return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED');
     }
     if (identity.role !== 'agent' || identity.name !== certificate.name) return refuse('IDENTITY_MISMATCH');
+    const existing = this.#sessions.get(identity.invitationId);
+    if (channel === undefined) {
+      if (existing?.id !== hello.session) return refuse('NO_SUCH_SESSION');
+      if (!this.#mayBeDirect(existing, connection)) return refuse('NOT_PROVED');
+      this.#welcome(connection, existing, true);
+      return existing;
+    }
+    const announced = this.#announced.get(channel);
     if (identity.name !== announced) {
       this.#parts.onLie(`a channel of agent ${announced} that agent ${identity.name} uses`);
       return refuse('OTHER_AGENT');
     }
-    const existing = this.#sessions.get(identity.invitationId);
     if (existing?.id === hello.session) {
       this.#welcome(connection, existing, true);
       this.#parts.onEvent({ kind: 'session-resumed', agent: identity.name, reason: `link ${hello.link}` });
@@ -247,20 +263,52 @@ export class ConnectorLinks {
     );
   }
 
+  /** Whether this session has punched to the address that the connection comes from. */
+  #mayBeDirect(session: ConnectorSession, { remote }: QuicConnection): boolean {
+    const words = new Uint32Array(ADDRESS_WORDS);
+    remote.write(words, 0);
+    return this.#parts.punching.path !== 'relay' && session.path.puncher.pairs.at(words, 0) !== undefined;
+  }
+
+  /** What an agent says on a live link besides its hello. */
+  #message(now: Instant, session: ConnectorSession, message: Exclude<ToConnector, Hello>): void {
+    const isOn = this.#parts.punching.path !== 'relay';
+    if (message.type === 'error' || !session.path.isNews(message.n)) return;
+    if (message.type === 'active') {
+      session.follow(message.link);
+      this.#parts.onLink(now, session);
+    } else if (message.type === 'punch') session.path.hearPunch(message);
+    else if (isOn) session.path.joinRound(now, message.startIn);
+  }
+
   #join(now: Instant, session: ConnectorSession, link: Link): void {
     link.enter(now, 'live');
     session.links.add(link);
-    session.link = link;
     session.lastLink = now;
+    if (!link.isDirect && this.#parts.punching.path !== 'relay') session.path.announce(now);
+    session.choose();
     this.#parts.onLink(now, session);
+  }
+
+  /** Own addresses or the host's routes have changed. */
+  networkChanged(now: Instant): void {
+    const { candidates } = this.#parts.punching;
+    for (const session of this.#sessions.values()) {
+      session.path.announceChange(now, candidates);
+      for (const link of [...session.links]) {
+        if (!link.isDirect || session.path.mayUse(link.connection.remote)) continue;
+        link.connection.close(now, CloseCode.done, 'its address may no longer be used');
+        this.#leave(now, session, link, 'its address may no longer be used');
+      }
+    }
   }
 
   #leave(now: Instant, session: ConnectorSession, link: Link, reason: string): void {
     link.enter(now, 'closed');
     if (!session.links.delete(link)) return;
-    this.#parts.underlay.closeChannel(now, link.channel);
+    if (link.channel !== undefined) this.#parts.underlay.closeChannel(now, link.channel);
     session.lastLink = now;
-    if (session.link === link) session.link = [...session.links].at(-1);
+    if (session.choose() && session.link !== undefined) this.#parts.onLink(now, session);
     this.#parts.onEvent({ kind: 'link-lost', agent: session.identity.name, reason });
   }
 
@@ -268,7 +316,7 @@ export class ConnectorLinks {
   channelClosed(now: Instant, high: number, low: number, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of session.links) {
-        if (link.channel.high === high && link.channel.low === low) link.connection.close(now, CloseCode.done, reason);
+        if (link.channel?.high === high && link.channel.low === low) link.connection.close(now, CloseCode.done, reason);
       }
     }
   }
@@ -277,6 +325,7 @@ export class ConnectorLinks {
   relayLost(now: Instant, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of [...session.links]) {
+        if (link.isDirect) continue;
         link.connection.close(now, CloseCode.done, reason);
         this.#leave(now, session, link, reason);
       }
@@ -288,6 +337,7 @@ export class ConnectorLinks {
     if (this.#sessions.get(session.identity.invitationId) === session)
       this.#sessions.delete(session.identity.invitationId);
     session.flows.close();
+    this.#parts.punching.forget(session.path);
     for (const link of [...session.links]) {
       this.#ending.push({ link, reason });
       this.#leave(now, session, link, reason);
@@ -349,7 +399,8 @@ export class ConnectorLinks {
     }
     if (state === 'asking') this.#asking.add(watched);
     else this.#asking.delete(watched);
-    if (state === 'back' && session.link === link) this.#parts.onLink(now, session);
+    const isOther = session.choose();
+    if (isOther || (state === 'back' && session.link === link)) this.#parts.onLink(now, session);
     const { due } = lifeSigns;
     if (due !== undefined) this.#timers.arm(timer, due);
   }

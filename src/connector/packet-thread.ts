@@ -3,6 +3,7 @@ import { IpAddress } from '../base/address.js';
 import { SOFTWARE } from '../base/software.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
 import {
+  directOptions,
   driveNode,
   makeNodeEndpoints,
   nodeRequests,
@@ -50,6 +51,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     parseCertificate: parsePeerIdentity,
     onEvent: (event) => context.emit('event', event),
     onRelayAttempt: () => context.emit('relayAttempt', undefined),
+    direct: directOptions(data.direct),
   });
   driveNode(reactor, udp, endpoints, core);
   return {

@@ -9,6 +9,8 @@ import type { NodeState } from '../identity/node-state.js';
 import { RelayName, resolveHost } from '../node/relay-name.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
+import type { DirectSettings } from '../node/thread-setup.js';
+import { watchHostNetwork } from '../os/linux/host-network.js';
 import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -23,6 +25,7 @@ export interface ConnectorOptions {
   /** Service id → backend URL; overrides those of the invitation. */
   readonly services: Readonly<Record<string, string>>;
   readonly port: number;
+  readonly direct: DirectSettings;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
@@ -44,7 +47,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const services = { ...state.services, ...options.services };
   let backends = compile(services);
   const data: ConnectorThreadData = {
-    ...nodeThreadData(state, options.port),
+    ...nodeThreadData(state, options.port, options.direct),
     services,
   };
   const writer = new StateWriter(log);
@@ -79,6 +82,9 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   await resolveBackends();
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
+  const stopWatching = watchHostNetwork((network) => {
+    thread.request('hostNetwork', network).catch(() => undefined);
+  });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
@@ -94,6 +100,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     },
     stop: async () => {
       clearInterval(resolving);
+      stopWatching();
       stopRenewal();
       writer.stop();
       await endNodeThread(thread, log);

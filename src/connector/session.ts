@@ -9,13 +9,15 @@ import { Timer } from '../base/timers.js';
 import type { FlowRouter, FlowTarget } from '../engine/flow-options.js';
 import type { Flows } from '../engine/flows.js';
 import { Bounces } from '../node/bounces.js';
+import { DirectPath } from '../node/direct-path.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
+import type { Punching } from '../node/punching.js';
 import type { AccessTable } from '../policy/access.js';
 import type { Identity } from '../policy/proof.js';
 import type { PolicyView } from '../policy/view.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
-import { encodeMessage } from '../tunnel/messages.js';
+import type { ToAgent } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { backendAddress, type ServiceBackend } from './backends.js';
 import { Guard } from './guard.js';
@@ -35,6 +37,7 @@ export interface SessionParts {
   readonly drops: Counters<DropName>;
   readonly fragmenter: Fragmenter;
   readonly makeFlows: (session: ConnectorSession) => Flows;
+  readonly punching: Punching;
   /** The session's own timer has come due. */
   readonly onTimer: (session: ConnectorSession, now: Instant) => void;
 }
@@ -45,13 +48,16 @@ export class ConnectorSession implements FlowRouter {
   readonly inbound = new InboundState();
   readonly fragmenter: Fragmenter;
   readonly links = new Set<Link>();
+  readonly path: DirectPath;
   readonly flows: Flows;
   /** What the stack sent and its link does not carry. */
   readonly bounces: Bounces;
   readonly timer: Timer;
   readonly since: Instant;
-  /** The link packets go out on: the newest live one. */
+  /** The link packets go out on. */
   link: Link | undefined;
+  /** Number of the link that the agent uses; −1: it has not said. */
+  #active = -1;
   lastLink: Instant;
   /** Whether the stack has something to send in this turn. */
   isDirty = false;
@@ -75,6 +81,38 @@ export class ConnectorSession implements FlowRouter {
     this.timer = new Timer((now) => parts.onTimer(this, now));
     this.flows = parts.makeFlows(this);
     this.bounces = new Bounces(this.flows.stack);
+    this.path = new DirectPath(parts.punching, (message) => {
+      for (const link of this.links) if (link.isLive && message.type === 'punch') link.say(message);
+    });
+  }
+
+  /** The agent uses this link from now on, and so do we. */
+  follow(number: number): void {
+    this.#active = number;
+    this.choose();
+  }
+
+  /**
+   * Finds the link packets go out on: the agent's, unless it is suspect here; else the newest that is not; else the newest. Returns
+   * whether it is another one than before.
+   */
+  choose(): boolean {
+    let best: Link | undefined;
+    for (const link of this.links) if (link.isLive && this.#mayCarry(link) && this.#isBetter(link, best)) best = link;
+    const isOther = best !== this.link;
+    this.link = best;
+    return isOther;
+  }
+
+  #isBetter(link: Link, than: Link | undefined): boolean {
+    if (than === undefined) return true;
+    if (link.lifeSigns.isSuspect !== than.lifeSigns.isSuspect) return than.lifeSigns.isSuspect;
+    if (than.number === this.#active) return false;
+    return link.number === this.#active || !link.isDirect;
+  }
+
+  #mayCarry(link: Link): boolean {
+    return this.#parts.punching.path !== 'direct' || link.isDirect;
   }
 
   /** Ids of the services this identity may use here. */
@@ -117,7 +155,7 @@ export class ConnectorSession implements FlowRouter {
     this.#access = view.accessFor(this.identity, this.#parts.connector);
     this.#told.clear();
     this.flows.reevaluate();
-    this.link?.connection.control?.send(encodeMessage({ type: 'services', services: this.services }));
+    this.#say({ type: 'services', services: this.services });
   }
 
   /** Tells the agent, once per destination and reason, that its packet was refused. */
@@ -133,6 +171,11 @@ export class ConnectorSession implements FlowRouter {
     const words = [packet.destination0, packet.destination1, packet.destination2, packet.destination3];
     const address = SocketAddress.read(Uint32Array.from([...words, packet.destinationPort]), 0);
     const message = { type: 'denied', service: address.toString(), reason: dropName(drop) } as const;
-    this.link?.connection.control?.send(encodeMessage(message));
+    this.#say(message);
+  }
+
+  #say(message: ToAgent): void {
+    const link = this.link ?? [...this.links].at(-1);
+    link?.say(message);
   }
 }

@@ -2,6 +2,7 @@
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
+import type { HostNetwork } from '../os/io.js';
 import type { ConnectorCoreEvent } from './core.js';
 
 export interface ConnectorThreadData extends NodeThreadData {
@@ -39,6 +40,7 @@ export interface ConnectorThreadStatus {
 export type ConnectorProtocol = {
   readonly requests: {
     readonly status: { readonly input: undefined; readonly output: ConnectorThreadStatus };
+    readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     /** The relay's addresses, ADDRESS:PORT. */
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */

@@ -13,8 +13,10 @@ import type { QuicConnection } from '../quic/connection.js';
 export const SILENCE: Duration = Millis(500);
 /** Life signs are asked for this often. */
 const PING_INTERVAL: Duration = Millis(300);
-/** Unanswered life signs after which the peer is gone. */
+/** Unanswered life signs after which the peer is gone, unless told otherwise. */
 const MAX_PINGS = 10;
+/** Unanswered life signs after which other links are better. */
+const SUSPECT_PINGS = 2;
 
 /** What `check` found: nothing to ask, life signs asked for, the first one after asking, or none for too long. */
 export type LifeState = 'quiet' | 'asking' | 'back' | 'gone';
@@ -24,6 +26,17 @@ export class LifeSigns {
   #lastPing: Instant | undefined;
   #pings = 0;
   #suspected = false;
+  readonly #maxPings: number;
+
+  /** @param maxPings unanswered life signs after which the peer is gone. */
+  constructor(maxPings: number = MAX_PINGS) {
+    this.#maxPings = maxPings;
+  }
+
+  /** Whether a life sign was asked for in vain. */
+  get isSuspect(): boolean {
+    return this.#pings >= SUSPECT_PINGS;
+  }
 
   /** Whether life signs have been asked for and none has come yet. */
   get isAsking(): boolean {
@@ -77,7 +90,7 @@ export class LifeSigns {
         return 'back';
       }
       if (asked < PING_INTERVAL) return 'asking';
-      if (this.#pings === MAX_PINGS) return 'gone';
+      if (this.#pings === this.#maxPings) return 'gone';
     }
     this.#pings++;
     this.#lastPing = now;

@@ -9,6 +9,7 @@
 import { type Duration, elapsed, type Instant, Seconds } from '../base/time.js';
 import type { QuicConnection } from '../quic/connection.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
+import { encodeMessage, type ToAgent, type ToConnector } from '../tunnel/messages.js';
 import { LifeSigns } from './life-signs.js';
 import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
@@ -18,15 +19,19 @@ export const PROVING_TIME: Duration = Seconds(2);
 /** What a QUIC packet of 1200 bytes, the least that every path carries, leaves of itself for a DATAGRAM payload. */
 const LEAST_DATAGRAM = 1150;
 
+/** Unanswered life signs, one per 300 ms, after which a direct link is closed: 15 s (protocol.md §5). */
+const DIRECT_PINGS = 50;
+
 export type LinkState = 'handshaking' | 'greeting' | 'live' | 'closed';
 
 export class Link {
   readonly connection: QuicConnection;
-  readonly channel: Channel;
+  /** The relay channel it takes; undefined: it is direct. */
+  readonly channel: Channel | undefined;
   /** The agent's counter of the session's links. */
   readonly number: number;
   readonly fragmenter: Fragmenter;
-  readonly lifeSigns = new LifeSigns();
+  readonly lifeSigns: LifeSigns;
   readonly made: Instant;
   liveSince: Instant | undefined;
   packetsOut = 0;
@@ -40,7 +45,7 @@ export class Link {
   constructor(
     now: Instant,
     connection: QuicConnection,
-    channel: Channel,
+    channel: Channel | undefined,
     number: number,
     fragmenter: Fragmenter,
     onSent: (now: Instant) => void,
@@ -49,6 +54,7 @@ export class Link {
     this.channel = channel;
     this.number = number;
     this.fragmenter = fragmenter;
+    this.lifeSigns = new LifeSigns(channel === undefined ? DIRECT_PINGS : undefined);
     this.made = now;
     this.lastOut = now;
     this.lastIn = now;
@@ -57,6 +63,10 @@ export class Link {
 
   get state(): LinkState {
     return this.#state;
+  }
+
+  get isDirect(): boolean {
+    return this.channel === undefined;
   }
 
   get isLive(): boolean {
@@ -85,6 +95,11 @@ export class Link {
   innerMtu(now: Instant, most: number): number {
     if (this.isProving(now)) return most;
     return Math.min(most, Math.max(ALWAYS_CARRIED, this.maxDatagram));
+  }
+
+  /** Sends a control message; false when the stream is not there. */
+  say(message: ToConnector | ToAgent): boolean {
+    return this.connection.control?.send(encodeMessage(message)) ?? false;
   }
 
   sent(now: Instant, packets: number): void {

@@ -11,7 +11,7 @@ import { loadNode, type NodeState, saveCertificate, savePolicy } from '../identi
 import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
 import type { StateWriter } from './state-writer.js';
-import type { NodeThreadData } from './thread-setup.js';
+import type { DirectSettings, NodeThreadData } from './thread-setup.js';
 
 /** A packet thread ends within a turn; after this it is torn down. */
 const STOP_DEADLINE: Duration = Millis(1200);
@@ -21,10 +21,10 @@ const RENEWAL_RETRY: Duration = Minutes(10);
 const RENEWAL_CHECK: Duration = Minutes(60);
 
 /** What every node's packet thread is started with. */
-export function nodeThreadData(state: NodeState, port: number): NodeThreadData {
+export function nodeThreadData(state: NodeState, port: number, direct: DirectSettings): NodeThreadData {
   const { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem } = state;
   const relayName = `${state.relays[0]!.name}.relay.${network}`;
-  return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relayName, port };
+  return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relayName, port, direct };
 }
 
 /** What both nodes' packet threads report, as far as it is more than a line in the log. */

@@ -1,15 +1,16 @@
 /**
  * What the packet threads of agent and connector set up alike: sockets of both families on one port, and the two QUIC endpoints.
  */
-import { IpAddress, SocketAddress } from '../base/address.js';
+import { IpAddress, Prefix, SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
 import { elapsed, type Instant, later, Seconds } from '../base/time.js';
-import { READABLE, type Reactor, type Sockets, type UdpSocket } from '../os/io.js';
+import { type HostNetwork, READABLE, type Reactor, type Sockets, type UdpSocket } from '../os/io.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+import type { DirectOptions, PathChoice } from './punching.js';
 import type { RelayClient } from './relay-client.js';
 import type { Resolved } from './relay-name.js';
 
@@ -27,6 +28,26 @@ export interface NodeThreadData {
   readonly relayName: string;
   /** UDP port for both families; 0 = ephemeral. */
   readonly port: number;
+  readonly direct: DirectSettings;
+}
+
+/** What the operator says about direct links, as texts that were checked where the configuration is read. */
+export interface DirectSettings {
+  readonly path: PathChoice;
+  readonly hideHost: boolean;
+  /** Prefixes. */
+  readonly allow: readonly string[];
+  /** ADDRESS:PORT. */
+  readonly advertise: readonly string[];
+}
+
+export function directOptions({ path, hideHost, allow, advertise }: DirectSettings): DirectOptions {
+  return {
+    path,
+    hideHost,
+    allow: allow.map((text) => Prefix.parse(text)!),
+    advertise: advertise.map((text) => SocketAddress.parse(text)!),
+  };
 }
 
 const BUFFER_BYTES = 8 * 1024 * 1024;
@@ -168,12 +189,16 @@ export function nodeRequests(
     readonly relay: RelayClient;
     reaches(a: SocketAddress): boolean;
     takePolicy(now: Instant, envelope: unknown): void;
+    setNetwork(now: Instant, network: HostNetwork): void;
   },
   clock: { now(): Instant },
 ) {
   return {
     policy: (envelope: unknown): undefined => {
       core.takePolicy(clock.now(), envelope);
+    },
+    hostNetwork: (network: HostNetwork): undefined => {
+      core.setNetwork(clock.now(), network);
     },
     relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
       const addresses = texts.map((text) => SocketAddress.parse(text)!);

@@ -5,10 +5,12 @@
  *                              RELAYED   → endpoint of the links, at the virtual address of its channel
  *                              REVALIDATE→ owner
  *   from anywhere              PROBE REPLY→ owner, which knows the nonces it asked with
+ *                              PUNCH     → owner, which knows its tokens
+ *   from an open address       QUIC      → endpoint of the links (`DirectTable`)
  *   anything else              dropped and counted
  *
  * Sending is the mirror image: what the links' endpoint sends to a virtual address leaves for the relay, with the RELAYED
- * header written into the room the endpoint left before each packet.
+ * header written into the room the endpoint left before each packet; what it sends to a real address leaves as it is.
  */
 import { ADDRESS_WORDS, type SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
@@ -28,6 +30,8 @@ import {
   type Word64,
   wordAt,
 } from '../tunnel/frames.js';
+import { PUNCH_LENGTH } from '../tunnel/punch/punch-frame.js';
+import { DirectTable } from './direct-table.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';
 
 /** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
@@ -58,6 +62,8 @@ export interface UnderlayOwner {
   /** A valid RELAYED frame arrived: the relay carries our packets. */
   onRelayed(now: Instant): void;
   onProbeReply(now: Instant, nonce: Word64): void;
+  /** A frame of PUNCH's type came from the packed address at `index`; whether it is one, and whose, is the owner's to know. */
+  onPunch(now: Instant, bytes: Uint8Array, offset: number, length: number, sources: Uint32Array, index: number): void;
 }
 
 interface Attached {
@@ -67,9 +73,12 @@ interface Attached {
   readonly relayTransmit: TransmitMemory;
   readonly linkTransmit: TransmitMemory;
   readonly probe: TransmitMemory;
+  readonly punch: TransmitMemory;
 }
 
 export class Underlay {
+  /** Whose QUIC packets are taken besides the relay's. */
+  readonly direct: DirectTable;
   readonly #sockets: readonly Attached[];
   readonly #relay: QuicEndpoint;
   readonly #links: QuicEndpoint;
@@ -81,6 +90,9 @@ export class Underlay {
   readonly #byNumber = new Map<number, Channel>();
   readonly #closing: { readonly channel: Channel; readonly at: Instant }[] = [];
   #nextNumber = 1;
+  /** Index of the socket of each family; −1: none. */
+  readonly #socket4: number;
+  readonly #socket6: number;
 
   constructor(
     sockets: readonly UdpSocket[],
@@ -88,7 +100,9 @@ export class Underlay {
     links: QuicEndpoint,
     drops: Counters<DropName>,
     owner: UnderlayOwner,
+    seed: number,
   ) {
+    this.direct = new DirectTable(seed);
     this.#relay = relay;
     this.#links = links;
     this.#drops = drops;
@@ -100,7 +114,10 @@ export class Underlay {
       relayTransmit: socket.registerTransmit(relay.tx),
       linkTransmit: socket.registerTransmit(links.tx),
       probe: socket.registerTransmit(new Uint8Array(PROBE_LENGTH)),
+      punch: socket.registerTransmit(new Uint8Array(PUNCH_LENGTH)),
     }));
+    this.#socket4 = this.#sockets.findIndex((one) => one.socket.local.ip.isV4);
+    this.#socket6 = this.#sockets.findIndex((one) => !one.socket.local.ip.isV4);
   }
 
   /** Whether a socket of this address family exists. */
@@ -112,6 +129,17 @@ export class Underlay {
   setRelay(address: SocketAddress): void {
     address.write(this.#relayAddress, 0);
     this.#relaySocket = this.#socketFor(address.ip.family);
+  }
+
+  isRelay(address: SocketAddress): boolean {
+    return address.matches(this.#relayAddress, 0);
+  }
+
+  /** Whether an address stands for a relay channel; on the wire it is nobody's. */
+  isVirtual(address: SocketAddress): boolean {
+    const words = new Uint32Array(ADDRESS_WORDS);
+    address.write(words, 0);
+    return channelNumber(words, 0) >= 0;
   }
 
   /** Undefined when the id is in use (a channel belongs to one peer) or there are too many. */
@@ -160,10 +188,7 @@ export class Underlay {
     for (let entry = 0; entry < entries; entry++) {
       if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
         this.#fromRelay(now, attached, entry);
-      } else if (!this.#isProbeReply(now, attached, entry)) {
-        const length = rx.lengths[entry]!;
-        this.#drops.values[Drop.unknown_source]! += length === 0 ? 1 : Math.ceil(length / rx.segments[entry]!);
-      }
+      } else this.#fromElsewhere(now, attached, entry);
     }
     if (entries > 0) {
       this.#relay.receive(now);
@@ -199,13 +224,35 @@ export class Underlay {
     }
   }
 
-  /** Whether this entry is the answer to a probe of one of the relay's addresses, which need not be the one in use. */
-  #isProbeReply(now: Instant, attached: Attached, entry: number): boolean {
-    const { memory, offsets, lengths } = attached.socket.rx;
-    if (memory[offsets[entry]!] !== Frame.probeReply || lengths[entry] === 0) return false;
-    const reply = decodeProbeReply(memory, offsets[entry]!, lengths[entry]!);
-    if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
-    return reply !== undefined;
+  #fromElsewhere(now: Instant, attached: Attached, entry: number): void {
+    const { memory, offsets, lengths, segments, sources } = attached.socket.rx;
+    const isOpen = this.direct.isOpen(now, sources, entry);
+    const segment = segments[entry]!;
+    let at = offsets[entry]!;
+    const end = at + lengths[entry]!;
+    if (at === end) this.#drops.values[Drop.unknown_source]!++;
+    while (at < end) {
+      const size = Math.min(segment, end - at);
+      const first = memory[at]!;
+      if (isOpen && (first & 0x40) !== 0) {
+        let stop = at + size;
+        if ((first & 0x80) === 0) {
+          while (stop < end && (memory[stop]! & 0xc0) === 0x40) stop += Math.min(segment, end - stop);
+        } else if (!this.direct.admits(now, sources, entry, memory, at, size)) {
+          this.#drops.values[Drop.rate_limited]!++;
+          at = stop;
+          continue;
+        }
+        this.#links.queueRun(attached.linkMemory, at, stop - at, segment, 0, sources, entry);
+        at = stop;
+        continue;
+      }
+      const reply = first === Frame.probeReply ? decodeProbeReply(memory, at, size) : undefined;
+      if (first === Frame.punch) this.#owner.onPunch(now, memory, at, size, sources, entry);
+      else if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
+      else this.#drops.values[Drop.unknown_source]!++;
+      at += size;
+    }
   }
 
   /** Queues the neighbours that carry the channel of the frame at `at`; returns where they end. */
@@ -253,8 +300,9 @@ export class Underlay {
     let offset = 0;
     while (endpoint.transmit(now, offset, MAX_RUN_SEGMENTS)) {
       const { length, segment } = endpoint.out;
-      if (isLinks) this.#sendRelayed(endpoint, offset, length, segment);
-      else this.#sendPlain(endpoint, offset, length, segment);
+      if (!isLinks) this.#sendPlain(endpoint, offset, length, segment);
+      else if (endpoint.out.isVirtual) this.#sendRelayed(endpoint, offset, length, segment);
+      else this.#sendDirect(endpoint, offset, length, segment);
       offset += (length + 63) & ~63;
       if (offset + RUN_BYTES > endpoint.tx.length) {
         this.#flushSockets();
@@ -275,9 +323,24 @@ export class Underlay {
     attached.socket.flush();
   }
 
+  /** Sends one PUNCH to the packed address at `index`. */
+  punch(bytes: Uint8Array, addresses: Uint32Array, index: number): void {
+    const attached = this.#sockets[this.#socketOf(addresses, index)];
+    if (attached === undefined) return;
+    attached.punch.bytes.set(bytes);
+    attached.socket.send(attached.punch, 0, bytes.length, bytes.length, addresses, index);
+    attached.socket.flush();
+  }
+
   #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
     const attached = this.#sockets[this.#relaySocket]!;
     attached.socket.send(attached.relayTransmit, offset, length, segment, endpoint.outAddress, 0);
+  }
+
+  #sendDirect(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
+    const attached = this.#sockets[this.#socketOf(endpoint.outAddress, 0)];
+    if (attached === undefined) this.#drops.values[Drop.no_route]! += Math.ceil(length / segment);
+    else attached.socket.send(attached.linkTransmit, offset, length, segment, endpoint.outAddress, 0);
   }
 
   #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
@@ -296,6 +359,12 @@ export class Underlay {
   }
 
   #socketFor(family: 4 | 6): number {
-    return this.#sockets.findIndex((one) => one.socket.local.ip.family === family);
+    return family === 4 ? this.#socket4 : this.#socket6;
+  }
+
+  #socketOf(addresses: Uint32Array, index: number): number {
+    const at = index * ADDRESS_WORDS;
+    const isV4 = addresses[at + 2] === 0xffff && addresses[at + 1] === 0 && addresses[at] === 0;
+    return isV4 ? this.#socket4 : this.#socket6;
   }
 }

@@ -280,4 +280,12 @@ export interface NetworkConfig {
   undo(): void;
 }
 
+/** What the main thread tells a packet thread of its host's network. */
+export interface HostNetwork {
+  /** Addresses of interfaces that are up; no loopback, no link-local IPv6, no TUN device's. */
+  readonly addresses: readonly string[];
+  /** Unicast routes of the main table; `isTunnel`: into a TUN device. */
+  readonly routes: readonly { readonly prefix: string; readonly isTunnel: boolean }[];
+}
+
 export type { Clock, Duration, Instant };

@@ -5,6 +5,7 @@
  *                 00xxxxxx  Sallyport frame, the byte is its type        10xxxxxx  nothing of ours
  *
  *   RELAYED      10 · channel u64 · inner QUIC packet
+ *   PUNCH        11 · see punch/punch-frame.ts
  *   PROBE        12 · flags u8 (bit 0: answer from the other port) · nonce u64 · delay u16 (seconds) · padding to 64
  *   PROBE REPLY  13 · nonce u64 · family u8 (4, 6) · address[4 or 16] · port u16 · port that answered u16 · other port u16 (0 = none)
  *   REVALIDATE   14 · nonce u64

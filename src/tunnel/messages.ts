@@ -8,6 +8,8 @@
 import * as v from 'valibot';
 import { type Duration, Minutes } from '../base/time.js';
 import { decodeUtf8, encodeUtf8 } from '../base/utf8.js';
+import { CANDIDATE_KINDS, MAX_CANDIDATES } from './punch/candidates.js';
+import { TOKEN_LENGTH } from './punch/punch-frame.js';
 
 /** Version of both protocols; the ALPN names carry the same number. */
 export const PROTOCOL_VERSION = 1;
@@ -19,6 +21,9 @@ export const CONNECTION_ID_LIFETIME: Duration = Minutes(5);
 
 /** Services one `register` may hold, so that it fits into one message. */
 export const MAX_SERVICES_PER_MESSAGE = 256;
+
+/** Milliseconds until a round of punches that a `round` may ask for. */
+const MAX_START_IN = 5000;
 
 const text = (max: number) => v.pipe(v.string(), v.maxLength(max));
 const hex = (digits: number) => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${digits}}$`)));
@@ -108,14 +113,39 @@ const Welcome = v.object({
   services: v.pipe(v.array(label), v.maxLength(4096)),
   innerMtu: v.pipe(v.number(), v.integer(), v.minValue(1280), v.maxValue(65535)),
 });
+/** Where one end may be reached, and its own token: the one to be used towards it (32 hex digits). */
+const Punch = v.object({
+  type: v.literal('punch'),
+  n: count,
+  token: hex(TOKEN_LENGTH * 2),
+  candidates: v.pipe(
+    v.array(
+      v.object({
+        kind: v.picklist(CANDIDATE_KINDS),
+        address: text(45),
+        port: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535)),
+        priority: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 31 - 1)),
+      }),
+    ),
+    v.maxLength(MAX_CANDIDATES),
+  ),
+});
+/** Both ends begin to punch, the connector in `startIn` ms. */
+const Round = v.object({
+  type: v.literal('round'),
+  n: count,
+  startIn: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_START_IN)),
+});
+/** The link that carries the agent's packets from now on, by its number. */
+const Active = v.object({ type: v.literal('active'), n: count, link: count, reason });
 const Denied = v.object({ type: v.literal('denied'), service: text(100), reason });
 const Services = v.object({ type: v.literal('services'), services: v.pipe(v.array(label), v.maxLength(4096)) });
 
 /** What an agent may send on stream 0 of a link. */
-export const ToConnector = v.variant('type', [LinkHello, Failure]);
+export const ToConnector = v.variant('type', [LinkHello, Punch, Round, Active, Failure]);
 export type ToConnector = v.InferOutput<typeof ToConnector>;
 /** What a connector may send on stream 0 of a link. */
-export const ToAgent = v.variant('type', [Welcome, Denied, Services, Failure]);
+export const ToAgent = v.variant('type', [Welcome, Punch, Denied, Services, Failure]);
 export type ToAgent = v.InferOutput<typeof ToAgent>;
 
 /** Either a checked message, or why it is not one (with the request's id when it had one). */

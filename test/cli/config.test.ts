@@ -31,6 +31,18 @@ const JOINING = {
   joinFile: sample('/file', '/variable', '/flag'),
   port: sample(1, '2', 3, 2),
 };
+const DIRECT = {
+  path: sample('relay', 'direct', 'auto'),
+  hideHostCandidates: sample(true, 'false', true, false),
+  peerPrefixes: sample(['10.0.0.0/8'], '10.1.0.0/16,fd00::/8', ['10.2.0.0/16'], ['10.1.0.0/16', 'fd00::/8']),
+  advertise: sample(
+    ['192.0.2.1:1'],
+    '192.0.2.1:2,[2001:db8::1]:2',
+    ['192.0.2.1:3'],
+    ['192.0.2.1:2', '[2001:db8::1]:2'],
+  ),
+};
+
 const SAMPLES = {
   relay: {
     ...COMMON,
@@ -49,6 +61,7 @@ const SAMPLES = {
   connector: {
     ...COMMON,
     ...JOINING,
+    ...DIRECT,
     services: sample(
       { web: 'tcp://10.0.0.1:1' },
       'web=tcp://10.0.0.2:2,db=tcp://10.0.0.2:3',
@@ -59,6 +72,7 @@ const SAMPLES = {
   agent: {
     ...COMMON,
     ...JOINING,
+    ...DIRECT,
     mode: sample('tun', 'proxy', 'auto'),
     tun: sample('file0', 'variable0', 'flag0'),
     socks: sample('127.0.0.1:1', '127.0.0.1:2', 'off'),

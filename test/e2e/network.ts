@@ -37,6 +37,8 @@ export interface NetworkOptions {
   readonly closedServices?: Readonly<Record<string, string>>;
   /** Arguments of the agent `alice`; default `--mode tun`. False: no agent yet. */
   readonly agent?: readonly string[] | false;
+  /** The connector's `--path`; default relay, as most tests are about the way through it. */
+  readonly path?: 'auto' | 'relay' | 'direct';
 }
 
 export interface CommandResult {
@@ -61,13 +63,14 @@ export class Network {
   /** The name servers, when the relay goes by a name. */
   names: LabProcess[] = [];
 
-  private constructor(lab: Lab, topology: StandardTopology, folder: string, listen: string) {
+  private constructor(lab: Lab, topology: StandardTopology, folder: string, listen: string, path: string) {
     this.lab = lab;
     this.topology = topology;
     this.folder = folder;
     const control = listen.replace(/:\d+$/, ':8443');
     this.relay = this.role('relay', topology.relay, ['relay', '--listen', listen, '--control', control]);
-    this.connector = this.role('office', topology.service, ['connector', '--join-file', this.tokenFile('office')]);
+    const connector = ['connector', '--join-file', this.tokenFile('office'), '--path', path];
+    this.connector = this.role('office', topology.service, connector);
   }
 
   static async make(options: NetworkOptions): Promise<Network> {
@@ -76,7 +79,8 @@ export class Network {
     try {
       const isV6 = options.family === 'v6';
       const topology = standardTopology(lab, options.topology ?? {});
-      const network = new Network(lab, topology, folder, isV6 ? '[::]:4433' : '0.0.0.0:4433');
+      const listen = isV6 ? '[::]:4433' : '0.0.0.0:4433';
+      const network = new Network(lab, topology, folder, listen, options.path ?? 'relay');
       const address = isV6 ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4;
       if (options.relayName !== undefined) network.names = await network.startNames(options.relayName);
       await network.#init(options.relayName ?? address, options);

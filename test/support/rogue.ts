@@ -14,7 +14,7 @@ import { Frame, putRelayed, RELAYED_HEADER, type Word64 } from '../../src/tunnel
 import { parseChannel } from '../../src/tunnel/messages.js';
 import type { Credentials } from './identities.js';
 import type { SimUdpSocket } from './sim-network.js';
-import { SimHost, type Site } from './sim-nodes.js';
+import { DIRECT_OFF, SimHost, type Site } from './sim-nodes.js';
 
 /** A decoded control message, as JSON says it. */
 export type Message = { readonly type: string } & Readonly<Record<string, unknown>>;
@@ -127,6 +127,7 @@ export class RogueNode {
       keyPem,
       relayName: this.#name,
       port: 0,
+      direct: DIRECT_OFF,
     };
     const accept = (): RogueConnection => {
       const link = new RogueConnection();
@@ -139,14 +140,22 @@ export class RogueNode {
       relay: makeNodeEndpoints(data, reactor, undefined).relay,
       links: makeNodeEndpoints(shown, reactor, options.acceptsLinks ? accept : undefined).links,
     };
-    this.underlay = new Underlay(this.udp, this.endpoints.relay, this.endpoints.links, this.drops, {
-      onRevalidate: (_now, nonce) => {
-        this.nonces.push(nonce);
-        if (this.revalidates) this.echo(nonce);
+    this.underlay = new Underlay(
+      this.udp,
+      this.endpoints.relay,
+      this.endpoints.links,
+      this.drops,
+      {
+        onRevalidate: (_now, nonce) => {
+          this.nonces.push(nonce);
+          if (this.revalidates) this.echo(nonce);
+        },
+        onRelayed: () => {},
+        onProbeReply: () => {},
+        onPunch: () => {},
       },
-      onRelayed: () => {},
-      onProbeReply: () => {},
-    });
+      1,
+    );
     this.underlay.setRelay(this.relayAddress);
     for (const socket of this.udp) {
       socket.arrivals.push((_from, bytes) => {

@@ -8,8 +8,15 @@ import { type ServiceBackend, serviceBackend } from '../../src/connector/backend
 import { ConnectorCore, type ConnectorCoreEvent } from '../../src/connector/core.js';
 import type { FlowLimits } from '../../src/engine/flow-options.js';
 import { parsePeerIdentity } from '../../src/identity/peer-identity.js';
-import { driveNode, makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
-import { READABLE } from '../../src/os/io.js';
+import {
+  type DirectSettings,
+  directOptions,
+  driveNode,
+  makeNodeEndpoints,
+  type NodeEndpoints,
+  openNodeSockets,
+} from '../../src/node/thread-setup.js';
+import { type HostNetwork, READABLE } from '../../src/os/io.js';
 import { PolicyKeeper } from '../../src/policy/keeper.js';
 import type { QuicEndpoint } from '../../src/quic/endpoint.js';
 import { RelayCore, type RelayEvent } from '../../src/relay/core.js';
@@ -158,15 +165,26 @@ export abstract class SimNode {
       keyPem,
       relayName,
       port: 0,
+      direct: DIRECT_OFF,
     };
   }
+
+  /** What a main thread would tell of this host: its addresses, and that everything is behind a default route. */
+  protected hostNetwork(): HostNetwork {
+    const addresses = this.udp.map(({ local }) => local.ip.toString());
+    return { addresses, routes: ['0.0.0.0/0', '::/0'].map((prefix) => ({ prefix, isTunnel: false })) };
+  }
 }
+
+/** Most tests are about the way through the relay. */
+export const DIRECT_OFF: DirectSettings = { path: 'relay', hideHost: false, allow: [], advertise: [] };
 
 export interface ConnectorSetup {
   /** Service id → backend URL. */
   readonly services: Readonly<Record<string, string>>;
   readonly limits?: FlowLimits;
   readonly v6?: string;
+  readonly direct?: Partial<DirectSettings>;
 }
 
 export class SimConnector extends SimNode {
@@ -195,11 +213,13 @@ export class SimConnector extends SimNode {
       entropy: new SeededEntropy(site.seed),
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
+      direct: directOptions({ ...DIRECT_OFF, ...setup.direct }),
       onEvent: (event) => this.events.push(event),
       onRelayAttempt: () => {},
       ...(setup.limits === undefined ? {} : { limits: setup.limits }),
     });
     driveNode(reactor, this.udp, this.endpoints, this.core);
+    this.core.setNetwork(reactor.now(), this.hostNetwork());
   }
 
   eventsOf<K extends ConnectorCoreEvent['kind']>(kind: K): (ConnectorCoreEvent & { kind: K })[] {
@@ -218,6 +238,7 @@ export interface AgentSetup {
   /** The relay's addresses are not known yet. */
   readonly unresolved?: boolean;
   readonly v6?: string;
+  readonly direct?: Partial<DirectSettings>;
 }
 
 export class SimAgent extends SimNode {
@@ -249,6 +270,7 @@ export class SimAgent extends SimNode {
       clock: reactor,
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
+      direct: directOptions({ ...DIRECT_OFF, ...setup.direct }),
       onEvent: (event) => this.events.push(event),
       onRelayAttempt: () => this.attempts++,
     });
@@ -258,6 +280,7 @@ export class SimAgent extends SimNode {
       });
     }
     driveNode(reactor, this.udp, this.endpoints, this.core);
+    this.core.setNetwork(reactor.now(), this.hostNetwork());
   }
 
   eventsOf<K extends AgentCoreEvent['kind']>(kind: K): (AgentCoreEvent & { kind: K })[] {

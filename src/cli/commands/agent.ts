@@ -10,9 +10,17 @@ import { enrolledNode } from '../enrolled-node.js';
 import { numberText } from '../key-text.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
-import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
+import {
+  addDirectOptions,
+  addRoleOptions,
+  type DirectFlags,
+  directSettings,
+  LiveConfig,
+  many,
+  type RoleFlags,
+} from '../role-options.js';
 
-interface AgentFlags extends RoleFlags {
+interface AgentFlags extends RoleFlags, DirectFlags {
   readonly join?: string;
   readonly joinFile?: string;
   readonly mode?: string;
@@ -47,12 +55,12 @@ export function register(program: Command, context: CommandContext): void {
     .option('--allow <prefix>', 'who may use the proxies besides this machine, for example 192.168.1.0/24', many)
     .option('--port <number>', 'local UDP port (default: an ephemeral one)')
     .option('--dir <dir>', 'state folder');
-  addRoleOptions(command).action((flags: AgentFlags) => run(flags, context));
+  addRoleOptions(addDirectOptions(command)).action((flags: AgentFlags) => run(flags, context));
 }
 
 async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
-  const { config: file, forward: forwards, port, ...rest } = flags;
-  const given = { ...rest, port: numberText(port), forwards };
+  const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, ...rest } = flags;
+  const given = { ...rest, port: numberText(port), forwards, peerPrefixes };
   const live = new LiveConfig<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
   const config = live.current;
   const { dir } = config;
@@ -74,6 +82,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         tunName: config.tun,
         proxy: proxyOptions(config),
         port: config.port,
+        direct: directSettings(config),
         crypto,
         log,
         onDeath,

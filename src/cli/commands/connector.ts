@@ -10,9 +10,17 @@ import { enrolledNode } from '../enrolled-node.js';
 import { numberText, splitPair } from '../key-text.js';
 import { createLog } from '../log.js';
 import { runRole } from '../role.js';
-import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
+import {
+  addDirectOptions,
+  addRoleOptions,
+  type DirectFlags,
+  directSettings,
+  LiveConfig,
+  many,
+  type RoleFlags,
+} from '../role-options.js';
 
-interface ConnectorFlags extends RoleFlags {
+interface ConnectorFlags extends RoleFlags, DirectFlags {
   readonly join?: string;
   readonly joinFile?: string;
   readonly service?: string[];
@@ -34,13 +42,13 @@ export function register(program: Command, context: CommandContext): void {
     )
     .option('--port <number>', 'local UDP port (default: an ephemeral one)')
     .option('--dir <dir>', 'state folder');
-  addRoleOptions(command).action((flags: ConnectorFlags) => run(flags, context));
+  addRoleOptions(addDirectOptions(command)).action((flags: ConnectorFlags) => run(flags, context));
 }
 
 async function run(flags: ConnectorFlags, context: CommandContext): Promise<void> {
-  const { config: file, service, port, ...rest } = flags;
+  const { config: file, service, port, peerPrefix: peerPrefixes, ...rest } = flags;
   const services = service === undefined ? undefined : Object.fromEntries(service.map(splitService));
-  const given = { ...rest, port: numberText(port), services };
+  const given = { ...rest, port: numberText(port), services, peerPrefixes };
   const live = new LiveConfig<typeof ConnectorConfig, Config>(
     ConnectorConfig,
     'connector',
@@ -67,6 +75,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
         state,
         services: config.services,
         port: config.port,
+        direct: directSettings(config),
         crypto,
         log,
         onDeath,

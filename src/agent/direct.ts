@@ -1,0 +1,293 @@
+/**
+ * An agent's side of getting direct: when rounds of punches begin, on which proved pair a link is made, and when it is given up.
+ *
+ *   idle ──connector's punch, back-off over──► punching ──pair proved──► gathering ──► handshaking ──welcome──► direct
+ *     ▲                                           │ no answer                              │ failed                │ lost
+ *     └─────────────── back-off ◄─────────────────┴────────────────────────────────────────┴───────────────────────┘
+ *
+ * The back-off goes up to minutes and is reset by any change of the network, of either end.
+ */
+import {
+  type Duration,
+  earliest,
+  elapsed,
+  type Instant,
+  later,
+  Millis,
+  Minutes,
+  Seconds,
+  scale,
+} from '../base/time.js';
+import { DirectPath, type PunchMessage } from '../node/direct-path.js';
+import type { DirectTable } from '../node/direct-table.js';
+import type { Link } from '../node/link.js';
+import type { Punching } from '../node/punching.js';
+import { CloseCode } from '../tunnel/close-codes.js';
+import type { Pair } from '../tunnel/punch/pairs.js';
+import type { AgentSession } from './session.js';
+import type { SessionLinks } from './session-links.js';
+
+/** A link is made on a pair that was proved at most this long before (protocol.md §4). */
+const PROOF_AGE: Duration = Seconds(1);
+/** After the first proof others may come that are better, at most this long. */
+const GATHER: Duration = Millis(100);
+const GATHER_MARGIN: Duration = Millis(20);
+/** A handshake on a proved pair takes two round trips; after this it has failed. */
+const HANDSHAKE_TIMEOUT: Duration = Seconds(4);
+/** From the end of a round without an answer to the next: doubling, up to minutes. */
+const FIRST_WAIT: Duration = Seconds(2);
+const LONGEST_WAIT: Duration = Minutes(5);
+/** Share of the wait by which a round may come earlier or later. */
+const JITTER = 0.25;
+/** A direct link that has lived this long has worked: the next round comes soon. */
+const WORKED: Duration = Seconds(5);
+/** A connector that keeps telling new addresses does not make us punch more often than this. */
+const ROUND_INTERVAL: Duration = Millis(500);
+
+/** What a session knows of its direct way. */
+export interface DirectSide {
+  readonly path: DirectPath;
+  /** In its handshake. */
+  attempt: Link | undefined;
+  attemptPair: Pair | undefined;
+  attemptEnds: Instant | undefined;
+  link: Link | undefined;
+  linkPair: Pair | undefined;
+  /** A pair is proved, and better ones may follow until then. */
+  gatherUntil: Instant | undefined;
+  nextRound: Instant | undefined;
+  lastRound: Instant | undefined;
+  failedRounds: number;
+  /** Why there is no direct link, or why there is one; for `status`. */
+  reason: string;
+}
+
+export interface AgentDirectParts {
+  readonly links: SessionLinks;
+  readonly punching: Punching;
+  readonly table: DirectTable;
+  /** Links have come or gone: another may be better. */
+  readonly onChange: (now: Instant, session: AgentSession, reason: string) => void;
+}
+
+export class AgentDirect {
+  readonly #parts: AgentDirectParts;
+
+  constructor(parts: AgentDirectParts) {
+    this.#parts = parts;
+  }
+
+  make(session: AgentSession): DirectSide {
+    const { punching } = this.#parts;
+    return {
+      path: new DirectPath(punching, (message) => {
+        for (const link of session.allLinks()) if (link.isLive) link.say(message);
+      }),
+      attempt: undefined,
+      attemptPair: undefined,
+      attemptEnds: undefined,
+      link: undefined,
+      linkPair: undefined,
+      gatherUntil: undefined,
+      nextRound: undefined,
+      lastRound: undefined,
+      failedRounds: 0,
+      reason: punching.path === 'relay' ? 'operator' : 'not tried yet',
+    };
+  }
+
+  /** The best link now; undefined when none may carry packets. */
+  choose({ relayed, direct }: AgentSession): Link | undefined {
+    const { path } = this.#parts.punching;
+    const byRelay = path !== 'direct' && relayed?.isLive ? relayed : undefined;
+    const { link } = direct;
+    if (link === undefined) return byRelay;
+    return link.lifeSigns.isSuspect ? (byRelay ?? link) : link;
+  }
+
+  tellActive({ direct }: AgentSession, link: Link, reason: string): void {
+    if (this.#isOn) direct.path.tellActive(link.number, reason);
+  }
+
+  /** The link through the relay is live: the connector is told where we are, as it may have missed it. */
+  relayLive(now: Instant, { direct }: AgentSession): void {
+    if (this.#isOn) direct.path.announce(now);
+  }
+
+  onPunch(now: Instant, session: AgentSession, message: PunchMessage): void {
+    const { direct } = session;
+    if (!this.#isOn || !direct.path.isNews(message.n)) return;
+    direct.path.hearPunch(message);
+    direct.failedRounds = 0;
+    this.#soon(now, direct);
+  }
+
+  /** Own addresses or routes have changed. */
+  networkChanged(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    if (!this.#isOn) return;
+    for (const link of [direct.attempt, direct.link]) {
+      if (link === undefined || direct.path.mayUse(link.connection.remote)) continue;
+      this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
+      this.failed(now, session, link, 'its address may no longer be used');
+    }
+    if (!direct.path.announceChange(now, this.#parts.punching.candidates)) return;
+    direct.failedRounds = 0;
+    this.#soon(now, direct);
+  }
+
+  /** The connector has begun anew: it knows nothing of what was. */
+  forget(now: Instant, session: AgentSession, reason: string): void {
+    const { direct } = session;
+    direct.path.forgetPeer();
+    for (const link of [direct.attempt, direct.link]) {
+      if (link !== undefined) this.#parts.links.close(now, link, CloseCode.done, reason);
+    }
+    this.#clear(now, direct);
+  }
+
+  /** The session ends. */
+  end(now: Instant, session: AgentSession, reason: string): void {
+    const { direct } = session;
+    for (const link of [direct.attempt, direct.link]) {
+      if (link !== undefined) this.#parts.links.close(now, link, CloseCode.sessionOver, reason);
+    }
+    this.#clear(now, direct);
+    this.#parts.punching.forget(direct.path);
+    this.#parts.onChange(now, session, reason);
+  }
+
+  /** The link in its handshake is live. */
+  welcomed(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    direct.link = direct.attempt;
+    direct.linkPair = direct.attemptPair;
+    direct.attempt = undefined;
+    direct.attemptPair = undefined;
+    direct.attemptEnds = undefined;
+    direct.failedRounds = 0;
+    direct.reason = 'best_rank';
+    direct.path.puncher.stop();
+    this.#parts.onChange(now, session, 'direct: best_rank');
+  }
+
+  /** A direct link is closed, or never came to be. */
+  failed(now: Instant, session: AgentSession, link: Link, reason: string): void {
+    const { direct } = session;
+    const { pairs } = direct.path.puncher;
+    this.#parts.table.release(now, link.connection.remote);
+    if (link === direct.attempt) {
+      if (direct.attemptPair !== undefined) pairs.bar(now, direct.attemptPair);
+      direct.attempt = undefined;
+      direct.attemptPair = undefined;
+      direct.attemptEnds = undefined;
+      direct.reason = `handshake_failed: ${reason}`;
+      this.#later(now, direct);
+      return;
+    }
+    if (link !== direct.link) return;
+    const worked = elapsed(link.made, now) >= WORKED;
+    direct.link = undefined;
+    direct.linkPair = undefined;
+    direct.reason = `direct_lost: ${reason}`;
+    if (worked) this.#soon(now, direct);
+    else this.#later(now, direct);
+    this.#parts.onChange(now, session, `direct link lost: ${reason}`);
+  }
+
+  turn(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    if (!this.#isOn || direct.link !== undefined) return;
+    if (direct.attempt !== undefined) {
+      if (now < direct.attemptEnds!) return;
+      this.#parts.links.close(now, direct.attempt, CloseCode.timeout, 'no answer');
+      this.failed(now, session, direct.attempt, 'no answer');
+      return;
+    }
+    const { puncher } = direct.path;
+    const pair = puncher.best(now, PROOF_AGE);
+    if (pair !== undefined) {
+      direct.gatherUntil ??= later(now, Math.min(GATHER, pair.rtt + GATHER_MARGIN) as Duration);
+      if (now >= direct.gatherUntil) this.#connect(now, session, pair);
+      return;
+    }
+    direct.gatherUntil = undefined;
+    if (puncher.isRunning) return;
+    if (direct.lastRound !== undefined && direct.nextRound === undefined) this.#unanswered(now, direct);
+    if (direct.nextRound !== undefined && now >= direct.nextRound) this.#round(now, session);
+  }
+
+  due({ direct }: AgentSession): Instant | undefined {
+    if (!this.#isOn || direct.link !== undefined) return undefined;
+    if (direct.attempt !== undefined) return direct.attemptEnds;
+    return earliest(direct.gatherUntil, direct.nextRound);
+  }
+
+  get #isOn(): boolean {
+    return this.#parts.punching.path !== 'relay';
+  }
+
+  #round(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    direct.nextRound = undefined;
+    const carrier = [...session.allLinks()].find((link) => link.isLive);
+    // Without a link there is nobody to begin together with; the next link through the relay brings a new `punch`.
+    if (carrier === undefined || !direct.path.puncher.knowsPeer) {
+      direct.lastRound = undefined;
+      return;
+    }
+    direct.lastRound = now;
+    direct.path.beginRound(now, carrier.connection.stats()?.rtt ?? Millis(0));
+    direct.reason = 'punching';
+  }
+
+  #connect(now: Instant, session: AgentSession, pair: Pair): void {
+    const { direct } = session;
+    direct.gatherUntil = undefined;
+    direct.lastRound = undefined;
+    direct.path.puncher.stop();
+    this.#parts.table.hold(now, pair.address);
+    direct.attempt = this.#parts.links.connect(now, session, pair.address, undefined);
+    direct.attemptPair = pair;
+    direct.attemptEnds = later(now, HANDSHAKE_TIMEOUT);
+    direct.reason = 'handshaking';
+  }
+
+  /** A round is over and nothing is proved. */
+  #unanswered(now: Instant, direct: DirectSide): void {
+    direct.lastRound = undefined;
+    const { believed = 0, puncher } = direct.path;
+    const sent = puncher.pairs.all.reduce((sum, pair) => sum + pair.sends, 0);
+    direct.reason = believed === 0 ? 'no_candidates' : `direct_unproved: no answer to ${sent} punches`;
+    this.#later(now, direct);
+  }
+
+  #soon(now: Instant, direct: DirectSide): void {
+    if (direct.link !== undefined || direct.attempt !== undefined) return;
+    const earliestRound = direct.lastRound === undefined ? now : later(direct.lastRound, ROUND_INTERVAL);
+    direct.nextRound = Math.max(now, earliestRound) as Instant;
+    direct.path.puncher.stop();
+  }
+
+  #later(now: Instant, direct: DirectSide): void {
+    const wait = Math.min(FIRST_WAIT * 2 ** direct.failedRounds, LONGEST_WAIT) as Duration;
+    const unit = this.#parts.punching.entropy.uint32() / 0x1_0000_0000;
+    direct.failedRounds++;
+    direct.nextRound = later(now, scale(wait, 1 - JITTER + 2 * JITTER * unit));
+  }
+
+  #clear(now: Instant, direct: DirectSide): void {
+    for (const link of [direct.attempt, direct.link]) {
+      if (link !== undefined) this.#parts.table.release(now, link.connection.remote);
+    }
+    direct.attempt = undefined;
+    direct.attemptPair = undefined;
+    direct.attemptEnds = undefined;
+    direct.link = undefined;
+    direct.linkPair = undefined;
+    direct.gatherUntil = undefined;
+    direct.nextRound = undefined;
+    direct.lastRound = undefined;
+    direct.failedRounds = 0;
+  }
+}

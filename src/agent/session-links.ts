@@ -1,0 +1,133 @@
+/**
+ * The links of an agent's sessions, from the handshake to the close; those through the relay and direct ones alike. What a link
+ * means to its session is the owner's business.
+ *
+ *   connect ──► handshake ──► certificate is the connector's ──► hello ──► welcome verified ──► live
+ */
+import type { SocketAddress } from '../base/address.js';
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Instant, WallTime } from '../base/time.js';
+import { closeText } from '../node/close-text.js';
+import { Link } from '../node/link.js';
+import type { Channel } from '../node/underlay.js';
+import type { ConnectionHandler, DatagramBatch } from '../quic/connection.js';
+import type { QuicEndpoint } from '../quic/endpoint.js';
+import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToAgent } from '../tunnel/messages.js';
+import type { LinkAdmission, Welcome } from './link-admission.js';
+import type { AgentSession } from './session.js';
+
+export interface SessionLinksParts {
+  readonly links: QuicEndpoint;
+  readonly network: string;
+  readonly admission: LinkAdmission;
+  readonly drops: Counters<DropName>;
+  readonly wall: () => WallTime;
+  readonly proof: () => unknown;
+  readonly onSentRelayed: (now: Instant) => void;
+  readonly owner: SessionLinksOwner;
+}
+
+export interface SessionLinksOwner {
+  /** The connector's welcome has been verified: the link is live. */
+  onWelcome(now: Instant, session: AgentSession, link: Link, welcome: Welcome): void;
+  /** Any other message on a link. */
+  onMessage(now: Instant, session: AgentSession, link: Link, message: Exclude<ToAgent, Welcome>): void;
+  /** A link failed or was closed by the peer; not called for links that `close` has closed. */
+  onLost(now: Instant, session: AgentSession, link: Link, reason: string): void;
+  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch): void;
+  /** A link that was asked for a life sign has given one. */
+  onBack(now: Instant, session: AgentSession, link: Link): void;
+}
+
+export class SessionLinks {
+  readonly #parts: SessionLinksParts;
+
+  constructor(parts: SessionLinksParts) {
+    this.#parts = parts;
+  }
+
+  /** Begins a link of the session. @param channel undefined: direct. @throws SallyportError QUIC_CONNECT. */
+  connect(now: Instant, session: AgentSession, to: SocketAddress, channel: Channel | undefined): Link {
+    const { links, network, drops, owner, wall, onSentRelayed } = this.#parts;
+    const handler: ConnectionHandler = {
+      onConnected: (at) => {
+        if (link.state === 'handshaking') this.#greet(at, session, link);
+      },
+      onControlMessage: (at, bytes) => {
+        if (link.state !== 'closed') this.#message(at, session, link, bytes);
+      },
+      onDatagrams: (at, batch) => {
+        if (!link.isLive) {
+          drops.values[Drop.not_admitted]! += batch.count;
+          return;
+        }
+        const isBack = link.lifeSigns.isAsking;
+        link.received(at, batch.count);
+        session.lastUsed = at;
+        if (isBack) owner.onBack(at, session, link);
+        owner.onDatagrams(at, session, batch);
+      },
+      onClosed: (at, reason) => {
+        if (link.state === 'closed') return;
+        link.enter(at, 'closed');
+        owner.onLost(at, session, link, closeText(reason, wall()));
+      },
+    };
+    const connection = links.connect(now, to, `${session.connector}.connector.${network}`, handler);
+    const onSent = channel === undefined ? (): void => {} : onSentRelayed;
+    const link: Link = new Link(now, connection, channel, session.links++, session.fragmenter, onSent);
+    return link;
+  }
+
+  close(now: Instant, link: Link, code: number, reason: string): void {
+    link.enter(now, 'closed');
+    link.connection.close(now, code, reason);
+  }
+
+  /** Whether the link's peer may still be the session's connector: the policy has changed. */
+  isAllowed(session: AgentSession, link: Link): boolean {
+    return this.#parts.admission.isConnector(link.connection, session.connector);
+  }
+
+  #fail(now: Instant, session: AgentSession, link: Link, code: number, reason: string): void {
+    this.close(now, link, code, reason);
+    this.#parts.owner.onLost(now, session, link, reason);
+  }
+
+  #greet(now: Instant, session: AgentSession, link: Link): void {
+    const { admission, proof } = this.#parts;
+    if (!admission.isConnector(link.connection, session.connector)) {
+      this.#fail(now, session, link, 0, 'the peer is not the connector the policy names');
+      return;
+    }
+    link.enter(now, 'greeting');
+    link.connection.openControl().send(
+      encodeMessage({
+        type: 'hello',
+        version: PROTOCOL_VERSION,
+        session: session.id,
+        link: link.number,
+        proof: proof(),
+        capabilities: [],
+      }),
+    );
+  }
+
+  #message(now: Instant, session: AgentSession, link: Link, bytes: Uint8Array): void {
+    const decoded = decodeMessage(ToAgent, bytes);
+    if (!decoded.ok) return;
+    const { message } = decoded;
+    if (message.type !== 'welcome') {
+      this.#parts.owner.onMessage(now, session, link, message);
+      return;
+    }
+    if (link.state !== 'greeting') return;
+    const problem = this.#parts.admission.problemOf(link.connection, message, session.connector, session.id);
+    if (problem !== undefined) this.#fail(now, session, link, 0, problem);
+    else {
+      link.enter(now, 'live');
+      this.#parts.owner.onWelcome(now, session, link, message);
+    }
+  }
+}

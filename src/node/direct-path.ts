@@ -1,0 +1,123 @@
+/**
+ * A session's search for a direct way, as both ends do it: tokens and candidates told (`punch`), rounds begun together (`round`),
+ * frames that came judged by the session's puncher. Which link is made, and when, is the agent's business.
+ *
+ * Messages carry a number that grows, as they go out on every live link: what is not newer than the last is ignored.
+ */
+import { SocketAddress } from '../base/address.js';
+import { type Duration, type Instant, later, Millis, scale, toMillis } from '../base/time.js';
+import type { ToAgent, ToConnector } from '../tunnel/messages.js';
+import { believeCandidates, type Candidate, judgeCandidate, tellCandidates } from '../tunnel/punch/candidates.js';
+import { Puncher } from '../tunnel/punch/puncher.js';
+import type { Punching } from './punching.js';
+
+export type PunchMessage = Extract<ToAgent, { type: 'punch' }>;
+export type SessionMessage = Extract<ToConnector, { type: 'punch' | 'round' | 'active' }>;
+
+/** A round begins this much later, so that the slower end has finished with its message. */
+const START_IN: Duration = Millis(20);
+
+export class DirectPath {
+  readonly puncher: Puncher;
+  /** Candidates of the peer that may be tried; undefined before it has told any. */
+  believed: number | undefined;
+  #n = 0;
+  #heard = -1;
+  #told = '';
+  readonly #punching: Punching;
+  readonly #say: (message: SessionMessage) => void;
+
+  /** @param say sends a message on every live link of the session. */
+  constructor(punching: Punching, say: (message: SessionMessage) => void) {
+    this.#punching = punching;
+    this.#say = say;
+    const { entropy, counters, send } = punching;
+    this.puncher = new Puncher({ entropy, counters, send });
+  }
+
+  /** Tells the peer a new token and where we are. */
+  announce(now: Instant): void {
+    const candidates = this.#punching.candidates;
+    this.#told = candidates.map(({ address }) => address.toString()).join();
+    const token = this.puncher.renewToken(now);
+    this.#punching.registerTokens(now, this);
+    this.#say({ type: 'punch', n: this.#n++, token: toHex(token), candidates: tellCandidates(candidates) });
+  }
+
+  /** The same, if what was told is no longer so. Returns whether it was. */
+  announceChange(now: Instant, candidates: readonly Candidate[]): boolean {
+    if (this.#told === '' || candidates.map(({ address }) => address.toString()).join() === this.#told) return false;
+    this.announce(now);
+    return true;
+  }
+
+  /** Whether a message of the peer's is newer than all before; it is then the last. */
+  isNews(n: number): boolean {
+    if (n <= this.#heard) return false;
+    this.#heard = n;
+    return true;
+  }
+
+  /** The peer has begun anew and counts from the beginning. */
+  forgetPeer(): void {
+    this.#heard = -1;
+    this.puncher.stop();
+  }
+
+  hearPunch({ token, candidates }: PunchMessage): void {
+    const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));
+    this.believed = believed.length;
+    this.puncher.setPeer(fromHex(token), believed);
+  }
+
+  /** Agent: both ends begin. @param rtt of the link that carries the word. */
+  beginRound(now: Instant, rtt: Duration): void {
+    this.#say({ type: 'round', n: this.#n++, startIn: toMillis(START_IN) });
+    this.puncher.start(later(later(now, START_IN), scale(rtt, 0.5)));
+    this.#punching.wake(this);
+  }
+
+  /** Connector: the agent wants a round. */
+  joinRound(now: Instant, startIn: number): void {
+    if (!this.puncher.knowsPeer) return;
+    this.puncher.start(later(now, Millis(startIn)));
+    this.#punching.wake(this);
+  }
+
+  /** Agent: which link carries packets from now on. */
+  tellActive(link: number, reason: string): void {
+    this.#say({ type: 'active', n: this.#n++, link, reason });
+  }
+
+  /** The host's routes have changed: pairs are judged again. */
+  judgeAgain(): void {
+    const { rules, refusals } = this.#punching;
+    this.puncher.pairs.drop(({ address }) => {
+      const why = judgeCandidate(address, rules);
+      if (why !== undefined) refusals.add(why);
+      return why !== undefined;
+    });
+  }
+
+  /** Whether the packed address at `index`, from which a frame came, may be talked to; a private one has shown that it is there. */
+  mayAnswer(sources: Uint32Array, index: number): boolean {
+    if (this.puncher.pairs.at(sources, index) !== undefined) return true;
+    const why = judgeCandidate(SocketAddress.read(sources, index), this.#punching.rules);
+    if (why !== undefined && why !== 'private') this.#punching.refusals.add(why);
+    return why === undefined || why === 'private';
+  }
+
+  /** Whether links may go to this address now. */
+  mayUse(address: SocketAddress): boolean {
+    const why = judgeCandidate(address, this.#punching.rules);
+    return why === undefined || why === 'private';
+  }
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function fromHex(text: string): Uint8Array {
+  return Uint8Array.from({ length: text.length / 2 }, (_, i) => Number.parseInt(text.slice(i * 2, i * 2 + 2), 16));
+}

@@ -1,0 +1,183 @@
+/**
+ * Punching of a whole node: its own candidates, the tokens of all its sessions, and the frames that come.
+ *
+ *   PUNCH of a known token ──► that session's puncher ──verified──► its source is open for QUIC (`DirectTable`)
+ *         of another one   ──► dropped, counted
+ */
+import { IpAddress, type Prefix, SocketAddress } from '../base/address.js';
+import { Counters } from '../base/counters.js';
+import type { Entropy } from '../base/entropy.js';
+import { earliest, type Instant } from '../base/time.js';
+import { U64Map } from '../base/u64map.js';
+import type { HostNetwork } from '../os/io.js';
+import { wordAt } from '../tunnel/frames.js';
+import {
+  type Candidate,
+  type CandidateKind,
+  type CandidateRules,
+  gatherCandidates,
+  isUnicast,
+  REFUSALS,
+  type Refusal,
+} from '../tunnel/punch/candidates.js';
+import { isPunch, PUNCH_TOKEN } from '../tunnel/punch/punch-frame.js';
+import { PUNCH_COUNTERS, type PunchCounter } from '../tunnel/punch/puncher.js';
+import type { DirectPath } from './direct-path.js';
+import { RouteTable } from './route-table.js';
+
+/** Which links may carry packets: all, only those through the relay, only direct ones. */
+export const PATH_CHOICES = ['auto', 'relay', 'direct'] as const;
+export type PathChoice = (typeof PATH_CHOICES)[number];
+
+/** What the operator says about direct links. */
+export interface DirectOptions {
+  readonly path: PathChoice;
+  /** Peers are not told the addresses of this host's interfaces. */
+  readonly hideHost: boolean;
+  /** Private prefixes behind the default route at which peers may be. */
+  readonly allow: readonly Prefix[];
+  /** Where this node may be reached besides, by port forwarding. */
+  readonly advertise: readonly SocketAddress[];
+}
+
+export interface PunchingParts extends DirectOptions {
+  readonly entropy: Entropy;
+  /** Local ports, of the socket of each family; undefined: none. */
+  readonly port4: number | undefined;
+  readonly port6: number | undefined;
+  readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number) => void;
+  /** The packed address at `index` has proved that it knows a token. */
+  readonly open: (now: Instant, sources: Uint32Array, index: number) => void;
+  readonly isRelay: (address: SocketAddress) => boolean;
+  /** Own candidates have changed, or where the host's routes lead. */
+  readonly onNetwork: (now: Instant) => void;
+}
+
+export class Punching {
+  readonly counters = new Counters<PunchCounter>(PUNCH_COUNTERS);
+  readonly refusals = new Counters<Refusal>(REFUSALS);
+  readonly entropy: Entropy;
+  readonly send: PunchingParts['send'];
+  readonly rules: CandidateRules;
+  readonly path: PathChoice;
+  candidates: readonly Candidate[] = [];
+  readonly #parts: PunchingParts;
+  readonly #byToken: U64Map<DirectPath>;
+  /** Paths whose punchers wait for something: the others cost nothing. */
+  readonly #busy = new Set<DirectPath>();
+  readonly #registered = new Map<DirectPath, Uint8Array[]>();
+  #hosts: readonly IpAddress[] = [];
+  #routes = new RouteTable([]);
+  #observed4: SocketAddress | undefined;
+  #observed6: SocketAddress | undefined;
+  #mapped: readonly SocketAddress[] = [];
+
+  constructor(parts: PunchingParts) {
+    this.#parts = parts;
+    this.entropy = parts.entropy;
+    this.send = parts.send;
+    this.path = parts.path;
+    this.#byToken = new U64Map<DirectPath>(parts.entropy.uint32());
+    this.rules = {
+      route: (ip) => this.#routes.route(ip),
+      allowed: parts.allow,
+      isRelay: parts.isRelay,
+      isOwn: (address) => this.#isOwn(address),
+    };
+    this.#gather();
+  }
+
+  /** What the main thread has learnt of the host. */
+  setNetwork(now: Instant, network: HostNetwork): void {
+    this.#hosts = network.addresses.map((text) => IpAddress.parse(text)!).filter(isUnicast);
+    this.#routes = new RouteTable(network.routes);
+    for (const path of this.#registered.keys()) path.judgeAgain();
+    this.#gather();
+    this.#parts.onNetwork(now);
+  }
+
+  /** The relay sees us at this address. */
+  setObserved(now: Instant, address: SocketAddress): void {
+    if (address.ip.isV4) this.#observed4 = address;
+    else this.#observed6 = address;
+    if (this.#gather()) this.#parts.onNetwork(now);
+  }
+
+  /** Port mappings that a router has given. */
+  setMapped(now: Instant, addresses: readonly SocketAddress[]): void {
+    this.#mapped = addresses;
+    if (this.#gather()) this.#parts.onNetwork(now);
+  }
+
+  /** The tokens of `path` have changed. */
+  registerTokens(now: Instant, path: DirectPath): void {
+    for (const token of this.#registered.get(path) ?? []) this.#byToken.delete(wordAt(token, 0), wordAt(token, 4));
+    const tokens = path.puncher.tokens(now);
+    for (const token of tokens) this.#byToken.set(wordAt(token, 0), wordAt(token, 4), path);
+    this.#registered.set(path, tokens);
+  }
+
+  forget(path: DirectPath): void {
+    for (const token of this.#registered.get(path) ?? []) this.#byToken.delete(wordAt(token, 0), wordAt(token, 4));
+    this.#registered.delete(path);
+    this.#busy.delete(path);
+  }
+
+  /** A frame of PUNCH's type, from the packed address at `index`. */
+  receive(now: Instant, bytes: Uint8Array, offset: number, length: number, sources: Uint32Array, index: number): void {
+    if (!isPunch(bytes, offset, length)) {
+      this.counters.add('malformed');
+      return;
+    }
+    const at = offset + PUNCH_TOKEN;
+    const path = this.#byToken.get(wordAt(bytes, at), wordAt(bytes, at + 4));
+    if (path === undefined || !path.mayAnswer(sources, index)) this.counters.add('forged');
+    else if (path.puncher.receive(now, bytes, offset, sources, index)) {
+      this.#parts.open(now, sources, index);
+      this.wake(path);
+    }
+  }
+
+  /** This path's puncher may have something to send. */
+  wake(path: DirectPath): void {
+    this.#busy.add(path);
+  }
+
+  /** Sends what is due. */
+  turn(now: Instant): void {
+    for (const { puncher } of this.#busy) puncher.turn(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    let next: Instant | undefined;
+    for (const path of this.#busy) {
+      const due = path.puncher.nextTimeout();
+      if (due === undefined) this.#busy.delete(path);
+      next = earliest(next, due);
+    }
+    return next;
+  }
+
+  #isOwn(address: SocketAddress): boolean {
+    const port = address.ip.isV4 ? this.#parts.port4 : this.#parts.port6;
+    return address.port === port && this.#hosts.some((ip) => ip.equals(address.ip));
+  }
+
+  /** Returns whether the candidates have changed. */
+  #gather(): boolean {
+    const { port4, port6, hideHost, advertise } = this.#parts;
+    const found: { kind: CandidateKind; address: SocketAddress }[] = [];
+    for (const ip of hideHost ? [] : this.#hosts) {
+      const port = ip.isV4 ? port4 : port6;
+      if (port !== undefined) found.push({ kind: 'host', address: new SocketAddress(ip, port) });
+    }
+    for (const address of advertise) found.push({ kind: 'fixed', address });
+    for (const address of this.#mapped) found.push({ kind: 'mapped', address });
+    for (const address of [this.#observed6, this.#observed4]) {
+      if (address !== undefined && isUnicast(address.ip)) found.push({ kind: 'srflx', address });
+    }
+    const before = this.candidates.map(({ address }) => address.toString()).join();
+    this.candidates = gatherCandidates(found);
+    return this.candidates.map(({ address }) => address.toString()).join() !== before;
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The host's addresses and routes, looked at every two seconds: two small reads of /proc and one call, nothing that a process
+ * without privileges could not do, and no subscription to lose.
+ *
+ *   /proc/net/route        Iface Destination Gateway Flags RefCnt Use Metric Mask …      (hex, host byte order)
+ *   /proc/net/ipv6_route   destination(32) length(2) source length next-hop metric refcnt use flags(8) device
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { IpAddress, Prefix } from '../../base/address.js';
+import { type Duration, Seconds, toMillis } from '../../base/time.js';
+import type { HostNetwork } from '../io.js';
+
+const INTERVAL: Duration = Seconds(2);
+/** <linux/route.h>: the route is in use; it rejects. */
+const RTF_UP = 0x0001;
+const RTF_REJECT = 0x0200;
+const LOOPBACK = 'lo';
+/** Routes at most: a router with a full table tells its default route and the most specific ones by the others anyway. */
+const MAX_ROUTES = 4096;
+
+/** Calls `use` with what is there now, and again whenever it has changed. Returns the function that ends it. */
+export function watchHostNetwork(use: (network: HostNetwork) => void): () => void {
+  let known = '';
+  const look = (): void => {
+    const network = readHostNetwork();
+    const text = JSON.stringify(network);
+    if (text === known) return;
+    known = text;
+    use(network);
+  };
+  look();
+  const timer = setInterval(look, toMillis(INTERVAL));
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+export function readHostNetwork(): HostNetwork {
+  const tunnels = new Map<string, boolean>();
+  const isTunnel = (device: string): boolean => {
+    const known = tunnels.get(device) ?? existsSync(`/sys/class/net/${device}/tun_flags`);
+    tunnels.set(device, known);
+    return known;
+  };
+  const addresses = Object.entries(networkInterfaces())
+    .filter(([device]) => !isTunnel(device))
+    .flatMap(([, entries]) => entries ?? [])
+    .filter(({ internal, scopeid }) => !internal && (scopeid ?? 0) === 0)
+    .map(({ address }) => address);
+  const routes = [...parseRoutes4(read('/proc/net/route')), ...parseRoutes6(read('/proc/net/ipv6_route'))]
+    .slice(0, MAX_ROUTES)
+    .map(({ prefix, device }) => ({ prefix: prefix.toString(), isTunnel: isTunnel(device) }));
+  return { addresses, routes };
+}
+
+interface Route {
+  readonly prefix: Prefix;
+  readonly device: string;
+}
+
+export function parseRoutes4(text: string): Route[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line) => {
+      const [device, destination, , flags, , , , mask] = line.split('\t');
+      if (device === undefined || mask === undefined || !isUsable(device, flags!)) return [];
+      const prefix = Prefix.of(IpAddress.v4(swap(destination!)), bitsOf(swap(mask)));
+      return prefix === undefined ? [] : [{ prefix, device }];
+    });
+}
+
+export function parseRoutes6(text: string): Route[] {
+  return text.split('\n').flatMap((line) => {
+    const [destination, length, , , , , , , flags, device] = line.trim().split(/ +/);
+    if (device === undefined || !isUsable(device, flags!)) return [];
+    const bytes = Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(destination!.slice(i * 2, i * 2 + 2), 16));
+    const prefix = Prefix.of(IpAddress.fromBytes(bytes), Number.parseInt(length!, 16));
+    return prefix === undefined ? [] : [{ prefix, device }];
+  });
+}
+
+function isUsable(device: string, flags: string): boolean {
+  const bits = Number.parseInt(flags, 16);
+  return device !== LOOPBACK && (bits & RTF_UP) !== 0 && (bits & RTF_REJECT) === 0;
+}
+
+/** The kernel prints the four bytes of an address as one integer of the machine, which is little-endian. */
+function swap(hex: string): number {
+  const value = Number.parseInt(hex, 16);
+  return ((value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24)) >>> 0;
+}
+
+function bitsOf(mask: number): number {
+  return Math.clz32(~mask);
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    // Another /proc, or no such family: nothing is known of its routes.
+    return '';
+  }
+}
