@@ -28,6 +28,7 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'SERVICE_SYNTAX',
   'SERVICE_SPEC',
   'WAY_OUT',
+  'RELAY_ADDRESS',
 ]);
 
 interface CommandModule {
@@ -43,6 +44,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   agent: () => import('./commands/agent.js'),
   tun2socks: () => import('./commands/tun2socks.js'),
   status: () => import('./commands/status.js'),
+  netcheck: () => import('./commands/netcheck.js'),
   wait: () => import('./commands/wait.js'),
   reload: () => import('./commands/reload.js'),
   metrics: () => import('./commands/metrics.js'),

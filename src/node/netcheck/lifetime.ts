@@ -1,0 +1,63 @@
+/**
+ * How long the NAT before this machine keeps an idle mapping: one socket per span, which asks the relay to answer that much later
+ * and then keeps silent. What comes shows that the mapping was still there; the spans are waited for side by side.
+ *
+ *   socket 1  ask, answer, ask "in 15 s" ···············► came
+ *   socket 2  ask, answer, ask "in 30 s" ···················· ····► came
+ *   socket 3  ask, answer, ask "in 60 s" ······················ ···········►  nothing: less than 60 s
+ */
+import type { SocketAddress } from '../../base/address.js';
+import type { Entropy } from '../../base/entropy.js';
+import { type Duration, Millis } from '../../base/time.js';
+import { ProbeSocket } from './probe-socket.js';
+
+/** Seconds; usual lifetimes lie between 30 s and 5 min, RFC 4787 §4.3 asks for 2 min or more. */
+export const LIFETIME_SPANS: readonly number[] = [15, 25, 35, 55, 115, 175, 295];
+const PATIENCE: Duration = Millis(1000);
+const DELAYED_PATIENCE: Duration = Millis(2000);
+
+export interface MappingLifetime {
+  /** Seconds of silence after which an answer still came; 0: not even after the shortest. */
+  readonly atLeast: number;
+  /** Seconds after which none came any more; undefined: even the longest span came through. */
+  readonly lessThan: number | undefined;
+}
+
+/** @param spans in seconds, growing. Undefined when the relay does not answer. Takes as long as the longest span that comes. */
+export async function measureLifetime(
+  relay: SocketAddress,
+  entropy: Entropy,
+  spans: readonly number[] = LIFETIME_SPANS,
+): Promise<MappingLifetime | undefined> {
+  const sockets: ProbeSocket[] = [];
+  const stop = (): void => {
+    for (const socket of sockets.splice(0)) socket.close();
+  };
+  try {
+    const runs = await Promise.all(spans.map((span) => begin(relay, entropy, span, sockets)));
+    if (runs.some((run) => run === undefined)) return undefined;
+    let atLeast = 0;
+    for (const [index, run] of runs.entries()) {
+      if (!(await run!.came)) return { atLeast, lessThan: spans[index]! };
+      atLeast = spans[index]!;
+    }
+    return { atLeast, lessThan: undefined };
+  } finally {
+    stop();
+  }
+}
+
+/** Makes the mapping one that has seen packets both ways, twice, and starts the silence. */
+async function begin(
+  relay: SocketAddress,
+  entropy: Entropy,
+  delaySeconds: number,
+  sockets: ProbeSocket[],
+): Promise<{ readonly came: Promise<boolean> } | undefined> {
+  const socket = await ProbeSocket.open(relay, entropy);
+  if (socket === undefined) return undefined;
+  sockets.push(socket);
+  for (let i = 0; i < 2; i++) if ((await socket.ask(relay, { patience: PATIENCE })) === undefined) return undefined;
+  const patience = (Millis(delaySeconds * 1000) + DELAYED_PATIENCE) as Duration;
+  return { came: socket.ask(relay, { delaySeconds, patience }).then((answer) => answer !== undefined) };
+}

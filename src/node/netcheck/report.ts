@@ -1,0 +1,100 @@
+/**
+ * What `netcheck` finds out, as one report: whether UDP works, the NAT of each address family, port mapping, and the relays' latencies.
+ * Texts for people are the command's; the keys are stable.
+ */
+import type { SocketAddress } from '../../base/address.js';
+import type { Entropy } from '../../base/entropy.js';
+import { type Duration, toMillis } from '../../base/time.js';
+import type { NatFiltering, NatMapping, NatName } from '../../tunnel/nat-class.js';
+import { type NatEase, natEase } from '../../tunnel/punch-plan.js';
+import { type MappingLifetime, measureLifetime } from './lifetime.js';
+import { type Observation, observeNat } from './observe.js';
+
+export interface FamilyReport {
+  /** False: no route, or nothing came back. */
+  readonly works: boolean;
+  /** ADDRESS:PORT that the relay sees. */
+  readonly publicAddress: string | undefined;
+  readonly mapping: NatMapping;
+  readonly mappingIsSure: boolean;
+  readonly filtering: NatFiltering;
+  readonly preservesPort: boolean | undefined;
+  readonly hairpin: boolean | undefined;
+  readonly name: NatName;
+  /** How easily a peer gets through (docs/nat.md). */
+  readonly ease: NatEase;
+  /** Measured only when asked for. */
+  readonly lifetime: MappingLifetime | undefined;
+}
+
+export interface RelayReport {
+  readonly address: string;
+  /** Undefined: it does not answer. */
+  readonly rttMilliseconds: number | undefined;
+}
+
+export interface NetcheckReport {
+  readonly udp: boolean;
+  /** Undefined: the relays have no address of this family, or this machine no route to it. */
+  readonly ipv4: FamilyReport | undefined;
+  readonly ipv6: FamilyReport | undefined;
+  readonly relays: readonly RelayReport[];
+  /** False: mapping and filtering cannot be told. */
+  readonly relayHasSecondPort: boolean;
+}
+
+export interface NetcheckOptions {
+  /** Of all families; none is an empty report. */
+  readonly relays: readonly SocketAddress[];
+  readonly entropy: Entropy;
+  /** Spans in seconds to measure the lifetime of mappings by; undefined: not measured. */
+  readonly lifetimeSpans: readonly number[] | undefined;
+}
+
+export async function netcheck(options: NetcheckOptions): Promise<NetcheckReport> {
+  const [four, six] = await Promise.all([checkFamily(options, true), checkFamily(options, false)]);
+  const seen = [four, six].filter((one) => one !== undefined);
+  return {
+    udp: seen.some(({ report }) => report.works),
+    ipv4: four?.report,
+    ipv6: six?.report,
+    relays: seen.flatMap(({ observation }) =>
+      observation.relays.map(({ address, rtt }) => ({ address: address.toString(), rttMilliseconds: millis(rtt) })),
+    ),
+    relayHasSecondPort: seen.some(({ observation }) => observation.hasOtherPort),
+  };
+}
+
+async function checkFamily(
+  { relays, entropy, lifetimeSpans }: NetcheckOptions,
+  isV4: boolean,
+): Promise<{ readonly report: FamilyReport; readonly observation: Observation } | undefined> {
+  const own = relays.filter((one) => one.ip.isV4 === isV4);
+  const observation = own.length === 0 ? undefined : await observeNat(own, entropy);
+  if (observation === undefined) return undefined;
+  const { nat } = observation;
+  const works = nat.publicAddress !== undefined;
+  const answering = observation.relays.find(({ rtt }) => rtt !== undefined)?.address;
+  const lifetime =
+    lifetimeSpans === undefined || answering === undefined || nat.mapping === 'none'
+      ? undefined
+      : await measureLifetime(answering, entropy, lifetimeSpans);
+  const { mapping, mappingIsSure, filtering, preservesPort, hairpin, name } = nat;
+  const report: FamilyReport = {
+    works,
+    publicAddress: nat.publicAddress?.toString(),
+    mapping,
+    mappingIsSure,
+    filtering,
+    preservesPort,
+    hairpin,
+    name,
+    ease: natEase(nat),
+    lifetime,
+  };
+  return { report, observation };
+}
+
+function millis(rtt: Duration | undefined): number | undefined {
+  return rtt === undefined ? undefined : Math.round(toMillis(rtt) * 100) / 100;
+}
