@@ -89,7 +89,7 @@ async function runningView(dir: string): Promise<RunningView | undefined> {
     if (error instanceof SallyportError && error.code === 'NOT_RUNNING') return undefined;
     throw error;
   }
-  if (status.role === 'relay') return undefined;
+  if (status.role !== 'agent' && status.role !== 'connector') return undefined;
   const sizes = status.sessions.flatMap(({ link }) => (link === undefined ? [] : [link.maxDatagram]));
   return {
     publicAddress: status.relay.observed,
