@@ -66,7 +66,8 @@ try {
   writeFileSync(join(dir, 'alice.token'), alice, { mode: 0o600 });
   const listen = ['--listen', `127.0.0.1:${relay}`, '--control', `127.0.0.1:${control}`, '--allow-operator-key'];
   await start('relay', 'relay ready', ['--dir', join(net, 'relay'), ...listen]);
-  await start('connector', 'registered', ['--dir', join(dir, 'office'), '--join-file', join(dir, 'office.token')]);
+  const connector = ['--dir', join(dir, 'office'), '--join-file', join(dir, 'office.token'), '--path', 'relay'];
+  await start('connector', 'registered', connector);
   const proxy = ['--mode', 'proxy', '--socks', `127.0.0.1:${socks}`, '--http', 'off'];
   await start('agent', 'relay-ready', ['--dir', join(dir, 'alice'), '--join-file', join(dir, 'alice.token'), ...proxy]);
 

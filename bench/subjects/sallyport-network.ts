@@ -101,7 +101,8 @@ export class SallyportNetwork {
     const host = { relay: places.relay, connector: places.service, agent: places.user }[role];
     const argv = {
       relay: ['--listen', `0.0.0.0:${QUIC_PORT}`, '--control', `0.0.0.0:${CONTROL_PORT}`],
-      connector: ['--join-file', join(folder, 'connector.token')],
+      // What is measured is the way through the relay.
+      connector: ['--join-file', join(folder, 'connector.token'), '--path', 'relay'],
       agent: ['--join-file', join(folder, 'agent.token'), '--mode', 'tun'],
     }[role];
     const program = [process.execPath, ...this.nodeOptions, PROGRAM, role];

@@ -1,11 +1,13 @@
 /** An agent's state, for `status`. */
 import { elapsed, type Instant, toSeconds, type WallTime } from '../base/time.js';
 import { linkStatus, relayStatus } from '../node/link-status.js';
+import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import { formatPorts } from '../policy/ranges.js';
 import type { AgentCore } from './core.js';
-import type { AgentDevice, AgentThreadStatus } from './thread-protocol.js';
+import type { AgentSession } from './session.js';
+import type { AgentDevice, AgentSessionStatus, AgentThreadStatus } from './thread-protocol.js';
 
 export function agentStatus(
   core: AgentCore,
@@ -33,25 +35,34 @@ export function agentStatus(
       connectors: service.entry.connectors,
       available: core.available.has(service.id),
     })),
-    sessions: [...core.sessions.all].map((session) => ({
-      connector: session.connector,
-      session: session.id,
-      state: session.state,
-      reason: session.transition.reason,
-      secondsInState: Math.round(toSeconds(elapsed(session.transition.at, now))),
-      problem: session.lastProblem,
-      link: linkStatus(session.link, now),
-      reconnects: session.reconnects,
-      waitingPackets: session.waiting.length,
-      services: [...session.services].sort(),
-    })),
+    sessions: [...core.sessions.all].map((session) => sessionStatus(core, session, now)),
     counters: {
       ...(core.tun === undefined
         ? {}
         : { 'tun.fromHost': core.tun.packetsFromHost, 'tun.toHost': core.tun.packetsToHost }),
+      ...punchCounters(core.punching),
       ...(core.stack.counters.stack.snapshot() as Record<string, number>),
       ...counters,
     },
     drops: { ...core.stack.counters.drops.snapshot(), ...core.drops.snapshot() } as Record<string, number>,
+  };
+}
+
+function sessionStatus(core: AgentCore, session: AgentSession, now: Instant): AgentSessionStatus {
+  const { link: active, direct } = session;
+  const context = { now, active, relay: core.relay, why: direct.reason };
+  return {
+    connector: session.connector,
+    session: session.id,
+    state: session.state,
+    reason: session.transition.reason,
+    secondsInState: Math.round(toSeconds(elapsed(session.transition.at, now))),
+    problem: session.lastProblem,
+    link: active === undefined ? undefined : linkStatus(active, context),
+    links: [...session.allLinks()].map((link) => linkStatus(link, context)),
+    direct: direct.reason,
+    reconnects: session.reconnects,
+    waitingPackets: session.waiting.length,
+    services: [...session.services].sort(),
   };
 }

@@ -44,7 +44,12 @@ export interface AgentSessionStatus {
   readonly reason: string;
   readonly secondsInState: number;
   readonly problem: string;
+  /** The one that carries packets. */
   readonly link: LinkStatus | undefined;
+  /** All of them, the one through the relay first. */
+  readonly links: readonly LinkStatus[];
+  /** Why there is a direct link, or none: a code, and what was found. */
+  readonly direct: string;
   readonly reconnects: number;
   readonly waitingPackets: number;
   readonly services: readonly string[];

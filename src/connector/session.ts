@@ -86,6 +86,16 @@ export class ConnectorSession implements FlowRouter {
     });
   }
 
+  /** Why packets go out on the link they do. */
+  get why(): string {
+    if (this.#parts.punching.path !== 'auto') return 'operator';
+    return this.#active < 0
+      ? 'only_link'
+      : this.link?.number === this.#active
+        ? 'agent_chose'
+        : 'agents_choice_suspect';
+  }
+
   /** The agent uses this link from now on, and so do we. */
   follow(number: number): void {
     this.#active = number;

@@ -2,9 +2,11 @@
 import type { Instant, WallTime } from '../base/time.js';
 import { elapsed, toSeconds } from '../base/time.js';
 import { linkStatus, relayStatus } from '../node/link-status.js';
+import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { ServiceBackend } from './backends.js';
 import type { ConnectorCore } from './core.js';
+import type { ConnectorSession } from './session.js';
 import type { ConnectorThreadStatus } from './thread-protocol.js';
 
 export function connectorStatus(
@@ -29,7 +31,7 @@ export function connectorStatus(
     sessions: sessions.map((session) => ({
       agent: session.identity.name,
       session: session.id,
-      link: linkStatus(session.link, now),
+      ...linksStatus(core, session, now),
       secondsOpen: Math.round(toSeconds(elapsed(session.since, now))),
       flows: { tcp: session.flows.tcp.size, udp: session.flows.udp.size, echo: session.flows.echo.size },
       denied: session.denied,
@@ -37,10 +39,20 @@ export function connectorStatus(
     })),
     echoAnsweredHere: sessions.some((session) => session.flows.echo.answersHere),
     counters: {
+      ...punchCounters(core.punching),
       ...core.flowCounters.snapshot(),
       ...core.stackCounters.stack.snapshot(),
       ...transport,
     } as Record<string, number>,
     drops: { ...core.stackCounters.drops.snapshot(), ...core.drops.snapshot() } as Record<string, number>,
+  };
+}
+
+function linksStatus(core: ConnectorCore, session: ConnectorSession, now: Instant) {
+  const { link: active } = session;
+  const context = { now, active, relay: core.relay, why: session.why };
+  return {
+    link: active === undefined ? undefined : linkStatus(active, context),
+    links: [...session.links].map((link) => linkStatus(link, context)),
   };
 }

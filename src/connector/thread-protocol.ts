@@ -13,7 +13,9 @@ export interface ConnectorThreadData extends NodeThreadData {
 export interface ConnectorSessionStatus {
   readonly agent: string;
   readonly session: string;
+  /** The one that packets go out on. */
   readonly link: LinkStatus | undefined;
+  readonly links: readonly LinkStatus[];
   readonly secondsOpen: number;
   readonly flows: { readonly tcp: number; readonly udp: number; readonly echo: number };
   readonly denied: number;

@@ -181,3 +181,13 @@ export class Punching {
     return this.candidates.map(({ address }) => address.toString()).join() !== before;
   }
 }
+
+/** For `status`: what was punched, and which candidates of peers were refused. */
+export function punchCounters({ counters, refusals }: Punching): Record<string, number> {
+  const named = (prefix: string, values: object): [string, number][] =>
+    Object.entries(values).map(([name, value]) => [`${prefix}.${name}`, value as number]);
+  return Object.fromEntries([
+    ...named('punch', counters.snapshot()),
+    ...named('candidates.refused', refusals.snapshot()),
+  ]);
+}

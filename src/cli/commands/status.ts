@@ -87,6 +87,10 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
     sessions.length === 0
       ? 'no sessions yet'
       : table(['CONNECTOR', 'STATE', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'WHY'], sessions),
+    ...linkTable(
+      'CONNECTOR',
+      status.sessions.map((one) => ({ peer: one.connector, ...one })),
+    ),
   ];
 }
 
@@ -115,6 +119,10 @@ function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): 
     sessions.length === 0
       ? 'no sessions'
       : table(['AGENT', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'FLOWS', 'DENIED'], sessions),
+    ...linkTable(
+      'AGENT',
+      status.sessions.map((one) => ({ peer: one.agent, ...one })),
+    ),
   ];
 }
 
@@ -166,6 +174,30 @@ function policyLine(status: { readonly policyVersion: number; readonly policySta
     expired: ' (has ended: nothing new is admitted)',
   };
   return `policy: version ${status.policyVersion}${warning[status.policyState] ?? ''}`;
+}
+
+interface LinkedSession {
+  readonly peer: string;
+  readonly links: readonly LinkStatus[];
+  /** Agents know why there is no direct link. */
+  readonly direct?: string;
+}
+
+/** Every link of every session; no table when there is none. */
+function linkTable(peer: string, sessions: readonly LinkedSession[]): string[] {
+  const rows = sessions.flatMap(({ peer: name, links, direct }) => {
+    const cells = links.map((link) => [
+      name,
+      `${link.via} ${link.number}`,
+      link.remote,
+      link.state,
+      `${link.rttMilliseconds.toFixed(2)} ms`,
+      link.why,
+    ]);
+    const isMissing = direct !== undefined && links.length > 0 && !links.some(({ via }) => via === 'direct');
+    return isMissing ? [...cells, [name, 'direct', '', 'none', '', direct]] : cells;
+  });
+  return rows.length === 0 ? [] : [table([peer, 'LINK', 'PEER', 'STATE', 'RTT', 'WHY'], rows)];
 }
 
 function linkCells(link: LinkStatus | undefined): string[] {

@@ -1,0 +1,101 @@
+/**
+ * Direct links with the real programs: agent and connector find each other, packets leave the relay, and come back to it when the
+ * direct path dies.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { Lab } from '../lab/lab.js';
+import { contentHash } from '../lab/programs/content.mjs';
+import { startHttp } from '../lab/services.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { type AgentThreadStatus, type ConnectorThreadStatus, Network, type RelayThreadStatus } from './network.js';
+import { Download } from './transfer.js';
+
+const BACKEND = ADDRESSES.backend.v4;
+const BYTES = 40_000_000;
+const RATE = '10M';
+const FETCHED = 5_000_000;
+/** What keep-alives, life signs and size discovery may add to a channel meanwhile. */
+const STANDBY_PACKETS = 100;
+
+describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
+  let network: Network;
+  let url: string;
+
+  beforeAll(async () => {
+    network = await Network.make({ path: 'auto', services: { web: `tcp://${BACKEND}:8080` } });
+    await startHttp(network.topology.backend);
+    url = `http://${(await network.virtual('web')).v4}:8080`;
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+
+  const fetches = async (): Promise<void> => {
+    const argv = ['sh', '-c', 'curl -sSf --max-time 30 "$1" | sha256sum', 'sh', `${url}/bytes/${FETCHED}?seed=2`];
+    const { stdout } = await network.topology.user.exec(argv);
+    expect(stdout.slice(0, 64)).toBe(contentHash(2, FETCHED));
+  };
+  const goesBy = (via: 'relay' | 'direct') =>
+    network.agent.waitForStatus<AgentThreadStatus>(
+      `packets to go by ${via}`,
+      ({ sessions }) => sessions[0]?.link?.via === via,
+      Seconds(20),
+    );
+  const channelPackets = async (): Promise<number> => {
+    const { channels } = await network.relay.status<RelayThreadStatus>();
+    return channels.reduce((sum, { packets }) => sum + packets.fromAgent + packets.fromConnector, 0);
+  };
+  /** Packets between the user's and the service's machine are lost, or pass again. */
+  const cut = (isCut: boolean): void => {
+    const pair = (name: 'v4' | 'v6', ip: string): string =>
+      `${ip} saddr ${ADDRESSES.user[name]} ${ip} daddr ${ADDRESSES.service[name]} drop
+       ${ip} saddr ${ADDRESSES.service[name]} ${ip} daddr ${ADDRESSES.user[name]} drop`;
+    network.topology.net.nft(`
+      table inet lab_cut
+      delete table inet lab_cut
+      table inet lab_cut {
+        chain forward {
+          type filter hook forward priority 0; policy accept;
+          ${isCut ? pair('v4', 'ip') : ''}
+          ${isCut ? pair('v6', 'ip6') : ''}
+        }
+      }`);
+  };
+
+  it('leave the relay: its channel stands still while files are fetched', async () => {
+    await fetches();
+    const waited = await network.must('wait', '--dir', network.agent.dir, '--service', 'web', '--path', 'direct');
+    expect(waited).toContain('ready');
+    const { sessions } = await goesBy('direct');
+    expect(sessions[0]).toMatchObject({
+      direct: 'best_rank',
+      links: [
+        { via: 'relay', state: 'standby', remote: `${ADDRESSES.relay.v4}:4433` },
+        { via: 'direct', state: 'active', why: 'best_rank' },
+      ],
+    });
+    expect(sessions[0]!.link!.remote).toMatch(/^(203\.0\.113\.2:\d+|\[2001:db8:3::2\]:\d+)$/);
+    const before = await channelPackets();
+    await fetches();
+    expect((await channelPackets()) - before).toBeLessThan(STANDBY_PACKETS);
+    const connector = await network.connector.status<ConnectorThreadStatus>();
+    expect(connector.sessions[0]!.link).toMatchObject({ via: 'direct', why: 'agent_chose' });
+    expect(await network.must('status', '--dir', network.agent.dir)).toMatch(
+      /^office +direct \d+ .* active .* best_rank$/m,
+    );
+    expect(await network.must('metrics', '--dir', network.agent.dir)).toContain('counter="punch.proved"');
+  });
+
+  it('a path that is cut in mid-download is left for the relay, and taken again when it is back', async () => {
+    await goesBy('direct');
+    const download = await Download.start(network, url, BYTES, RATE);
+    cut(true);
+    await goesBy('relay');
+    expect(await download.outcome()).toBe('complete');
+    cut(false);
+    await goesBy('direct');
+    await fetches();
+  });
+});
