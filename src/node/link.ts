@@ -14,7 +14,10 @@ import { LifeSigns } from './life-signs.js';
 import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
 
-/** For this long after a link is made packets of any size go as fragments, until size discovery has had its turns. */
+/**
+ * For this long after a link is made, or its packets seem to have to be smaller, packets of any size go as fragments, until
+ * size discovery has had its turns: under loss a path often only looks smaller, and a size told to a TCP is not taken back.
+ */
 export const PROVING_TIME: Duration = Seconds(2);
 /** What a QUIC packet of 1200 bytes, the least that every path carries, leaves of itself for a DATAGRAM payload. */
 const LEAST_DATAGRAM = 1150;
@@ -39,6 +42,9 @@ export class Link {
   lastOut: Instant;
   lastIn: Instant;
   #state: LinkState = 'handshaking';
+  /** What `maxDatagram` was when last looked at, and when it last was less than before. */
+  #size = 0;
+  #shrunk: Instant | undefined;
   readonly #onSent: (now: Instant) => void;
 
   /** @param fragmenter the session's: fragment ids count per session and sender. */
@@ -84,6 +90,10 @@ export class Link {
   }
 
   isProving(now: Instant): boolean {
+    const size = this.maxDatagram;
+    if (size < this.#size) this.#shrunk = now;
+    this.#size = size;
+    if (this.#shrunk !== undefined && elapsed(this.#shrunk, now) < PROVING_TIME) return true;
     return this.liveSince === undefined || elapsed(this.liveSince, now) < PROVING_TIME;
   }
 
