@@ -1,10 +1,9 @@
 /**
- * `npm run soak`: installs and builds what is missing, then runs bench/soak/main.ts as it is, in this process; with `--nat`
- * bench/nat/main.ts, every pair of NATs.
+ * `npm run soak`: installs and builds what is missing, then runs bench/soak/main.ts as it is, in this process.
  */
 import { ensureBuilt, ensureInstalled } from './prepare.mjs';
 
 ensureInstalled();
 ensureBuilt();
 await import('../test/lab/typescript.mjs');
-await import(process.argv.includes('--nat') ? '../bench/nat/main.ts' : '../bench/soak/main.ts');
+await import('../bench/soak/main.ts');

@@ -23,6 +23,7 @@ import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
+import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import type { FromRelay } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { judgeInbound } from './judge.js';
@@ -73,6 +74,7 @@ export interface AgentParts {
 
 export class AgentCore {
   readonly drops = new Counters(DROP_REASONS);
+  readonly linkCounters = new Counters(LINK_COUNTERS);
   readonly relay: RelayClient;
   readonly punching: Punching;
   readonly sessions: Sessions;
@@ -148,6 +150,7 @@ export class AgentCore {
       network: identity.network,
       policyKey: parts.policyKey,
       drops: this.drops,
+      linkCounters: this.linkCounters,
       wall: parts.wall,
       view: () => parts.policy.view,
       admits: () => parts.policy.admits(parts.wall()),
@@ -157,9 +160,9 @@ export class AgentCore {
       onTransition: (session, transition) => this.#transition(session, transition),
       onDenied: (session, service, reason) =>
         parts.onEvent({ kind: 'denied', connector: session.connector, service, reason }),
-      onDatagrams: (now, session, batch) => {
+      onDatagrams: (now, session, batch, link) => {
         this.#receiving = session;
-        this.#inbound.handle(now, batch, session.inbound);
+        this.#inbound.handle(now, batch, session.inbound, link);
       },
       onReleased: (now, session, packets) => this.#release(now, session, packets),
       onRefused: (now, packets) => {
@@ -224,7 +227,7 @@ export class AgentCore {
     this.#outbound.flush(now);
     this.#underlay.flush(now);
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
-    const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout()), this.stack.nextTimeout());
+    const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout(now)), this.stack.nextTimeout());
     const next = earliest(earliest(network, own), this.punching.nextTimeout());
     return next !== undefined && next <= now ? later(now, Millis(1)) : next;
   }

@@ -66,8 +66,6 @@ export interface AgentDirectParts {
   readonly links: SessionLinks;
   readonly punching: Punching;
   readonly table: DirectTable;
-  /** Links have come or gone: another may be better. */
-  readonly onChange: (now: Instant, session: AgentSession, reason: string) => void;
 }
 
 export class AgentDirect {
@@ -94,15 +92,6 @@ export class AgentDirect {
       failedRounds: 0,
       reason: punching.path === 'relay' ? 'operator' : 'not tried yet',
     };
-  }
-
-  /** The best link now; undefined when none may carry packets. */
-  choose({ relayed, direct }: AgentSession): Link | undefined {
-    const { path } = this.#parts.punching;
-    const byRelay = path !== 'direct' && relayed?.isLive ? relayed : undefined;
-    const { link } = direct;
-    if (link === undefined) return byRelay;
-    return link.lifeSigns.isSuspect ? (byRelay ?? link) : link;
   }
 
   tellActive({ direct }: AgentSession, link: Link, reason: string): void {
@@ -154,7 +143,6 @@ export class AgentDirect {
     }
     this.#clear(now, direct);
     this.#parts.punching.forget(direct.path);
-    this.#parts.onChange(now, session, reason);
   }
 
   /** The link in its handshake is live. */
@@ -168,7 +156,7 @@ export class AgentDirect {
     direct.failedRounds = 0;
     direct.reason = 'best_rank';
     direct.path.puncher.stop();
-    this.#parts.onChange(now, session, 'direct: best_rank');
+    session.set.add(now, direct.link!, true, direct.link!.connection.remote.ip.family === 6);
   }
 
   /** A direct link is closed, or never came to be. */
@@ -192,7 +180,6 @@ export class AgentDirect {
     direct.reason = `direct_lost: ${reason}`;
     if (worked) this.#soon(now, direct);
     else this.#later(now, direct);
-    this.#parts.onChange(now, session, `direct link lost: ${reason}`);
   }
 
   turn(now: Instant, session: AgentSession): void {

@@ -35,7 +35,7 @@ export interface SessionLinksOwner {
   onMessage(now: Instant, session: AgentSession, link: Link, message: Exclude<ToAgent, Welcome>): void;
   /** A link failed or was closed by the peer; not called for links that `close` has closed. */
   onLost(now: Instant, session: AgentSession, link: Link, reason: string): void;
-  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch): void;
+  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch, link: Link): void;
   /** A link that was asked for a life sign has given one. */
   onBack(now: Instant, session: AgentSession, link: Link): void;
 }
@@ -63,14 +63,15 @@ export class SessionLinks {
           return;
         }
         const isBack = link.lifeSigns.isAsking;
-        link.received(at, batch.count);
+        link.received(at);
         session.lastUsed = at;
         if (isBack) owner.onBack(at, session, link);
-        owner.onDatagrams(at, session, batch);
+        owner.onDatagrams(at, session, batch, link);
       },
       onClosed: (at, reason) => {
         if (link.state === 'closed') return;
         link.enter(at, 'closed');
+        session.set.remove(at, link, 'closed');
         owner.onLost(at, session, link, closeText(reason, wall()));
       },
     };
@@ -82,6 +83,7 @@ export class SessionLinks {
 
   close(now: Instant, link: Link, code: number, reason: string): void {
     link.enter(now, 'closed');
+    link.set?.remove(now, link, 'closed');
     link.connection.close(now, code, reason);
   }
 

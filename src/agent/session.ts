@@ -12,6 +12,7 @@ import type { Entropy } from '../base/entropy.js';
 import { type Duration, elapsed, type Instant, Millis, Minutes } from '../base/time.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
+import type { LinkSet } from '../node/link-set.js';
 import { PacketQueue } from '../node/packet-queue.js';
 import type { Channel } from '../node/underlay.js';
 import { Backoff } from '../tunnel/backoff.js';
@@ -51,6 +52,8 @@ export class AgentSession {
   /** The link through that channel, from its handshake on. */
   relayed: Link | undefined;
   readonly direct: DirectSide;
+  /** Its live links, and which of them is in use. */
+  readonly set: LinkSet;
   /** The live link that carries packets. */
   link: Link | undefined;
   /** Services this connector's policy copy lets us use, from its welcome. */
@@ -77,7 +80,7 @@ export class AgentSession {
     connector: string,
     service: string,
     entropy: Entropy,
-    direct: (session: AgentSession) => DirectSide,
+    parts: (session: AgentSession) => { readonly direct: DirectSide; readonly set: LinkSet },
     onTransition: (session: AgentSession, transition: SessionTransition) => void,
   ) {
     this.connector = connector;
@@ -89,7 +92,9 @@ export class AgentSession {
     this.downSince = now;
     this.transition = { from: 'closed', to: 'waiting', at: now, reason: 'first packet' };
     this.#onTransition = onTransition;
-    this.direct = direct(this);
+    const { direct, set } = parts(this);
+    this.direct = direct;
+    this.set = set;
   }
 
   /** Of the way through the relay. */

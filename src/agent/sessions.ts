@@ -9,6 +9,7 @@ import type { Entropy } from '../base/entropy.js';
 import { type Duration, earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { Link } from '../node/link.js';
+import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Underlay } from '../node/underlay.js';
@@ -17,6 +18,7 @@ import type { DatagramBatch } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
+import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import { formatChannel, parseChannel, type ToAgent } from '../tunnel/messages.js';
 import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
 import { AgentDirect } from './direct.js';
@@ -46,6 +48,7 @@ export interface SessionsParts {
   readonly network: string;
   readonly policyKey: Uint8Array;
   readonly drops: Counters<DropName>;
+  readonly linkCounters: Counters<LinkCounter>;
   readonly wall: () => WallTime;
   readonly view: () => PolicyView | undefined;
   /** Whether the policy in force still admits anything new. */
@@ -56,7 +59,7 @@ export interface SessionsParts {
   /** The connector knows nothing of the session's old flows any more. */
   readonly onForgotten: (session: AgentSession) => void;
   readonly onDenied: (session: AgentSession, service: string, reason: string) => void;
-  readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch) => void;
+  readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch, link: Link) => void;
   /** The session's link carries packets now: these have waited for it. */
   readonly onReleased: (now: Instant, session: AgentSession, packets: readonly Uint8Array[]) => void;
   /** These have waited for a connector that is not there. */
@@ -76,6 +79,8 @@ export class Sessions implements SessionLinksOwner {
   /** When each session that waits for its turn may ask; the token is taken already. */
   readonly #turns = new Map<AgentSession, Instant>();
 
+  /** Why links come and go just now, when the session knows better than its links. */
+  #why: string | undefined;
   readonly #links: SessionLinks;
   readonly #direct: AgentDirect;
 
@@ -95,7 +100,6 @@ export class Sessions implements SessionLinksOwner {
       links: this.#links,
       punching: parts.punching,
       table: parts.underlay.direct,
-      onChange: (now, session, reason) => this.#choose(now, session, reason),
     });
   }
 
@@ -150,13 +154,32 @@ export class Sessions implements SessionLinksOwner {
       let session = this.#byConnector.get(name);
       if (session === undefined) {
         const { entropy, onTransition } = this.#parts;
-        session = new AgentSession(now, name, service.id, entropy, (one) => this.#direct.make(one), onTransition);
+        const own = (one: AgentSession) => ({ direct: this.#direct.make(one), set: this.#makeSet(one) });
+        session = new AgentSession(now, name, service.id, entropy, own, onTransition);
         session.deadline = now;
         this.#byConnector.set(name, session);
       }
       if (best === undefined || session.backoff.attempts < best.backoff.attempts) best = session;
     }
     return best;
+  }
+
+  #makeSet(session: AgentSession): LinkSet {
+    const { linkCounters, punching } = this.#parts;
+    return new LinkSet({
+      decides: true,
+      path: punching.path,
+      counters: linkCounters,
+      owner: {
+        onActive: (now, link, reason) => this.#use(now, session, link, reason),
+        onDead: (now, link) => {
+          this.#links.close(now, link, CloseCode.timeout, 'no life sign');
+          this.#direct.failed(now, session, link, 'no life sign');
+        },
+        // Every session has its turn in every turn.
+        onWake: () => {},
+      },
+    });
   }
 
   /** The relay is ready: sessions that wait for a channel ask for one at once. */
@@ -221,6 +244,7 @@ export class Sessions implements SessionLinksOwner {
     for (const session of this.#byConnector.values()) {
       if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
       this.#checkLife(now, session);
+      session.set.manager.turn(now);
       this.#direct.turn(now, session);
       if (session.waiting.length > 0 && session.isAbsent(now)) this.#refuseWaiting(now, session);
       if (session.isIdle(now)) this.#close(now, session, 'idle');
@@ -243,14 +267,15 @@ export class Sessions implements SessionLinksOwner {
     else if (state === 'gone') {
       this.#links.close(now, link, CloseCode.timeout, 'no life sign');
       this.#direct.failed(now, session, link, 'no life sign');
-    } else if (state === 'asking') this.#choose(now, session, 'no life sign on the direct link');
+    }
   }
 
-  nextTimeout(): Instant | undefined {
+  nextTimeout(now: Instant): Instant | undefined {
     let next: Instant | undefined;
     for (const session of this.#byConnector.values()) {
       const { relayed, direct } = session;
       next = earliest(earliest(next, session.deadline), this.#direct.due(session));
+      next = earliest(next, session.set.manager.nextTimeout(now));
       if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
       if (direct.link !== undefined) next = earliest(next, direct.link.lifeSigns.due);
       if (session.isLive) continue;
@@ -263,8 +288,10 @@ export class Sessions implements SessionLinksOwner {
 
   /** This machine may have slept: every connector is asked for a life sign at once. */
   suspect(now: Instant): void {
-    for (const session of this.#byConnector.values())
+    for (const session of this.#byConnector.values()) {
+      session.set.traffic(now);
       for (const link of session.allLinks()) link.lifeSigns.suspect(now);
+    }
   }
 
   shutdown(now: Instant): void {
@@ -372,7 +399,7 @@ export class Sessions implements SessionLinksOwner {
     session.welcomed = true;
     session.enter(now, 'live', reason);
     this.#direct.relayLive(now, session);
-    this.#choose(now, session, reason);
+    this.#because(reason, () => session.set.add(now, link, false, false));
   }
 
   onMessage(now: Instant, session: AgentSession, _link: Link, message: Exclude<ToAgent, Welcome>): void {
@@ -397,23 +424,31 @@ export class Sessions implements SessionLinksOwner {
     else if (link === session.relayed) this.#unlink(now, session, reason, true);
   }
 
-  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch): void {
-    this.#parts.onDatagrams(now, session, batch);
+  onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch, link: Link): void {
+    this.#parts.onDatagrams(now, session, batch, link);
   }
 
   onBack(now: Instant, session: AgentSession, link: Link): void {
-    this.#choose(now, session, 'the link is back');
     if (session.link === link) this.#parts.onReleased(now, session, []);
   }
 
-  /** Has the best link carry the session's packets from now on. */
-  #choose(now: Instant, session: AgentSession, reason: string): void {
-    const link = this.#direct.choose(session);
-    if (link === session.link) return;
-    session.use(now, link, reason);
+  /** Another link carries the session's packets from now on, or none. */
+  #use(now: Instant, session: AgentSession, link: Link | undefined, reason: LinkReason): void {
+    const old = session.link;
+    session.use(now, link, this.#why ?? reason);
     if (link === undefined) return;
     this.#direct.tellActive(session, link, reason);
-    this.#parts.onReleased(now, session, session.waiting.drain());
+    // A planned switch loses nothing, so nothing is sent again.
+    if (old === undefined || !old.isLive || reason === 'three_missed') {
+      this.#parts.onReleased(now, session, session.waiting.drain());
+    }
+  }
+
+  /** What links do in `act` has this reason for the session. */
+  #because(why: string, act: () => void): void {
+    this.#why = why;
+    act();
+    this.#why = undefined;
   }
 
   /** Ends the session's link through the relay; the session stays and tries again. */
@@ -427,7 +462,6 @@ export class Sessions implements SessionLinksOwner {
     const { channel, relayed } = session;
     session.channel = undefined;
     session.relayed = undefined;
-    if (relayed !== undefined) this.#links.close(now, relayed, code, reason);
     if (channel !== undefined) {
       if (tellRelay)
         this.#parts.relay.send({
@@ -440,7 +474,7 @@ export class Sessions implements SessionLinksOwner {
     const wasLive = session.relayState === 'live';
     this.#wait(now, session, reason);
     if (wasLive) session.deadline = now;
-    this.#choose(now, session, reason);
+    if (relayed !== undefined) this.#because(reason, () => this.#links.close(now, relayed, code, reason));
   }
 
   #wait(now: Instant, session: AgentSession, reason: string): void {

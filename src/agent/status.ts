@@ -1,6 +1,6 @@
 /** An agent's state, for `status`. */
 import { elapsed, type Instant, toSeconds, type WallTime } from '../base/time.js';
-import { linkStatus, relayStatus } from '../node/link-status.js';
+import { linkCounters, linkStatus, relayStatus } from '../node/link-status.js';
 import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
@@ -41,6 +41,7 @@ export function agentStatus(
         ? {}
         : { 'tun.fromHost': core.tun.packetsFromHost, 'tun.toHost': core.tun.packetsToHost }),
       ...punchCounters(core.punching),
+      ...linkCounters(core.linkCounters),
       ...(core.stack.counters.stack.snapshot() as Record<string, number>),
       ...counters,
     },
@@ -50,7 +51,9 @@ export function agentStatus(
 
 function sessionStatus(core: AgentCore, session: AgentSession, now: Instant): AgentSessionStatus {
   const { link: active, direct } = session;
-  const context = { now, active, relay: core.relay, why: direct.reason };
+  // Without a direct link the reason for that is why packets go through the relay.
+  const why = direct.link === undefined ? direct.reason : undefined;
+  const context = { now, active, relay: core.relay, why };
   return {
     connector: session.connector,
     session: session.id,

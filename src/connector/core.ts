@@ -32,6 +32,7 @@ import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
+import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import { type FromRelay, MAX_SERVICES_PER_MESSAGE, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { ServiceBackend } from './backends.js';
@@ -79,6 +80,7 @@ export interface ConnectorParts {
 
 export class ConnectorCore {
   readonly drops = new Counters(DROP_REASONS);
+  readonly linkCounters = new Counters(LINK_COUNTERS);
   readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
   readonly stackCounters = createStackCounters();
   readonly relay: RelayClient;
@@ -152,14 +154,15 @@ export class ConnectorCore {
       network: parts.network,
       crypto: parts.crypto,
       drops: this.drops,
+      linkCounters: this.linkCounters,
       wall: parts.wall,
       proof: () => parts.proof,
       innerMtu: INNER_MTU,
       parseCertificate: parts.parseCertificate,
       makeSession: (now, identity, id) => this.#makeSession(now, identity, id),
-      onDatagrams: (now, session, batch) => {
+      onDatagrams: (now, session, batch, link) => {
         this.#receiving = session;
-        this.#inbound.handle(now, batch, session.inbound);
+        this.#inbound.handle(now, batch, session.inbound, link);
         this.#markDirty(session);
       },
       onLink: (now, session) => {
@@ -372,6 +375,7 @@ export class ConnectorCore {
       punching: this.punching,
       fragmenter: new Fragmenter(entropy.uint32()),
       onTimer: (session) => this.#markDirty(session),
+      makeSet: (session) => this.links.makeSet(session),
       makeFlows: (session) =>
         new Flows({
           reactor,

@@ -27,12 +27,14 @@ import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { SILENCE } from '../node/life-signs.js';
 import { Link } from '../node/link.js';
+import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
 import type { Channel, Underlay } from '../node/underlay.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import { CloseCode } from '../tunnel/close-codes.js';
+import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
@@ -64,12 +66,13 @@ export interface LinksParts {
   readonly network: string;
   readonly crypto: Crypto;
   readonly drops: Counters<DropName>;
+  readonly linkCounters: Counters<LinkCounter>;
   readonly wall: () => WallTime;
   readonly proof: () => unknown;
   readonly innerMtu: number;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly makeSession: (now: Instant, identity: Identity, id: string) => ConnectorSession;
-  readonly onDatagrams: (now: Instant, session: ConnectorSession, batch: DatagramBatch) => void;
+  readonly onDatagrams: (now: Instant, session: ConnectorSession, batch: DatagramBatch, link: Link) => void;
   /** The session has a live link again. */
   readonly onLink: (now: Instant, session: ConnectorSession) => void;
   readonly onEvent: (event: ConnectorEvent) => void;
@@ -166,13 +169,10 @@ export class ConnectorLinks {
         if (session === undefined || !link!.isLive) this.#parts.drops.values[Drop.not_admitted]! += batch.count;
         else {
           const isBack = link!.lifeSigns.isAsking;
-          link!.received(at, batch.count);
+          link!.received(at);
           this.#watch(at, watched!);
-          if (isBack) {
-            session.choose();
-            this.#parts.onLink(at, session);
-          }
-          this.#parts.onDatagrams(at, session, batch);
+          if (isBack) this.#parts.onLink(at, session);
+          this.#parts.onDatagrams(at, session, batch, link!);
         }
       },
       onClosed: (at, reason) => {
@@ -274,10 +274,8 @@ export class ConnectorLinks {
   #message(now: Instant, session: ConnectorSession, message: Exclude<ToConnector, Hello>): void {
     const isOn = this.#parts.punching.path !== 'relay';
     if (message.type === 'error' || !session.path.isNews(message.n)) return;
-    if (message.type === 'active') {
-      session.follow(message.link);
-      this.#parts.onLink(now, session);
-    } else if (message.type === 'punch') session.path.hearPunch(message);
+    if (message.type === 'active') session.set.manager.follow(now, message.n, message.link);
+    else if (message.type === 'punch') session.path.hearPunch(message);
     else if (isOn) session.path.joinRound(now, message.startIn);
   }
 
@@ -286,8 +284,39 @@ export class ConnectorLinks {
     session.links.add(link);
     session.lastLink = now;
     if (!link.isDirect && this.#parts.punching.path !== 'relay') session.path.announce(now);
-    session.choose();
-    this.#parts.onLink(now, session);
+    session.set.add(now, link, link.isDirect, link.isDirect && link.connection.remote.ip.family === 6);
+  }
+
+  /** What manages a session's links. */
+  makeSet(session: ConnectorSession): LinkSet {
+    const timer = new Timer((now) => {
+      const { manager } = session.set;
+      manager.turn(now);
+      const next = manager.nextTimeout(now);
+      if (next !== undefined) this.#timers.arm(timer, next);
+    });
+    return new LinkSet({
+      decides: false,
+      path: this.#parts.punching.path,
+      counters: this.#parts.linkCounters,
+      owner: {
+        onActive: (now, link, reason) => this.#use(now, session, link, reason),
+        onDead: (now, link) => {
+          link.connection.close(now, CloseCode.timeout, 'no life sign');
+          this.#leave(now, session, link, 'no life sign');
+        },
+        onWake: (now) => this.#timers.armNoLater(timer, now),
+      },
+    });
+  }
+
+  #use(now: Instant, session: ConnectorSession, link: Link | undefined, reason: LinkReason): void {
+    const old = session.link;
+    session.link = link;
+    // A planned switch loses nothing, so nothing is sent again.
+    if (link !== undefined && (old === undefined || !old.isLive || reason === 'three_missed')) {
+      this.#parts.onLink(now, session);
+    }
   }
 
   /** Own addresses or the host's routes have changed. */
@@ -308,7 +337,7 @@ export class ConnectorLinks {
     if (!session.links.delete(link)) return;
     if (link.channel !== undefined) this.#parts.underlay.closeChannel(now, link.channel);
     session.lastLink = now;
-    if (session.choose() && session.link !== undefined) this.#parts.onLink(now, session);
+    session.set.remove(now, link, 'closed');
     this.#parts.onEvent({ kind: 'link-lost', agent: session.identity.name, reason });
   }
 
@@ -366,7 +395,10 @@ export class ConnectorLinks {
 
   /** This machine may have slept: every agent is asked for a life sign at once. */
   suspect(now: Instant): void {
-    for (const session of this.#sessions.values()) for (const link of session.links) link.lifeSigns.suspect(now);
+    for (const session of this.#sessions.values()) {
+      session.set.traffic(now);
+      for (const link of session.links) link.lifeSigns.suspect(now);
+    }
     for (const watched of this.#watchedLinks) this.#timers.arm(watched.timer, now);
   }
 
@@ -399,8 +431,7 @@ export class ConnectorLinks {
     }
     if (state === 'asking') this.#asking.add(watched);
     else this.#asking.delete(watched);
-    const isOther = session.choose();
-    if (isOther || (state === 'back' && session.link === link)) this.#parts.onLink(now, session);
+    if (state === 'back' && session.link === link) this.#parts.onLink(now, session);
     const { due } = lifeSigns;
     if (due !== undefined) this.#timers.arm(timer, due);
   }

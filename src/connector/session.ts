@@ -12,6 +12,7 @@ import { Bounces } from '../node/bounces.js';
 import { DirectPath } from '../node/direct-path.js';
 import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
+import type { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
 import type { AccessTable } from '../policy/access.js';
 import type { Identity } from '../policy/proof.js';
@@ -37,6 +38,7 @@ export interface SessionParts {
   readonly drops: Counters<DropName>;
   readonly fragmenter: Fragmenter;
   readonly makeFlows: (session: ConnectorSession) => Flows;
+  readonly makeSet: (session: ConnectorSession) => LinkSet;
   readonly punching: Punching;
   /** The session's own timer has come due. */
   readonly onTimer: (session: ConnectorSession, now: Instant) => void;
@@ -48,6 +50,8 @@ export class ConnectorSession implements FlowRouter {
   readonly inbound = new InboundState();
   readonly fragmenter: Fragmenter;
   readonly links = new Set<Link>();
+  /** Which of them is in use. */
+  readonly set: LinkSet;
   readonly path: DirectPath;
   readonly flows: Flows;
   /** What the stack sent and its link does not carry. */
@@ -56,8 +60,6 @@ export class ConnectorSession implements FlowRouter {
   readonly since: Instant;
   /** The link packets go out on. */
   link: Link | undefined;
-  /** Number of the link that the agent uses; −1: it has not said. */
-  #active = -1;
   lastLink: Instant;
   /** Whether the stack has something to send in this turn. */
   isDirty = false;
@@ -81,48 +83,15 @@ export class ConnectorSession implements FlowRouter {
     this.timer = new Timer((now) => parts.onTimer(this, now));
     this.flows = parts.makeFlows(this);
     this.bounces = new Bounces(this.flows.stack);
+    this.set = parts.makeSet(this);
     this.path = new DirectPath(parts.punching, (message) => {
       for (const link of this.links) if (link.isLive && message.type === 'punch') link.say(message);
     });
   }
 
-  /** Why packets go out on the link they do. */
-  get why(): string {
-    if (this.#parts.punching.path !== 'auto') return 'operator';
-    return this.#active < 0
-      ? 'only_link'
-      : this.link?.number === this.#active
-        ? 'agent_chose'
-        : 'agents_choice_suspect';
-  }
-
-  /** The agent uses this link from now on, and so do we. */
-  follow(number: number): void {
-    this.#active = number;
-    this.choose();
-  }
-
-  /**
-   * Finds the link packets go out on: the agent's, unless it is suspect here; else the newest that is not; else the newest. Returns
-   * whether it is another one than before.
-   */
-  choose(): boolean {
-    let best: Link | undefined;
-    for (const link of this.links) if (link.isLive && this.#mayCarry(link) && this.#isBetter(link, best)) best = link;
-    const isOther = best !== this.link;
-    this.link = best;
-    return isOther;
-  }
-
-  #isBetter(link: Link, than: Link | undefined): boolean {
-    if (than === undefined) return true;
-    if (link.lifeSigns.isSuspect !== than.lifeSigns.isSuspect) return than.lifeSigns.isSuspect;
-    if (than.number === this.#active) return false;
-    return link.number === this.#active || !link.isDirect;
-  }
-
-  #mayCarry(link: Link): boolean {
-    return this.#parts.punching.path !== 'direct' || link.isDirect;
+  /** Why packets go out on the link they do, when the operator has decided it. */
+  get why(): string | undefined {
+    return this.#parts.punching.path === 'auto' ? undefined : 'operator';
   }
 
   /** Ids of the services this identity may use here. */

@@ -1,7 +1,7 @@
 /** A connector's state, for `status`. */
 import type { Instant, WallTime } from '../base/time.js';
 import { elapsed, toSeconds } from '../base/time.js';
-import { linkStatus, relayStatus } from '../node/link-status.js';
+import { linkCounters, linkStatus, relayStatus } from '../node/link-status.js';
 import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { ServiceBackend } from './backends.js';
@@ -40,6 +40,7 @@ export function connectorStatus(
     echoAnsweredHere: sessions.some((session) => session.flows.echo.answersHere),
     counters: {
       ...punchCounters(core.punching),
+      ...linkCounters(core.linkCounters),
       ...core.flowCounters.snapshot(),
       ...core.stackCounters.stack.snapshot(),
       ...transport,

@@ -5,7 +5,7 @@
  *   server   8,192 flows of each kind; windows as large as a path of 4 MiB wants
  */
 import { SallyportError } from '../base/error.js';
-import { type Duration, Millis, Seconds } from '../base/time.js';
+import { type Duration, Seconds } from '../base/time.js';
 import type { StackLimits } from '../netstack/options.js';
 import type { TcpOptions } from '../netstack/tcp/options.js';
 import { DEFAULT_FLOW_LIMITS, type FlowLimits } from './flow-options.js';
@@ -20,20 +20,6 @@ export interface EngineSettings {
   readonly stack: Partial<StackLimits>;
   /** Longest time between two turns while flows are open: a safety net, everything else comes by event. */
   readonly ceiling: Duration;
-  readonly host: HostLimits;
-}
-
-/** Memory between an engine and the program it runs in, bytes. */
-export interface HostLimits {
-  /** Packets of the device that wait for a turn. */
-  readonly ringBytes: number;
-  /** Packets of one batch to the device. */
-  readonly batchBytes: number;
-  /** What the host has received and a flow has not taken: of one flow (it is paused at three quarters), and of all. */
-  readonly perFlowBytes: number;
-  readonly queueBytes: number;
-  /** Addresses with names. */
-  readonly names: number;
 }
 
 const common: FlowLimits = {
@@ -73,14 +59,7 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       retainedBytes: 1024 * 1024,
       bufferBytes: 10 * 1024 * 1024,
     },
-    ceiling: Millis(5),
-    host: {
-      ringBytes: 512 * 1024,
-      batchBytes: 256 * 1024,
-      perFlowBytes: 32 * 1024,
-      queueBytes: 1024 * 1024,
-      names: 2048,
-    },
+    ceiling: Seconds(0.005),
   },
   server: {
     mtu: 1500,
@@ -102,14 +81,7 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       reassemblyPackets: 1024,
       bufferBytes: 1024 * 1024 * 1024,
     },
-    ceiling: Millis(5),
-    host: {
-      ringBytes: 4 * 1024 * 1024,
-      batchBytes: 512 * 1024,
-      perFlowBytes: 256 * 1024,
-      queueBytes: 64 * 1024 * 1024,
-      names: 8192,
-    },
+    ceiling: Seconds(0.005),
   },
 };
 
@@ -118,7 +90,6 @@ export interface EngineOverrides {
   readonly flows?: Partial<FlowLimits>;
   readonly tcp?: Partial<TcpOptions>;
   readonly stack?: Partial<StackLimits>;
-  readonly host?: Partial<HostLimits>;
 }
 
 /** @throws SallyportError ENGINE_SETTINGS (caller): it names the value and what is allowed. */
@@ -141,7 +112,6 @@ export function engineSettings(preset: PresetName, overrides: EngineOverrides = 
     tcp: { ...base.tcp, ...overrides.tcp },
     stack: { ...base.stack, ...overrides.stack },
     ceiling: base.ceiling,
-    host: { ...base.host, ...overrides.host },
   };
 }
 

@@ -15,8 +15,6 @@ export const SILENCE: Duration = Millis(500);
 const PING_INTERVAL: Duration = Millis(300);
 /** Unanswered life signs after which the peer is gone, unless told otherwise. */
 const MAX_PINGS = 10;
-/** Unanswered life signs after which other links are better. */
-const SUSPECT_PINGS = 2;
 
 /** What `check` found: nothing to ask, life signs asked for, the first one after asking, or none for too long. */
 export type LifeState = 'quiet' | 'asking' | 'back' | 'gone';
@@ -31,11 +29,6 @@ export class LifeSigns {
   /** @param maxPings unanswered life signs after which the peer is gone. */
   constructor(maxPings: number = MAX_PINGS) {
     this.#maxPings = maxPings;
-  }
-
-  /** Whether a life sign was asked for in vain. */
-  get isSuspect(): boolean {
-    return this.#pings >= SUSPECT_PINGS;
   }
 
   /** Whether life signs have been asked for and none has come yet. */

@@ -1,7 +1,10 @@
 /** A link, and a relay connection, as `status` shows them. */
 
 import type { SocketAddress } from '../base/address.js';
-import { elapsed, type Instant, toMillis, toSeconds } from '../base/time.js';
+import type { Counters } from '../base/counters.js';
+import { elapsed, type Instant, Micros, toMillis, toSeconds } from '../base/time.js';
+import { LOSS_WINDOW } from '../tunnel/links/beat-history.js';
+import type { LinkCounter, ManagedState } from '../tunnel/links/states.js';
 import type { Link } from './link.js';
 import type { RelayClient } from './relay-client.js';
 
@@ -10,13 +13,16 @@ export interface LinkStatus {
   readonly number: number;
   /** The peer's address, or the relay's. */
   readonly remote: string;
-  readonly state: 'handshaking' | 'standby' | 'active' | 'suspect';
+  readonly state: ManagedState;
   /** Why it is in this state. */
   readonly why: string;
   readonly secondsLive: number;
   readonly rttMilliseconds: number;
   readonly packets: { readonly in: number; readonly out: number };
   readonly lostPackets: number;
+  /** From heartbeats, while packets flow: how far round trips differ, and the shares of the last 16 that were lost. */
+  readonly jitterMilliseconds: number;
+  readonly loss: { readonly in: number; readonly out: number };
   readonly maxDatagram: number;
 }
 
@@ -26,28 +32,33 @@ export interface LinkContext {
   /** The link that carries the session's packets. */
   readonly active: Link | undefined;
   readonly relay: RelayClient;
-  /** Why the active link is the active one. */
-  readonly why: string;
+  /** Why the link in use is in use, where the links themselves do not know. */
+  readonly why: string | undefined;
 }
 
 export function linkStatus(link: Link, { now, active, relay, why }: LinkContext): LinkStatus {
   const stats = link.connection.stats();
-  const isActive = link === active;
-  const isSuspect = link.lifeSigns.isSuspect;
-  const state = !link.isLive ? 'handshaking' : isSuspect ? 'suspect' : isActive ? 'active' : 'standby';
-  const others = { handshaking: 'pair_proved', suspect: 'no_life_sign', standby: 'lower_rank', active: why } as const;
+  const { managed } = link;
+  const own = managed?.reason ?? (link.isDirect ? 'pair_proved' : 'channel_open');
   return {
     via: link.isDirect ? 'direct' : 'relay',
     number: link.number,
     remote: String((link.isDirect ? link.connection : relay.connection)?.remote ?? ''),
-    state,
-    why: isActive ? why : link.isDirect || link.isLive ? others[state] : 'channel_open',
+    state: managed?.state ?? 'handshaking',
+    why: (link === active ? why : undefined) ?? own,
     secondsLive: Math.round(toSeconds(elapsed(link.liveSince ?? now, now))),
     rttMilliseconds: stats === undefined ? 0 : Math.round(toMillis(stats.rtt) * 1000) / 1000,
     packets: { in: link.packetsIn, out: link.packetsOut },
     lostPackets: stats?.packetsLost ?? 0,
+    jitterMilliseconds: Math.round(toMillis(managed?.health.rttvar ?? Micros(0)) * 1000) / 1000,
+    loss: { in: managed?.health.down.loss(LOSS_WINDOW) ?? 0, out: managed?.health.up.loss(LOSS_WINDOW) ?? 0 },
     maxDatagram: link.maxDatagram,
   };
+}
+
+/** What was counted about links, for `status` and metrics. */
+export function linkCounters(counters: Counters<LinkCounter>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counters.snapshot()).map(([name, count]) => [`path.${name}`, count]));
 }
 
 /** A relay connection as `status` shows it. */

@@ -9,14 +9,16 @@
 import { type Duration, elapsed, type Instant, Seconds } from '../base/time.js';
 import type { QuicConnection } from '../quic/connection.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
+import type { ManagedLink } from '../tunnel/links/managed-link.js';
 import { encodeMessage, type ToAgent, type ToConnector } from '../tunnel/messages.js';
 import { LifeSigns } from './life-signs.js';
+import type { LinkSet } from './link-set.js';
 import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
 
 /**
- * For this long after a link is made, or its packets seem to have to be smaller, packets of any size go as fragments, until
- * size discovery has had its turns: under loss a path often only looks smaller, and a size told to a TCP is not taken back.
+ * For this long after a link is made, and whenever it begins to carry packets, those of any size go as fragments: until size
+ * discovery has had its turns, or programs have learnt of a smaller size.
  */
 export const PROVING_TIME: Duration = Seconds(2);
 /** What a QUIC packet of 1200 bytes, the least that every path carries, leaves of itself for a DATAGRAM payload. */
@@ -37,14 +39,15 @@ export class Link {
   readonly lifeSigns: LifeSigns;
   readonly made: Instant;
   liveSince: Instant | undefined;
+  /** The session's links, while this is one of them, and what their manager knows of it. */
+  set: LinkSet | undefined;
+  managed: ManagedLink | undefined;
   packetsOut = 0;
   packetsIn = 0;
   lastOut: Instant;
   lastIn: Instant;
   #state: LinkState = 'handshaking';
-  /** What `maxDatagram` was when last looked at, and when it last was less than before. */
-  #size = 0;
-  #shrunk: Instant | undefined;
+  #carriesSince: Instant | undefined;
   readonly #onSent: (now: Instant) => void;
 
   /** @param fragmenter the session's: fragment ids count per session and sender. */
@@ -89,16 +92,28 @@ export class Link {
     return this.connection.maxDatagramSize || LEAST_DATAGRAM;
   }
 
+  joinSet(set: LinkSet, managed: ManagedLink): void {
+    this.set = set;
+    this.managed = managed;
+  }
+
+  leaveSet(): void {
+    this.set = undefined;
+  }
+
+  /** Packets, or copies of them, take this link from now on; those before them may have been larger. */
+  beginsToCarry(now: Instant): void {
+    this.#carriesSince = now;
+  }
+
+  /** Whether its size is still being found. */
   isProving(now: Instant): boolean {
-    const size = this.maxDatagram;
-    if (size < this.#size) this.#shrunk = now;
-    this.#size = size;
-    if (this.#shrunk !== undefined && elapsed(this.#shrunk, now) < PROVING_TIME) return true;
     return this.liveSince === undefined || elapsed(this.liveSince, now) < PROVING_TIME;
   }
 
   mayFragment(now: Instant, length: number): boolean {
-    return length <= ALWAYS_CARRIED || this.isProving(now);
+    if (length <= ALWAYS_CARRIED || this.isProving(now)) return true;
+    return this.#carriesSince !== undefined && elapsed(this.#carriesSince, now) < PROVING_TIME;
   }
 
   /** The largest inner packet this link is known to carry whole, at least what is always carried. */
@@ -116,12 +131,14 @@ export class Link {
     this.packetsOut += packets;
     this.lastOut = now;
     this.lifeSigns.sent(now);
+    this.set?.traffic(now);
     this.#onSent(now);
   }
 
-  received(now: Instant, packets: number): void {
-    this.packetsIn += packets;
+  /** Anything has come on it. */
+  received(now: Instant): void {
     this.lastIn = now;
     this.lifeSigns.received(now);
+    this.managed?.health.heard(now);
   }
 }

@@ -6,15 +6,18 @@
  *            └───────── one link ────────┘  another link, or a full arena: what is there goes first
  *
  * A packet that does not fit one DATAGRAM of its link goes as fragments while the rules of `mayFragment` allow it; otherwise it
- * is dropped and its sender is told the size that fits (RFC 1191, RFC 8201).
+ * is dropped. Its sender is told the size that fits (RFC 1191, RFC 8201) once that is known. While the link is suspect, packets go
+ * out as copies on a second one too.
  */
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Instant } from '../base/time.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import type { Fragmenter } from '../tunnel/fragments.js';
-import { type Arena, align } from '../wire/arena.js';
+import { COPY_HEADER } from '../tunnel/links/frames.js';
+import { Arena, align } from '../wire/arena.js';
+import { Copies } from './copies.js';
 import type { Link } from './link.js';
+import type { LinkSet } from './link-set.js';
 
 /** Packets of at most this size may always be fragmented: IPv6 asks every path for it (RFC 8200 §5). */
 export const ALWAYS_CARRIED = 1280;
@@ -33,15 +36,17 @@ export class Outbound {
   #link: Link | undefined;
   readonly #drops: Counters<DropName>;
   readonly #owner: OutboundOwner;
-  readonly #scratch: Uint8Array;
+  readonly #endpoint: QuicEndpoint;
+  readonly #scratch = new Arena(65_536);
   readonly #scratchTable = new Uint32Array(64);
+  #copies: Copies | undefined;
 
   constructor(endpoint: QuicEndpoint, drops: Counters<DropName>, owner: OutboundOwner) {
     this.arena = endpoint.outbound.arena;
     this.table = endpoint.outbound.table;
     this.#drops = drops;
     this.#owner = owner;
-    this.#scratch = new Uint8Array(65_536);
+    this.#endpoint = endpoint;
   }
 
   /**
@@ -82,24 +87,31 @@ export class Outbound {
     this.offset = 0;
     this.count = 0;
     if (link === undefined || count === 0) return;
+    const { set } = link;
+    const second = set?.secondOf(link);
+    if (second === undefined) this.#send(now, link, count);
+    else this.#sendCopies(now, link, second, set!, count);
+  }
+
+  #send(now: Instant, link: Link, count: number): void {
     const most = link.maxDatagram;
     for (let i = 0; i < count; i++) {
       if (this.table[i * 2 + 1]! > most) {
-        this.#flushMixed(now, link, count, most);
+        this.#sendMixed(now, link, count, most);
         return;
       }
     }
     this.#write(now, link, count);
   }
 
-  #write(now: Instant, link: Link, count: number): void {
-    const sent = link.connection.writeDatagrams(now, count);
+  #write(now: Instant, link: Link, count: number, memory = 0): void {
+    const sent = link.connection.writeDatagrams(now, count, memory);
     if (sent < count) this.#drops.values[Drop.link_blocked]! += count - sent;
     link.sent(now, sent);
   }
 
   /** The slow way: some packets do not fit. Compacts the table to those that do, then sends the fragments of the others. */
-  #flushMixed(now: Instant, link: Link, count: number, most: number): void {
+  #sendMixed(now: Instant, link: Link, count: number, most: number): void {
     const { table } = this;
     const fragments: Uint8Array[] = [];
     let kept = 0;
@@ -112,12 +124,17 @@ export class Outbound {
         kept++;
         continue;
       }
-      if (!link.mayFragment(now, length)) {
-        this.#drops.values[Drop.too_big]!++;
+      const isCut = link.mayFragment(now, length);
+      if (!isCut) this.#drops.values[Drop.too_big]!++;
+      if (length > ALWAYS_CARRIED && !link.isProving(now)) {
         this.#owner.onTooBig(now, this.arena, offset, length, Math.max(ALWAYS_CARRIED, most));
-        continue;
       }
-      this.#cut(link.fragmenter, offset, length, most, fragments);
+      if (!isCut) continue;
+      const parts = this.#cut(link, offset, length, most);
+      for (let part = 0; part < parts; part++) {
+        const at = this.#scratchTable[part * 2]!;
+        fragments.push(this.#scratch.bytes.slice(at, at + this.#scratchTable[part * 2 + 1]!));
+      }
     }
     if (kept > 0) this.#write(now, link, kept);
     for (const fragment of fragments) {
@@ -128,15 +145,50 @@ export class Outbound {
     }
   }
 
-  #cut(fragmenter: Fragmenter, offset: number, length: number, most: number, into: Uint8Array[]): void {
+  /** The way of a suspect link: what may be copied goes out on both links, the rest on the one in use only. */
+  #sendCopies(now: Instant, link: Link, second: Link, set: LinkSet, count: number): void {
+    this.#copies ??= new Copies(this.#endpoint);
+    const copies = this.#copies;
+    const { table } = this;
+    const most = Math.min(link.maxDatagram, second.maxDatagram) - COPY_HEADER;
+    copies.clear();
+    let plain = 0;
+    for (let i = 0; i < count; i++) {
+      const offset = table[i * 2]!;
+      const length = table[i * 2 + 1]!;
+      if (this.#copy(now, link, set, copies, offset, length, most)) continue;
+      table[plain * 2] = offset;
+      table[plain * 2 + 1] = length;
+      plain++;
+    }
+    if (plain > 0) this.#send(now, link, plain);
+    if (copies.count === 0) return;
+    table.set(copies.table.subarray(0, copies.count * 2));
+    this.#write(now, link, copies.count, copies.memory);
+    this.#write(now, second, copies.count, copies.memory);
+  }
+
+  /** False: this packet goes out once. */
+  #copy(now: Instant, link: Link, set: LinkSet, copies: Copies, offset: number, length: number, most: number): boolean {
+    const isWhole = length <= most;
+    if (!isWhole && !link.mayFragment(now, length)) return false;
+    if (!set.manager.mayCopy(now, length)) return false;
+    const { isMirroring } = set.manager;
+    if (isWhole) return copies.add(this.arena, offset, length, set.nextCopy(), isMirroring);
+    const parts = this.#cut(link, offset, length, most);
     const table = this.#scratchTable;
-    const parts = fragmenter.cut(this.arena.bytes, offset, length, most, this.#scratch, 0, table, 0);
-    if (parts < 0) {
-      this.#drops.values[-parts]!++;
-      return;
-    }
     for (let i = 0; i < parts; i++) {
-      into.push(this.#scratch.slice(table[i * 2]!, table[i * 2]! + table[i * 2 + 1]!));
+      if (copies.add(this.#scratch, table[i * 2]!, table[i * 2 + 1]!, set.nextCopy(), isMirroring)) continue;
+      this.#drops.values[Drop.no_room]!++;
     }
+    return true;
+  }
+
+  /** Puts the fragments of a packet of the arena into the scratch memory and its table; returns how many, 0 when it was dropped. */
+  #cut(link: Link, offset: number, length: number, most: number): number {
+    const table = this.#scratchTable;
+    const parts = link.fragmenter.cut(this.arena.bytes, offset, length, most, this.#scratch.bytes, 0, table, 0);
+    if (parts < 0) this.#drops.values[-parts]!++;
+    return Math.max(0, parts);
   }
 }

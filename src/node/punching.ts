@@ -11,6 +11,7 @@ import { earliest, type Instant } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { HostNetwork } from '../os/io.js';
 import { wordAt } from '../tunnel/frames.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import {
   type Candidate,
   type CandidateKind,
@@ -24,10 +25,6 @@ import { isPunch, PUNCH_TOKEN } from '../tunnel/punch/punch-frame.js';
 import { PUNCH_COUNTERS, type PunchCounter } from '../tunnel/punch/puncher.js';
 import type { DirectPath } from './direct-path.js';
 import { RouteTable } from './route-table.js';
-
-/** Which links may carry packets: all, only those through the relay, only direct ones. */
-export const PATH_CHOICES = ['auto', 'relay', 'direct'] as const;
-export type PathChoice = (typeof PATH_CHOICES)[number];
 
 /** What the operator says about direct links. */
 export interface DirectOptions {

@@ -9,8 +9,9 @@ import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
-import type { DirectOptions, PathChoice } from './punching.js';
+import type { DirectOptions } from './punching.js';
 import type { RelayClient } from './relay-client.js';
 import type { Resolved } from './relay-name.js';
 

@@ -81,7 +81,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     await fetches();
     expect((await channelPackets()) - before).toBeLessThan(STANDBY_PACKETS);
     const connector = await network.connector.status<ConnectorThreadStatus>();
-    expect(connector.sessions[0]!.link).toMatchObject({ via: 'direct', why: 'agent_chose' });
+    expect(connector.sessions[0]!.link).toMatchObject({ via: 'direct', why: 'told_by_agent' });
     expect(await network.must('status', '--dir', network.agent.dir)).toMatch(
       /^office +direct \d+ .* active .* best_rank$/m,
     );

@@ -200,12 +200,12 @@ export class Bbr implements CongestionControl {
     this.#gain = 1;
     this.#probeUntil = -1;
     this.#before = Math.max(this.#before, this.window);
-    sample.limitedByOthers(pipe);
+    sample.limitedByApplication(pipe);
   }
 
   #probeRoundTrip(now: Instant, sample: DeliveryRate, pipe: number): void {
     if (this.#mode !== Mode.probeRtt) return;
-    sample.limitedByOthers(pipe);
+    sample.limitedByApplication(pipe);
     if (this.#probeUntil < 0) {
       if (pipe > this.#probeWindow()) return;
       this.#probeUntil = now + PROBE_SPAN;

@@ -94,14 +94,11 @@ export class SequenceRanges {
 
   /** The index of the range that holds `seq`, or −1. */
   indexOf(seq: number): number {
-    let low = 0;
-    let high = this.count;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (seqAtOrBefore(this.ends[middle], seq)) low = middle + 1;
-      else high = middle;
+    for (let i = 0; i < this.count; i++) {
+      if (seqBefore(seq, this.starts[i])) return -1;
+      if (seqBefore(seq, this.ends[i])) return i;
     }
-    return low < this.count && seqAtOrBefore(this.starts[low], seq) ? low : -1;
+    return -1;
   }
 
   /** The first sequence number at or after `seq` that no range holds. */

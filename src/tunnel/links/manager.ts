@@ -9,7 +9,8 @@
  *                                                     ▼
  *                              the other is in use; back after 2, 4, 8 … s and as many good heartbeats
  *
- * Heartbeats run while packets do and there are two links at least; an idle session has no timer here.
+ * Heartbeats run while packets do, or for half a minute while a suspicion is open, and there are two links at least; an idle
+ * session has no timer here.
  */
 import { TokenBucket } from '../../base/bucket.js';
 import type { Counters } from '../../base/counters.js';
@@ -21,11 +22,14 @@ import { ManagedLink, type ManagedLinkOptions, Tier } from './managed-link.js';
 import { preferred, whyBetter } from './rank.js';
 import type { LinkCounter, LinkReason } from './states.js';
 
-/** What the operator allows: anything, nothing direct, nothing through a relay. */
-export type PathChoice = 'auto' | 'relay' | 'direct';
+/** Which links may carry packets: all, only those through the relay, only direct ones. */
+export const PATH_CHOICES = ['auto', 'relay', 'direct'] as const;
+export type PathChoice = (typeof PATH_CHOICES)[number];
 
 /** Traffic counts as flowing this long after a packet: long enough to find out that its link is dead. */
 const TRAFFIC_HOLD: Duration = Seconds(1);
+/** After a suspicion links are watched this long though nothing flows: long enough to be dead, or to be used again. */
+const WATCH_TIME: Duration = Seconds(30);
 /** A suspect link without trouble for this long is trusted again. */
 const RECOVERY: Duration = Seconds(1);
 /** A direct link that has been suspect and silent for this long is dead. */
@@ -45,6 +49,9 @@ const BAD_LOSS = 0.1;
 /** Bytes of copies a second while fewer than two heartbeats are missed: an overloaded path must not get twice the load. */
 const COPY_RATE = 2_500_000;
 const COPY_BURST = 250_000;
+
+/** Reasons that the link left shows too; otherwise another one was merely better. */
+const LEFT: ReadonlySet<LinkReason> = new Set(['drained', 'operator', 'three_missed', 'heavy_loss']);
 
 export interface LinkManagerOptions {
   /** The agent decides, the connector follows. */
@@ -69,6 +76,7 @@ export class LinkManager {
   #followed: number | undefined;
   #word = -1;
   #lastTraffic: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #watchUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #mirrorUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastAlarm: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastFigures: Instant = instantAt(Number.NEGATIVE_INFINITY);
@@ -189,7 +197,20 @@ export class LinkManager {
   }
 
   #isFlowing(now: Instant): boolean {
-    return elapsed(this.#lastTraffic, now) < TRAFFIC_HOLD;
+    return elapsed(this.#lastTraffic, now) < TRAFFIC_HOLD || (now < this.#watchUntil && this.#isOpen());
+  }
+
+  /** Whether it is not known yet what becomes of some link. */
+  #isOpen(): boolean {
+    for (const link of this.links) if (link.state === 'suspect' || this.#isWaitedFor(link)) return true;
+    return false;
+  }
+
+  /** Whether it would be in use, had it not failed. */
+  #isWaitedFor(link: ManagedLink): boolean {
+    const { active } = this;
+    if (active === undefined || link === active || link.trialFrom === undefined || !link.isUsable) return false;
+    return link.tier < active.tier;
   }
 
   #isAllowed(link: ManagedLink): boolean {
@@ -213,6 +234,7 @@ export class LinkManager {
     if (link === this.active) this.#missed = health.missed(now);
     if (trouble !== undefined) {
       link.troubledAt = now;
+      if (link.state !== 'suspect') this.#watchUntil = later(now, WATCH_TIME);
       link.enter(now, 'suspect', trouble);
       if (link.tier === Tier.direct && this.#isDead(now, link)) this.#bury(now, link);
     } else if (link.state === 'suspect' && elapsed(link.troubledAt, now) >= RECOVERY) {
@@ -248,12 +270,14 @@ export class LinkManager {
     const wanted = this.#told();
     const best = wanted ?? this.#bestOther(now, undefined);
     if (best === undefined && this.active === undefined) return;
-    const isLeft = this.active?.isUsable === true;
-    this.#use(now, best, isLeft ? 'operator' : wanted !== undefined ? 'told_by_agent' : this.#whyAny());
+    this.#use(now, best, this.#whyAny(best, wanted !== undefined));
   }
 
-  #whyAny(): LinkReason {
-    return this.links.filter((link) => this.#isAllowed(link)).length > 1 ? 'best_rank' : 'only_link';
+  #whyAny(best: ManagedLink | undefined, isTold: boolean): LinkReason {
+    if (this.active?.isUsable) return 'operator';
+    if (best === undefined) return 'closed';
+    if (isTold) return 'told_by_agent';
+    return this.links.some((link) => link !== best && this.#isAllowed(link)) ? 'best_rank' : 'only_link';
   }
 
   #leaveIfWorse(now: Instant, active: ManagedLink): void {
@@ -327,7 +351,7 @@ export class LinkManager {
 
   #use(now: Instant, link: ManagedLink | undefined, reason: LinkReason): void {
     const old = this.active;
-    if (old?.state === 'active') old.enter(now, 'standby', reason);
+    if (old?.state === 'active') old.enter(now, 'standby', LEFT.has(reason) ? reason : 'lower_rank');
     if (link?.state === 'standby') link.enter(now, 'active', reason);
     this.active = link;
     this.activeSince = now;
@@ -350,9 +374,7 @@ export class LinkManager {
   #paceOf(now: Instant, link: ManagedLink): Pace {
     if (!link.isUsable) return 'none';
     if (link === this.active || link === this.copyTo || link.state === 'suspect') return 'fast';
-    const { trialFrom } = link;
-    const isOnTrial = trialFrom !== undefined && now >= trialFrom && this.active !== undefined;
-    return isOnTrial && whyBetter(now, link, this.active!) !== undefined ? 'fast' : 'slow';
+    return this.#isWaitedFor(link) && now >= link.trialFrom! ? 'fast' : 'slow';
   }
 
   #sendBeat(now: Instant, link: ManagedLink): void {

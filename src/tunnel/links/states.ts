@@ -28,7 +28,8 @@ export const LINK_REASONS = [
   'missed_heartbeat',
   'upload_unheard',
   'packet_loss',
-  /** Left. */
+  /** Left for another, or not chosen. */
+  'lower_rank',
   'three_missed',
   'heavy_loss',
   'drained',
