@@ -47,6 +47,9 @@ export const WANTED_TIME: Duration = Minutes(5);
 /** Sessions held at once: one per agent, so this bounds the agents of one connector. */
 const MAX_SESSIONS = 10_000;
 
+/** A direct link's hello comes at most this long after the PUNCH from its address: that opens it, and a handshake follows. */
+const PROOF_AGE: Duration = Seconds(20);
+
 type Hello = Extract<ToConnector, { type: 'hello' }>;
 
 export type ConnectorEvent =
@@ -225,7 +228,7 @@ export class ConnectorLinks {
     const existing = this.#sessions.get(identity.invitationId);
     if (channel === undefined) {
       if (existing?.id !== hello.session) return refuse('NO_SUCH_SESSION');
-      if (!this.#mayBeDirect(existing, connection)) return refuse('NOT_PROVED');
+      if (!this.#mayBeDirect(now, existing, connection)) return refuse('NOT_PROVED');
       this.#welcome(connection, existing, true);
       return existing;
     }
@@ -263,11 +266,13 @@ export class ConnectorLinks {
     );
   }
 
-  /** Whether this session has punched to the address that the connection comes from. */
-  #mayBeDirect(session: ConnectorSession, { remote }: QuicConnection): boolean {
+  /** Whether this session's own token has come from the address that the connection comes from. */
+  #mayBeDirect(now: Instant, session: ConnectorSession, { remote }: QuicConnection): boolean {
     const words = new Uint32Array(ADDRESS_WORDS);
     remote.write(words, 0);
-    return this.#parts.punching.path !== 'relay' && session.path.puncher.pairs.at(words, 0) !== undefined;
+    const heardAt = session.path.puncher.pairs.at(words, 0)?.heardAt;
+    const isFresh = heardAt !== undefined && elapsed(heardAt, now) <= PROOF_AGE;
+    return this.#parts.punching.path !== 'relay' && isFresh;
   }
 
   /** What an agent says on a live link besides its hello. */

@@ -36,6 +36,8 @@ export interface Pair {
   /** When the last request that was answered was sent, when its answer came, and the time between. */
   provedAt: Instant | undefined;
   rtt: Duration;
+  /** When the last frame with our token came from there. */
+  heardAt: Instant | undefined;
   barredUntil: Instant | undefined;
   bars: number;
 }
@@ -112,6 +114,7 @@ function makePair({ kind, address, priority }: Candidate): Pair {
     lastSent: undefined,
     provedAt: undefined,
     rtt: 0 as Duration,
+    heardAt: undefined,
     barredUntil: undefined,
     bars: 0,
   };

@@ -207,6 +207,7 @@ export class Puncher {
       counters.add('overBudget');
       return false;
     }
+    pair.heardAt = now;
     putPunchAnswer(this.#frame, this.#peerToken, bytes, offset, sources, index);
     send(this.#frame, sources, index);
     counters.add('answered');
@@ -231,6 +232,7 @@ export class Puncher {
     pair.rtt = pair.state === 'proved' ? (Math.min(pair.rtt, rtt) as Duration) : rtt;
     pair.state = 'proved';
     pair.provedAt = now;
+    pair.heardAt = now;
     pair.due = undefined;
     this.#parts.counters.add('proved');
     return true;
