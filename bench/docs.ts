@@ -1,13 +1,21 @@
 /**
  * Puts the published results into docs/benchmarks.md, between the lines
  *
- *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback (loopback.json), soak (soak.json)
+ *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback (loopback.json), soak (soak.json), heap (heap.json)
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SallyportError } from '../src/base/error.js';
 import { REPOSITORY } from '../test/lab/services.js';
-import { cleanMarkdown, type LoopbackReport, loopbackMarkdown, lossyMarkdown, soakMarkdown } from './markdown.js';
+import type { HeapReport } from './heap-report.js';
+import {
+  cleanMarkdown,
+  heapMarkdown,
+  type LoopbackReport,
+  loopbackMarkdown,
+  lossyMarkdown,
+  soakMarkdown,
+} from './markdown.js';
 import type { Report } from './report.js';
 import type { SoakReport } from './soak/report.js';
 
@@ -31,6 +39,8 @@ function tables(name: string): string {
       return lossyMarkdown(read('published') as Report);
     case 'loopback':
       return loopbackMarkdown(read('loopback') as LoopbackReport);
+    case 'heap':
+      return heapMarkdown(read('heap') as HeapReport);
     case 'soak':
       return soakMarkdown(read('soak') as SoakReport);
     default:

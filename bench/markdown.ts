@@ -1,4 +1,5 @@
 /** Results as Markdown tables for docs/benchmarks.md: every row, those that lose too. */
+import type { HeapReport } from './heap-report.js';
 import type { Machine } from './machine.js';
 import type { Link } from './plan.js';
 import { type Report, significant } from './report.js';
@@ -10,6 +11,8 @@ import { MAIN_PEER, type ReportRow } from './summary.js';
 
 /** Without runs enough for a verdict, a row is said to be lost when it is this much behind. */
 const MARGIN = 0.1;
+/** Allocating functions named per row. */
+const MOST_FUNCTIONS = 3;
 
 export interface LoopbackReport {
   readonly format: 1;
@@ -87,6 +90,25 @@ export function soakMarkdown(report: SoakReport): string {
       'garbage collection, share of its CPU under load',
       ...ROLE_NAMES.map((role) => `${(result.gcShare[role] * 100).toFixed(2)} %`),
     ]),
+  ].join('\n');
+}
+
+export function heapMarkdown(report: HeapReport): string {
+  return [
+    `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`${report.command}\`:`,
+    '',
+    ...header(['', 'bytes per inner packet', 'of them', 'collection, share of CPU']),
+    ...report.rows.map((row) =>
+      line([
+        `${row.role}, TCP ${row.direction}`,
+        row.bytesPerPacket.toFixed(1),
+        row.functions
+          .slice(0, MOST_FUNCTIONS)
+          .map((one) => `${one.bytesPerPacket.toFixed(1)} ${one.name}`)
+          .join('; '),
+        `${row.collection.toFixed(2)} %`,
+      ]),
+    ),
   ].join('\n');
 }
 
