@@ -11,7 +11,7 @@
  * Up is known from the peer's echo alone: that is one interval behind at the best and two at times, so a third means that two
  * heartbeats in a row got lost, or three when the peer answers at once. Times are RFC 6298's.
  */
-import { type Duration, elapsed, type Instant, instantAt, later, Millis, Seconds } from '../../base/time.js';
+import { type Duration, elapsed, type Instant, instantAt, later, Micros, Millis, Seconds } from '../../base/time.js';
 import { BeatHistory, LOSS_WINDOW } from './beat-history.js';
 import { emptyHeartbeat, type Heartbeat } from './frames.js';
 
@@ -33,6 +33,8 @@ const UNKNOWN_RTT: Duration = Millis(100);
 const LONGEST_RTT: Duration = Seconds(30);
 /** Sending times kept; a peer that echoes an older heartbeat has missed more than it takes to leave the link. */
 const TIMES = 32;
+/** Instants are fractions: at the very time that `missDue` has told, the miss must be seen. */
+const ROUNDING: Duration = Micros(1);
 const NEVER = instantAt(Number.NEGATIVE_INFINITY);
 
 export class LinkHealth {
@@ -204,7 +206,7 @@ export class LinkHealth {
   }
 
   #missed(now: Instant, since: Instant, slack: number): number {
-    const beyond = elapsed(since, now) - this.#patience;
+    const beyond = elapsed(since, now) - this.#patience + ROUNDING;
     return Math.max(0, Math.floor(beyond / this.#interval) - slack);
   }
 }

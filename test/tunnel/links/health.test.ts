@@ -73,9 +73,30 @@ describe('heartbeats', () => {
     const patience = pair.a.srtt + 4 * pair.a.rttvar + 10_000;
     for (const missed of [1, 2, 3]) {
       const due = later(silent, Micros(patience + missed * FAST_INTERVAL));
-      expect(pair.a.missedDown(later(due, Micros(-1)))).toBe(missed - 1);
-      expect(pair.a.missedDown(later(due, Micros(1)))).toBe(missed);
+      expect(pair.a.missedDown(later(due, Micros(-2)))).toBe(missed - 1);
+      expect(pair.a.missedDown(due)).toBe(missed);
     }
+  });
+
+  test('say when the next one is missed, and it is then, at whatever fraction of a microsecond', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 1, max: 1e12, noNaN: true }),
+        fc.double({ min: 1, max: 1e6, noNaN: true }),
+        (at, rtt) => {
+          const one = new LinkHealth();
+          const start = instantAt(at);
+          one.seed(Micros(rtt));
+          one.setPace(start, 'fast');
+          one.makeBeat(start);
+          for (let missed = 0; missed < 4; missed++) {
+            const due = one.missDue(missed)!;
+            expect(one.missed(later(due, Micros(-2)))).toBe(missed);
+            expect(one.missed(due)).toBe(missed + 1);
+          }
+        },
+      ),
+    );
   });
 
   test('anything from the peer is a sign of life, but tells nothing about the way there', () => {

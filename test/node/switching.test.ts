@@ -1,0 +1,66 @@
+/** The links of a session in a whole network, with the real QUIC: planned switches lose nothing, bad links are left in time. */
+import { expect, test } from 'vitest';
+import { Millis, Seconds, toMillis } from '../../src/base/time.js';
+import { connected } from '../connector/fixtures.js';
+import { pattern } from '../support/app.js';
+import { bothUse, directScene, isBetween, manager, pinging } from './direct-scene.js';
+
+/** The way over the relay takes 40 ms more than the direct one. */
+const FAR = Millis(20);
+
+test('switches that are planned lose nothing, whichever way they go, though one way takes 40 ms more', async () => {
+  const it = await pinging();
+  it.world.relay.host.path.delay = FAR;
+  for (let i = 0; i < 3; i++) {
+    manager(it).setPath(it.world.now, 'relay');
+    it.pinger.run(Seconds(1), Millis(2));
+    expect(bothUse(it, 'relay')).toBe(true);
+    manager(it).setPath(it.world.now, 'auto');
+    it.pinger.run(Seconds(1), Millis(2));
+    expect(bothUse(it, 'direct')).toBe(true);
+  }
+  it.world.run(Seconds(1));
+  expect(it.pinger.lost()).toEqual([]);
+  expect(it.pinger.duplicates).toBe(0);
+  expect(it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out')).toBe(0);
+  expect(it.agent.core.linkCounters.get('illegal_steps')).toBe(0);
+});
+
+test('TCP goes on through planned switches without a storm of retransmissions', async () => {
+  const it = await directScene();
+  it.world.relay.host.path.delay = FAR;
+  const { app, stream } = connected(it);
+  expect(it.world.until(() => bothUse(it, 'direct'), Seconds(5))).toBe(true);
+  const whole = pattern(3_000_000);
+  app.say(whole);
+  stream.say(whole);
+  for (let i = 0; app.receivedBytes < whole.length || stream.receivedBytes < whole.length; i++) {
+    expect(i).toBeLessThan(100);
+    manager(it).setPath(it.world.now, i % 2 === 0 ? 'relay' : 'auto');
+    it.world.run(Millis(300));
+  }
+  expect(Buffer.compare(app.received, whole)).toBe(0);
+  expect(Buffer.compare(stream.received, whole)).toBe(0);
+  for (const { stack } of [it.agent.core.stack.counters, it.connector.core.stackCounters]) {
+    expect(stack.get('tcp_rto')).toBe(0);
+    expect(stack.get('tcp_retransmits') / stack.get('tcp_segments_out')).toBeLessThan(0.05);
+  }
+});
+
+test.each([
+  ['both ways', ['up', 'down']],
+  ['to the connector', ['up']],
+  ['to the agent', ['down']],
+] as const)('a direct path that is cut dead %s leaves a gap below half a second', async (_, directions) => {
+  const it = await pinging();
+  const since = toMillis(it.world.now as never);
+  const ways: readonly (string | undefined)[] = directions;
+  it.world.network.filter = (packet) => !ways.includes(isBetween(it, packet));
+  it.pinger.run(Seconds(5));
+  it.world.run(Seconds(1));
+  expect(it.pinger.longestGap(since)).toBeLessThan(500);
+  expect(bothUse(it, 'relay')).toBe(true);
+  it.world.network.filter = undefined;
+  it.pinger.run(Seconds(8));
+  expect(bothUse(it, 'direct')).toBe(true);
+});
