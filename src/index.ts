@@ -1,5 +1,8 @@
 /**
- * The library: `import { trace } from 'sallyport'`.
+ * The library: `import { Engine, nodePlatform, trace } from 'sallyport'`.
+ *
+ *   const engine = new Engine({ device, dialers: { direct }, platform: nodePlatform() });     docs/engine.md
+ *   engine.start();
  *
  *   const running = trace('example.com', { protocol: 'tcp', port: 443 });
  *   for await (const step of running) if (step.kind === 'hop') console.log(step.hop.ttl);
@@ -11,7 +14,14 @@ import { openEngine } from './trace/open-engine.js';
 import type { TraceEnvironment } from './trace/orchestration.js';
 import { type RunningTrace, startTrace, type TraceCall } from './trace/running.js';
 
+export { IpAddress, SocketAddress } from './base/address.js';
 export { SallyportError } from './base/error.js';
+export type { EngineDevice, EngineLogLevel, EngineOptions, EnginePlatform } from './engine/engine.js';
+export { Engine } from './engine/engine.js';
+export type { EngineHooks, FlowDecision, FlowRequest } from './engine/hooks.js';
+export type { DialFailure, DialRequest, HostConnections } from './engine/host/connections.js';
+export type { EngineSnapshot } from './engine/metrics.js';
+export { nodePlatform } from './os/engine-platform.js';
 export type { CompatibleResult } from './trace/compatible.js';
 export { encodeJson, toCompatible } from './trace/compatible.js';
 export type { TraceErrorCode } from './trace/error.js';

@@ -5,7 +5,7 @@
  *   server   8,192 flows of each kind; windows as large as a path of 4 MiB wants
  */
 import { SallyportError } from '../base/error.js';
-import { type Duration, Seconds } from '../base/time.js';
+import { type Duration, Millis, Seconds } from '../base/time.js';
 import type { StackLimits } from '../netstack/options.js';
 import type { TcpOptions } from '../netstack/tcp/options.js';
 import { DEFAULT_FLOW_LIMITS, type FlowLimits } from './flow-options.js';
@@ -20,6 +20,20 @@ export interface EngineSettings {
   readonly stack: Partial<StackLimits>;
   /** Longest time between two turns while flows are open: a safety net, everything else comes by event. */
   readonly ceiling: Duration;
+  readonly host: HostLimits;
+}
+
+/** Memory between an engine and the program it runs in, bytes. */
+export interface HostLimits {
+  /** Packets of the device that wait for a turn. */
+  readonly ringBytes: number;
+  /** Packets of one batch to the device. */
+  readonly batchBytes: number;
+  /** What the host has received and a flow has not taken: of one flow (it is paused at three quarters), and of all. */
+  readonly perFlowBytes: number;
+  readonly queueBytes: number;
+  /** Addresses with names. */
+  readonly names: number;
 }
 
 const common: FlowLimits = {
@@ -59,7 +73,14 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       retainedBytes: 1024 * 1024,
       bufferBytes: 10 * 1024 * 1024,
     },
-    ceiling: Seconds(0.005),
+    ceiling: Millis(5),
+    host: {
+      ringBytes: 512 * 1024,
+      batchBytes: 256 * 1024,
+      perFlowBytes: 32 * 1024,
+      queueBytes: 1024 * 1024,
+      names: 2048,
+    },
   },
   server: {
     mtu: 1500,
@@ -81,7 +102,14 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       reassemblyPackets: 1024,
       bufferBytes: 1024 * 1024 * 1024,
     },
-    ceiling: Seconds(0.005),
+    ceiling: Millis(5),
+    host: {
+      ringBytes: 4 * 1024 * 1024,
+      batchBytes: 512 * 1024,
+      perFlowBytes: 256 * 1024,
+      queueBytes: 64 * 1024 * 1024,
+      names: 8192,
+    },
   },
 };
 
@@ -90,6 +118,7 @@ export interface EngineOverrides {
   readonly flows?: Partial<FlowLimits>;
   readonly tcp?: Partial<TcpOptions>;
   readonly stack?: Partial<StackLimits>;
+  readonly host?: Partial<HostLimits>;
 }
 
 /** @throws SallyportError ENGINE_SETTINGS (caller): it names the value and what is allowed. */
@@ -112,6 +141,7 @@ export function engineSettings(preset: PresetName, overrides: EngineOverrides = 
     tcp: { ...base.tcp, ...overrides.tcp },
     stack: { ...base.stack, ...overrides.stack },
     ceiling: base.ceiling,
+    host: { ...base.host, ...overrides.host },
   };
 }
 

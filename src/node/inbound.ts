@@ -54,6 +54,12 @@ export class Inbound {
     const result = reassembly.reassembler.add(now, arena.bytes, offset, length);
     if (result > 0) this.#coalescer.push(reassembly.arena, reassembly.reassembler.offset, result);
     else if (result < 0) this.#drops.values[-result]!++;
+    const { expired, displaced } = reassembly.reassembler;
+    if (expired + displaced === 0) return;
+    this.#drops.values[Drop.reassembly_timeout]! += expired;
+    this.#drops.values[Drop.reassembly_limit]! += displaced;
+    reassembly.reassembler.expired = 0;
+    reassembly.reassembler.displaced = 0;
   }
 
   /** Returns 1 when there was a packet or fragment in it, come before or not. */

@@ -17,8 +17,9 @@ import { ALWAYS_CARRIED } from './outbound.js';
 import type { Channel } from './underlay.js';
 
 /**
- * For this long after a link is made, and whenever it begins to carry packets, those of any size go as fragments: until size
- * discovery has had its turns, or programs have learnt of a smaller size.
+ * For this long after a link is made, whenever it begins to carry packets, and when they seem to have to be smaller, packets of
+ * any size go as fragments: until size discovery has had its turns (under loss a path often only looks smaller, and a size told
+ * to a TCP is not taken back), or programs have learnt of a smaller size.
  */
 export const PROVING_TIME: Duration = Seconds(2);
 /** What a QUIC packet of 1200 bytes, the least that every path carries, leaves of itself for a DATAGRAM payload. */
@@ -47,6 +48,9 @@ export class Link {
   lastOut: Instant;
   lastIn: Instant;
   #state: LinkState = 'handshaking';
+  /** What `maxDatagram` was when last looked at, and when it last was less than before. */
+  #size = 0;
+  #shrunk: Instant | undefined;
   #carriesSince: Instant | undefined;
   readonly #onSent: (now: Instant) => void;
 
@@ -108,6 +112,10 @@ export class Link {
 
   /** Whether its size is still being found. */
   isProving(now: Instant): boolean {
+    const size = this.maxDatagram;
+    if (size < this.#size) this.#shrunk = now;
+    this.#size = size;
+    if (this.#shrunk !== undefined && elapsed(this.#shrunk, now) < PROVING_TIME) return true;
     return this.liveSince === undefined || elapsed(this.liveSince, now) < PROVING_TIME;
   }
 

@@ -85,8 +85,9 @@ interface Slot {
 export class Reassembler {
   readonly memory: Uint8Array;
   offset = 0;
-  /** Packets given up because their time ran out. */
+  /** Packets given up because their time ran out, and because newer ones needed their room (the owner counts and clears). */
   expired = 0;
+  displaced = 0;
   readonly #slots: Slot[] = [];
   #last: Slot | undefined;
 
@@ -119,7 +120,6 @@ export class Reassembler {
     const start = position & ~LAST;
     const end = start + length - FRAGMENT_HEADER;
     const slot = this.#slot(now, id);
-    if (slot === undefined) return -Drop.reassembly_limit;
     const problem = this.#accept(slot, start, end, (position & LAST) !== 0);
     if (problem !== Drop.none) {
       slot.used = false;
@@ -148,11 +148,15 @@ export class Reassembler {
     return Drop.none;
   }
 
-  /** The slot of `id`, a fresh one, or undefined when all hold packets that may still become whole. */
-  #slot(now: Instant, id: number): Slot | undefined {
+  /**
+   * The slot of `id`, or a fresh one. When all are taken the oldest packet gives way: under loss those that miss a part
+   * would otherwise keep every packet out for a second.
+   */
+  #slot(now: Instant, id: number): Slot {
     const recent = this.#last;
     if (recent?.used && recent.id === id && recent.deadline > now) return recent;
     let free: Slot | undefined;
+    let oldest = this.#slots[0]!;
     for (const slot of this.#slots) {
       if (slot.used && slot.deadline <= now) {
         slot.used = false;
@@ -163,9 +167,13 @@ export class Reassembler {
           this.#last = slot;
           return slot;
         }
+        if (slot.deadline < oldest.deadline) oldest = slot;
       } else free ??= slot;
     }
-    if (free === undefined) return undefined;
+    if (free === undefined) {
+      free = oldest;
+      this.displaced++;
+    }
     free.used = true;
     free.id = id;
     free.deadline = later(now, REASSEMBLY_TIME);

@@ -2,8 +2,9 @@
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RoleTraceAnswer, RoleTraceHistory } from '../../src/cli/trace/role-traces.js';
+import type { CompatibleResult } from '../../src/trace/compatible.js';
 import { Lab } from '../lab/lab.js';
-import { startHttp } from '../lab/services.js';
+import { startHttp, startUdpEcho } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { Network } from './network.js';
 import { type Role, sallyport } from './role.js';
@@ -19,9 +20,14 @@ describe.skipIf(Lab.unavailable() !== undefined)('traces of a running role', () 
 
   beforeAll(async () => {
     network = await Network.make({
-      services: { web: `tcp://${ADDRESSES.backend.v4}:8080`, all: 'any://10.20.0.0/24' },
+      services: {
+        web: `tcp://${ADDRESSES.backend.v4}:8080`,
+        all: 'any://10.20.0.0/24',
+        host: `any://${ADDRESSES.backend.v4}`,
+      },
     });
     await startHttp(network.topology.backend);
+    await startUdpEcho(network.topology.backend, { port: 7 });
     proxy = await network.newAgent('bob', network.topology.user, PROXY, AS_NOBODY);
     chmodSync(network.folder, 0o755);
     mkdirSync(proxy.dir, { mode: 0o700 });
@@ -55,6 +61,29 @@ describe.skipIf(Lab.unavailable() !== undefined)('traces of a running role', () 
       ['relay', 3],
     ]);
     expect(new Set(history.paths[1]!.entries.map(({ path_id }) => path_id)).size).toBe(1);
+  });
+
+  it('any trace goes through the agent’s own device, as other tracers find it', async () => {
+    const { user } = network.topology;
+    const { v4, v6 } = await network.virtual('host');
+    for (const target of [v4, v6]) {
+      for (const argv of [
+        ['-P', 'icmp'],
+        ['-P', 'tcp', '-p', '8080'],
+        ['-P', 'udp', '-p', '7'],
+      ]) {
+        const { stdout } = await user.exec(
+          sallyport('trace', ...argv, '-q', '1', '-Q', '5', '--timeout', '1000', target),
+        );
+        const { traceroute, e2e_probe: series } = JSON.parse(stdout) as CompatibleResult;
+        const hops = traceroute.runs![0]!.hops.map((hop) => hop.ip_address);
+        expect([...argv, hops, series.packets_received], stdout).toEqual([...argv, [target], 5]);
+      }
+      const { stdout } = await user.exec(['traceroute', '-n', '-I', '-q', '1', '-w', '1', target]);
+      expect(stdout.split('\n').flatMap((line) => /^ *\d+ +(\S+)/.exec(line)?.[1] ?? [])).toEqual([target]);
+    }
+    const { stdout } = await user.exec(sallyport('trace', '-P', 'icmp', '-q', '1', '-Q', '0', '10.20.0.2'));
+    expect(JSON.parse(stdout)).toMatchObject({ traceroute: { hop_count: { avg: 1 } } });
   });
 
   it('a change of the way is told, in the answer and in status', async () => {
@@ -115,7 +144,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('traces of a running role', () 
   it('what cannot be traced is one line, and what was asked wrongly too', async () => {
     const failures: [Role, string[], number, RegExp][] = [
       [network.agent, ['--path', 'nobody'], 1, /there is no session nobody \(paths of this agent: relay, office\)/],
-      [network.agent, ['--service', 'nothing'], 1, /there is no service nothing \(services: web, all\)/],
+      [network.agent, ['--service', 'nothing'], 1, /there is no service nothing \(services: web, all, host\)/],
       [network.agent, ['--service', 'all'], 1, /all is a whole network \(10\.20\.0\.0\/24\) \(trace an address/],
       [network.relay, ['--service', 'web'], 1, /a relay has no way to services/],
       [network.agent, ['--path', 'relay', '--proto', 'sctp'], 1, /unknown protocol: "sctp"/],

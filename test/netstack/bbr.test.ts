@@ -37,14 +37,14 @@ describe('delivery rate', () => {
 
   test('samples are marked while the application has nothing to send, until what was then out is delivered', () => {
     const rate = new DeliveryRate();
-    rate.limitedByApplication(3000);
-    expect(rate.appLimitedUntil).toBe(3000);
+    rate.limitedByOthers(3000);
+    expect(rate.limitedUntil).toBe(3000);
     for (const bytes of [3000, 1]) {
       rate.begin();
       rate.take(instantAt(2_000_000), bytes, 1_000_000, 0, 1_000_000, 1_000_000, true);
       rate.conclude(1);
     }
-    expect(rate.appLimitedUntil).toBe(0);
+    expect(rate.limitedUntil).toBe(0);
   });
 });
 

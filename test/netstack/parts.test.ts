@@ -12,9 +12,11 @@ import { Cubic } from '../../src/netstack/tcp/cubic.js';
 import { InitialSequence } from '../../src/netstack/tcp/isn.js';
 import { NewReno } from '../../src/netstack/tcp/newreno.js';
 import { SequenceRanges } from '../../src/netstack/tcp/ranges.js';
+import { Receiver } from '../../src/netstack/tcp/receiver.js';
 import { RttEstimator } from '../../src/netstack/tcp/rtt.js';
 import { seqAfter, seqBefore, seqMax, seqMin } from '../../src/netstack/tcp/sequence.js';
 import { isTransition, State, type TcpState } from '../../src/netstack/tcp/state.js';
+import type { TcpHandlers } from '../../src/netstack/types.js';
 import { crypto, pattern } from './harness.js';
 
 test('sequence numbers compare modulo 2^32', () => {
@@ -137,6 +139,50 @@ test('the flow table is a map', () => {
     expect(table.size).toBe(model.size);
   }
   for (const [key, flow] of model) expect(table.find(Uint32Array.from(key.split(',').map(Number)))).toBe(flow);
+});
+
+describe('receive window', () => {
+  const KB = 1024;
+  const handlers = { onData: (_: Uint8Array, __: number, length: number) => length } as unknown as TcpHandlers;
+  const RTT = 100_000;
+
+  test('grows ahead of a sender that triples each round trip, and not for one that does not', () => {
+    const receiver = new Receiver(new BufferPool(64 * 1024 * KB), 64 * KB, 4096 * KB);
+    receiver.start(0, 7);
+    const bytes = new Uint8Array(KB);
+    let now = instantAt(0);
+    const round = (kilobytes: number): void => {
+      expect(receiver.limit).toBeGreaterThanOrEqual(Math.min(kilobytes * KB, 4096 * KB));
+      for (let i = 0; i < kilobytes; i++) {
+        receiver.inOrder(bytes, 0, KB, handlers);
+        receiver.tune(later(now, Micros((RTT * i) / kilobytes)), RTT);
+      }
+      now = later(now, Micros(RTT));
+      receiver.tune(now, RTT);
+    };
+    for (const kilobytes of [14, 42, 126, 378, 1134, 3402]) round(kilobytes);
+    expect(receiver.limit).toBe(4096 * KB);
+
+    const calm = new Receiver(new BufferPool(64 * 1024 * KB), 256 * KB, 4096 * KB);
+    calm.start(0, 7);
+    for (let i = 0; i < 1000; i++) {
+      calm.inOrder(bytes, 0, KB, handlers);
+      calm.tune(later(now, Micros((RTT * i) / 60)), RTT);
+    }
+    expect(calm.limit).toBe(256 * KB);
+  });
+
+  test('holds every gap of a full window with one segment in ten lost', () => {
+    const receiver = new Receiver(new BufferPool(64 * 1024 * KB), 4096 * KB, 4096 * KB);
+    receiver.start(0, 7);
+    const bytes = new Uint8Array(1348);
+    let kept = 0;
+    for (let i = 1; i < 3000; i++) {
+      if (i % 10 !== 0) kept += receiver.outOfOrder((1 + i * 1348) | 0, bytes, 0, 1348);
+    }
+    expect(kept).toBe(2700 * 1348);
+    expect(receiver.ranges.count).toBe(300);
+  });
 });
 
 describe('round trips', () => {

@@ -17,6 +17,7 @@ import {
   type UdpOptions,
   type UdpSocket,
 } from '../../src/os/io.js';
+import type { SimNat } from './sim-nat.js';
 import type { Descriptor, SimClock, SimReactor } from './sim-reactor.js';
 
 /** Most bytes of one send: the kernel's own limit on a UDP payload. */
@@ -58,6 +59,7 @@ export class SimNetwork {
   readonly #entropy: SeededEntropy;
   readonly #sockets = new Map<string, SimUdpSocket>();
   readonly #flying: Flying[] = [];
+  readonly #nats = new Map<string, SimNat>();
 
   constructor(clock: SimClock, seed: number) {
     this.clock = clock;
@@ -76,11 +78,18 @@ export class SimNetwork {
     return this.#sockets.has(address.toString());
   }
 
-  /** Puts a datagram on its way, as if `from` had sent it over `path`. */
-  send(from: SocketAddress, to: SocketAddress, bytes: Uint8Array, path: Path): void {
+  addNat(nat: SimNat): void {
+    this.#nats.set(nat.publicIp.toString(), nat);
+  }
+
+  /** Puts a datagram on its way, as if `inside` had sent it over `path`, from behind `nat` where there is one. */
+  send(inside: SocketAddress, to: SocketAddress, bytes: Uint8Array, path: Path, nat?: SimNat): void {
+    const isLocal = nat?.isInside(to.ip) === true;
+    const from = nat === undefined || isLocal ? inside : nat.outbound(this.clock.now, inside, to);
     const packet = { from, to, bytes };
     if (this.filter?.(packet) === false || !this.#passes(path, bytes.length)) return;
-    const receiver = this.#sockets.get(to.toString());
+    if (nat !== undefined && !nat.hairpins && to.ip.equals(nat.publicIp)) return;
+    const receiver = this.#receiver(from, to);
     const at = later(later(this.clock.now, path.delay), receiver?.path.delay ?? Millis(0));
     let i = this.#flying.length;
     while (i > 0 && this.#flying[i - 1]!.at > at) i--;
@@ -97,10 +106,19 @@ export class SimNetwork {
     for (const { at, from, to, bytes } of this.#flying) {
       if (at > this.clock.now) break;
       count++;
-      const receiver = this.#sockets.get(to.toString());
+      const receiver = this.#receiver(from, to);
       if (receiver !== undefined && this.#passes(receiver.path, bytes.length)) receiver.arrive(from, bytes);
     }
     this.#flying.splice(0, count);
+  }
+
+  /** Whom a packet reaches; what is behind a NAT is reached through it, or from behind the same one. */
+  #receiver(from: SocketAddress, to: SocketAddress): SimUdpSocket | undefined {
+    const nat = this.#nats.get(to.ip.toString());
+    const inside = nat === undefined ? to : nat.inbound(this.clock.now, from, to);
+    const receiver = inside === undefined ? undefined : this.#sockets.get(inside.toString());
+    if (nat !== undefined || receiver?.nat === undefined) return receiver;
+    return receiver.nat.isInside(from.ip) ? receiver : undefined;
   }
 
   #passes(path: Path, length: number): boolean {
@@ -149,6 +167,8 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
   /** What others see as its address; `rebind` changes it. */
   external: SocketAddress;
   isClosed = false;
+  /** What it is behind. */
+  nat: SimNat | undefined;
   /** Sees every datagram that arrives, before the socket's owner does. */
   readonly arrivals: ((from: SocketAddress, bytes: Uint8Array) => void)[] = [];
   readonly #network: SimNetwork;
@@ -253,14 +273,14 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
         const bytes = memory.slice(at, Math.min(at + segment, offset + length));
         this.counters.datagramsOut++;
         this.counters.bytesOut += bytes.length;
-        this.#network.send(this.external, to, bytes, this.path);
+        this.#network.send(this.external, to, bytes, this.path, this.nat);
       }
     }
   }
 
   /** Sends one datagram of the test's own. */
   sendRaw(to: SocketAddress, bytes: Uint8Array, from: SocketAddress = this.external): void {
-    this.#network.send(from, to, bytes.slice(), this.path);
+    this.#network.send(from, to, bytes.slice(), this.path, this.nat);
   }
 
   registerTransmit(memory: Uint8Array): TransmitMemory {

@@ -23,6 +23,7 @@ import { RelayCore, type RelayEvent } from '../../src/relay/core.js';
 import { makeRelayEndpoint } from '../../src/relay/endpoint.js';
 import type { RelayLimits } from '../../src/relay/limits.js';
 import { type Credentials, crypto, type NodeCredentials, type Operator } from './identities.js';
+import type { SimNat } from './sim-nat.js';
 import type { Path, SimNetwork, SimUdpSocket } from './sim-network.js';
 import { type SimClock, SimReactor } from './sim-reactor.js';
 import { SimSockets } from './sim-sockets.js';
@@ -140,11 +141,17 @@ export abstract class SimNode {
   readonly policy: PolicyKeeper;
   readonly udp: readonly SimUdpSocket[];
 
-  constructor(site: Site, credentials: NodeCredentials, v4: string, v6: string | undefined) {
+  constructor(
+    site: Site,
+    credentials: NodeCredentials,
+    v4: string,
+    { v6, nat }: { readonly v6?: string; readonly nat?: SimNat },
+  ) {
     this.credentials = credentials;
     this.host = new SimHost(site.clock, site.network, v4, v6);
     this.policy = new PolicyKeeper(crypto, site.operator.policyKey.publicKey, site.operator.network);
     this.udp = openNodeSockets(this.host.sockets, 0) as SimUdpSocket[];
+    for (const socket of this.udp) if (socket.local.ip.isV4) socket.nat = nat;
   }
 
   get name(): string {
@@ -172,7 +179,8 @@ export abstract class SimNode {
   /** What a main thread would tell of this host: its addresses, and that everything is behind a default route. */
   protected hostNetwork(): HostNetwork {
     const addresses = this.udp.map(({ local }) => local.ip.toString());
-    return { addresses, routes: ['0.0.0.0/0', '::/0'].map((prefix) => ({ prefix, isTunnel: false })) };
+    const prefixes = ['0.0.0.0/0', '::/0', ...this.udp.flatMap(({ nat }) => nat?.prefix ?? [])];
+    return { addresses, routes: prefixes.map((prefix) => ({ prefix, isTunnel: false })) };
   }
 }
 
@@ -185,6 +193,8 @@ export interface ConnectorSetup {
   readonly limits?: FlowLimits;
   readonly v6?: string;
   readonly direct?: Partial<DirectSettings>;
+  /** What it is behind. */
+  readonly nat?: SimNat;
 }
 
 export class SimConnector extends SimNode {
@@ -194,7 +204,7 @@ export class SimConnector extends SimNode {
   readonly events: ConnectorCoreEvent[] = [];
 
   constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: ConnectorSetup) {
-    super(site, credentials, v4, setup.v6);
+    super(site, credentials, v4, setup);
     const { reactor, sockets } = this.host;
     const data = this.threadData(site, relayName);
     this.backends = new Map(Object.entries(setup.services).map(([id, url]) => [id, serviceBackend(id, url)]));
@@ -239,6 +249,8 @@ export interface AgentSetup {
   readonly unresolved?: boolean;
   readonly v6?: string;
   readonly direct?: Partial<DirectSettings>;
+  /** What it is behind. */
+  readonly nat?: SimNat;
 }
 
 export class SimAgent extends SimNode {
@@ -250,7 +262,7 @@ export class SimAgent extends SimNode {
   attempts = 0;
 
   constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: AgentSetup) {
-    super(site, credentials, v4, setup.v6);
+    super(site, credentials, v4, setup);
     const { reactor } = this.host;
     const data = this.threadData(site, relayName);
     this.endpoints = makeNodeEndpoints(data, reactor, undefined);

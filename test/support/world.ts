@@ -6,6 +6,7 @@ import type { PolicyDocument, SignedPolicy } from '../../src/policy/document.js'
 import { NO_LIMITS, type RelayLimits } from '../../src/relay/limits.js';
 import { type NodeCredentials, Operator, policyDocument } from './identities.js';
 import { RogueNode, type RogueOptions } from './rogue.js';
+import type { SimNat } from './sim-nat.js';
 import { SimNetwork } from './sim-network.js';
 import {
   type AgentSetup,
@@ -78,13 +79,17 @@ export class World implements Site {
     this.hosts.push(this.relay.host);
   }
 
-  #address(): string {
+  #address(nat?: SimNat): string {
+    if (nat !== undefined) {
+      this.network.addNat(nat);
+      return nat.nextInside();
+    }
     return `198.51.100.${this.#nextHost++}`;
   }
 
   async connector(name: string, setup: ConnectorSetup, credentials?: NodeCredentials): Promise<SimConnector> {
     const enrolled = credentials ?? (await this.operator.enrol('connector', name));
-    const node = new SimConnector(this, enrolled, this.relayName, this.#address(), setup);
+    const node = new SimConnector(this, enrolled, this.relayName, this.#address(setup.nat), setup);
     this.hosts.push(node.host);
     node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
     return node;
@@ -92,7 +97,7 @@ export class World implements Site {
 
   async agent(name: string, setup: AgentSetup = {}, credentials?: NodeCredentials): Promise<SimAgent> {
     const enrolled = credentials ?? (await this.operator.enrol('agent', name, setup.groups ?? ['staff']));
-    const node = new SimAgent(this, enrolled, this.relayName, this.#address(), setup);
+    const node = new SimAgent(this, enrolled, this.relayName, this.#address(setup.nat), setup);
     this.hosts.push(node.host);
     if (setup.unresolved) return node;
     node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));

@@ -60,7 +60,7 @@ describe('fragments', () => {
     expect(reassembler.add(start, second!, 0, second!.length)).toBe(0);
   });
 
-  it('are held for 64 packets and one second, no more', () => {
+  it('are held for 64 packets and one second, no more; the oldest gives way', () => {
     const fragmenter = new Fragmenter(65530);
     const reassembler = new Reassembler();
     const waiting = Array.from({ length: REASSEMBLY_PACKETS + 1 }, (_, i) => cut(packetOf(2000, i), 1200, fragmenter));
@@ -68,7 +68,12 @@ describe('fragments', () => {
       expect(reassembler.add(start, parts[0]!, 0, parts[0]!.length)).toBe(0);
     }
     const extra = waiting[REASSEMBLY_PACKETS]!;
-    expect(reassembler.add(start, extra[0]!, 0, extra[0]!.length)).toBe(-Drop.reassembly_limit);
+    expect(reassembler.displaced).toBe(0);
+    expect(reassembler.add(later(start, Millis(1)), extra[0]!, 0, extra[0]!.length)).toBe(0);
+    expect(reassembler.displaced).toBe(1);
+    expect(reassembler.add(later(start, Millis(1)), extra[1]!, 0, extra[1]!.length)).toBe(2000);
+    const oldest = waiting[0]!;
+    expect(reassembler.add(later(start, Millis(2)), oldest[1]!, 0, oldest[1]!.length)).toBe(0);
     const inTime = waiting[3]!;
     expect(reassembler.add(later(start, Millis(999)), inTime[1]!, 0, inTime[1]!.length)).toBe(2000);
     const late = waiting[4]!;

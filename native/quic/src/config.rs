@@ -149,11 +149,16 @@ fn endpoint(options: &Options) -> Result<q::EndpointConfig, String> {
     Ok(config)
 }
 
+/// How soon the size that a path carries is searched for again after loss made it look smaller: under random loss of
+/// some percent it often only looks so, and a real change is found by the same search.
+const SEARCH_AGAIN: Duration = Duration::from_millis(200);
+
 fn transport(options: &Options) -> Result<q::TransportConfig, String> {
     let mut config = q::TransportConfig::default();
     let discovery = options.mtu_upper_bound.map(|bound| {
         let mut discovery = q::MtuDiscoveryConfig::default();
         discovery.upper_bound(u16::try_from(bound).unwrap_or(u16::MAX));
+        discovery.black_hole_cooldown(SEARCH_AGAIN);
         discovery
     });
     let idle = millis(options.idle_timeout).try_into().map_err(|_| "idle timeout out of range")?;

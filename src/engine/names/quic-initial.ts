@@ -12,7 +12,6 @@
  * RFC 9000 §12.2, §17.2, §19; RFC 9001 §5.2–5.4; RFC 9369 §3 (version 2); RFC 8999.
  */
 import type { Crypto } from '../../base/crypto.js';
-import { encodeUtf8 } from '../../base/utf8.js';
 import { readU16, readU32 } from '../../wire/bytes.js';
 import { type ClientHello, helloLength, type Progress, parseClientHello } from './client-hello.js';
 import { CryptoStream } from './crypto-stream.js';
@@ -255,7 +254,7 @@ export class QuicInitialReader {
 
 /** RFC 8446 §7.1, RFC 9001 §5.1: HKDF-Expand-Label with an empty context. */
 function expandLabel(crypto: Crypto, secret: Uint8Array, label: string, length: number): Uint8Array {
-  const name = encodeUtf8(`tls13 ${label}`);
+  const name = Uint8Array.from(`tls13 ${label}`, (character) => character.charCodeAt(0));
   const info = new Uint8Array(4 + name.length);
   info[1] = length;
   info[2] = name.length;

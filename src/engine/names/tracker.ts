@@ -87,7 +87,9 @@ export class NameTracker {
     const entry: Entry = { host: name, source, expires: later(now, span) };
     for (const address of addresses) {
       const key = address.toString();
-      const entries = (this.#addresses.get(key) ?? []).filter((old) => old.host !== name && old.expires > now);
+      // A fake address stands for one name; whose it was before does not matter.
+      const known = source === 'fake-ip' ? [] : (this.#addresses.get(key) ?? []);
+      const entries = known.filter((old) => old.host !== name && old.expires > now);
       if (entries.length >= NAMES_PER_ADDRESS) entries.shift();
       entries.push(entry);
       this.#addresses.delete(key);

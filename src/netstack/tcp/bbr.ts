@@ -200,12 +200,12 @@ export class Bbr implements CongestionControl {
     this.#gain = 1;
     this.#probeUntil = -1;
     this.#before = Math.max(this.#before, this.window);
-    sample.limitedByApplication(pipe);
+    sample.limitedByOthers(pipe);
   }
 
   #probeRoundTrip(now: Instant, sample: DeliveryRate, pipe: number): void {
     if (this.#mode !== Mode.probeRtt) return;
-    sample.limitedByApplication(pipe);
+    sample.limitedByOthers(pipe);
     if (this.#probeUntil < 0) {
       if (pipe > this.#probeWindow()) return;
       this.#probeUntil = now + PROBE_SPAN;

@@ -15,8 +15,8 @@ export class DeliveryRate {
   deliveredAt: number = 0;
   /** When the newest delivered record was sent: the send interval of the next sample begins there. */
   firstSentAt: number = 0;
-  /** Up to this many delivered bytes samples are limited by the application; 0 = they are not. */
-  appLimitedUntil = 0;
+  /** Up to this many delivered bytes samples are limited by something else than the path; 0 = they are not. */
+  limitedUntil = 0;
 
   // The sample of the acknowledgement being taken.
   /** Bytes per µs; 0 = no sample. */
@@ -64,15 +64,15 @@ export class DeliveryRate {
 
   /** The acknowledgement has been taken; `least`: the smallest round trip known, µs: shorter samples are none. */
   conclude(least: number): void {
-    if (this.appLimitedUntil > 0 && this.delivered > this.appLimitedUntil) this.appLimitedUntil = 0;
+    if (this.limitedUntil > 0 && this.delivered > this.limitedUntil) this.limitedUntil = 0;
     if (this.prior < 0) return;
     const interval = Math.max(this.#sendElapsed, this.deliveredAt - this.#priorAt);
     if (interval <= 0 || interval < least) return;
     this.rate = (this.delivered - this.prior) / interval;
   }
 
-  /** The application has nothing more to send while `pipe` bytes are in flight. */
-  limitedByApplication(pipe: number): void {
-    this.appLimitedUntil = Math.max(this.delivered + pipe, 1);
+  /** While `pipe` bytes are in flight the application has nothing more to send, or the peer's window allows no more. */
+  limitedByOthers(pipe: number): void {
+    this.limitedUntil = Math.max(this.delivered + pipe, 1);
   }
 }

@@ -150,7 +150,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
     const unsent = s.unsent;
     const bare = unsent === 0;
     if (bare && (!s.finQueued || s.finSent)) {
-      if (rate > 0 && pipe < s.congestion.window && !s.isFull) s.recovery.rate.limitedByApplication(pipe);
+      if (rate > 0 && pipe < s.congestion.window && !s.isFull) s.recovery.rate.limitedByOthers(pipe);
       return;
     }
     const usable = (s.una + s.window - s.nxt) | 0;
@@ -171,7 +171,11 @@ function sendNew(c: TcpConnection, now: Instant): void {
     } else if (!bare && n < unsent) {
       // Held back by the peer's window: whole segments, or at least half of the largest window it ever offered.
       if (n >= mss) n -= n % mss;
-      else if (n < s.maxWindow / 2) return;
+      else if (n < s.maxWindow / 2) {
+        // A rate measured now is the peer's buffer per round trip, not the path's.
+        if (rate > 0 && pipe < s.congestion.window) s.recovery.rate.limitedByOthers(pipe);
+        return;
+      }
     }
     if (n <= 0 && !bare) return;
     const first = s.nxt;

@@ -94,11 +94,14 @@ export class SequenceRanges {
 
   /** The index of the range that holds `seq`, or −1. */
   indexOf(seq: number): number {
-    for (let i = 0; i < this.count; i++) {
-      if (seqBefore(seq, this.starts[i])) return -1;
-      if (seqBefore(seq, this.ends[i])) return i;
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (seqAtOrBefore(this.ends[middle], seq)) low = middle + 1;
+      else high = middle;
     }
-    return -1;
+    return low < this.count && seqAtOrBefore(this.starts[low], seq) ? low : -1;
   }
 
   /** The first sequence number at or after `seq` that no range holds. */

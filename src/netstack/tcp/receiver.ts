@@ -14,8 +14,11 @@ import type { TcpHandlers } from '../types.js';
 import { ByteRing } from './byte-ring.js';
 import { SequenceRanges } from './ranges.js';
 
-/** Out-of-order ranges kept; a segment that would make one more is not taken (nor acknowledged). */
-const OUT_OF_ORDER_RANGES = 128;
+/**
+ * Out-of-order ranges kept; a segment that would make one more is not taken (nor acknowledged), which to its sender looks like
+ * the path's death. A full window of 1348-byte segments at 5 % loss has 160 gaps at once, with the repairs on their way too.
+ */
+const OUT_OF_ORDER_RANGES = 1024;
 const MAX_UNSCALED = 65_535;
 
 export class Receiver {
@@ -158,17 +161,15 @@ export class Receiver {
   }
 
   /**
-   * Lets the buffer grow: when the application took more than half of it within one round trip, twice as much may be
-   * under way.
+   * Lets the buffer grow: as soon as the application has taken more than a quarter of it within one round trip, twice as
+   * much may be under way. A sender in slow start, or BBR's start-up, nearly triples from one round trip to the next, and
+   * what we promise reaches it half a round trip late: with less room it is held back by us and takes that for the path's
+   * bandwidth.
    */
   tune(now: Instant, rtt: number): void {
-    if (this.#since < 0) {
-      this.#since = now;
-      this.#taken = 0;
-      return;
-    }
-    if (now - this.#since < rtt) return;
-    if (this.#taken > this.limit >> 1 && this.limit < this.max) this.#grow(Math.min(this.limit * 2, this.max));
+    if (this.#since >= 0 && this.#taken > this.limit >> 2 && this.limit < this.max) {
+      this.#grow(Math.min(this.limit * 2, this.max));
+    } else if (this.#since >= 0 && now - this.#since < rtt) return;
     this.#since = now;
     this.#taken = 0;
   }

@@ -91,7 +91,7 @@ export class SendLog {
     this.delivered[i] = rate.delivered;
     this.deliveredAt[i] = rate.deliveredAt;
     this.firstSentAt[i] = rate.firstSentAt;
-    if (rate.appLimitedUntil > 0) this.marks[i] |= LIMITED;
+    if (rate.limitedUntil > 0) this.marks[i] |= LIMITED;
     else this.marks[i] &= ~LIMITED;
   }
 

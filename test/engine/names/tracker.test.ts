@@ -47,6 +47,12 @@ describe('NameTracker', () => {
     expect(tracker.nameOf(instantAt(Minutes(10)), A)).toBeUndefined();
   });
 
+  it('lets a fake address stand for one name only', () => {
+    const tracker = new NameTracker({ crypto });
+    for (const host of ['old.example', 'new.example']) tracker.record(T0, host, [A], undefined, 'fake-ip');
+    expect(tracker.nameOf(T0, A)).toMatchObject({ host: 'new.example', others: 0 });
+  });
+
   it('holds a bounded number of addresses and of names for each', () => {
     const tracker = new NameTracker({ crypto, addresses: 3 });
     for (let i = 1; i <= 3; i++) tracker.record(T0, `n${i}.example`, [ip(`10.0.0.${i}`)], undefined, 'dns');

@@ -1,0 +1,284 @@
+/**
+ * An engine for a host of one's own: packets in, packets out, connections through the host, everything on the host's thread.
+ * Needs nothing but ECMAScript: clock, scheduler, randomness and cryptography come from the host.
+ *
+ *   host ─ packets(batch) ─► ring ─► turn ─► stack ─► flows ─ dial, send, end, close ─► host
+ *   host ◄─ device.packets(batch, families) ───── stack ◄──── connected, received, ended, closed ─ host
+ *
+ *   stopped ──start──► running ──stop──► stopped        both may be called at any time, from a hook too, any number of times
+ *
+ * Every call of the host only takes a note; what follows happens in a turn, for which the engine asks the host's scheduler:
+ * at once when there is something to do, else when the next timer is due, and every 5 ms at most while flows are open.
+ */
+import { IpAddress, type SocketAddress } from '../base/address.js';
+import type { Crypto } from '../base/crypto.js';
+import type { Entropy } from '../base/entropy.js';
+import { describeError } from '../base/error.js';
+import { Seconds } from '../base/time.js';
+import { Packetizer } from '../netstack/packetizer.js';
+import { Arena } from '../wire/arena.js';
+import { EngineCore } from './core.js';
+import type { EngineHooks } from './hooks.js';
+import { type DialFailure, type HostConnections, HostDialer, HostTable } from './host/connections.js';
+import { PacketRing } from './host/packet-ring.js';
+import { type HostClock, HostReactor } from './host/reactor.js';
+import { type EngineCounter, type EngineSnapshot, engineMetricsText } from './metrics.js';
+import { NameTracker } from './names/tracker.js';
+import { type EngineOverrides, type EngineSettings, engineSettings, type PresetName } from './settings.js';
+
+/** Packets given to the stack in one turn, before the host's own work gets its time. */
+const TURN_PACKETS = 256;
+/** Packets handed out in one batch at most. */
+const BATCH_PACKETS = 256;
+
+export interface EngineDevice {
+  /**
+   * Packets for the device, each with its family at the same index. They are lent: whoever keeps one copies it. What the device
+   * cannot take is its own to drop.
+   */
+  packets(packets: readonly Uint8Array[], families: readonly (4 | 6)[]): void;
+}
+
+/** What the engine needs of the machine it runs on. */
+export interface EnginePlatform extends HostClock {
+  readonly entropy: Entropy;
+  readonly crypto: Crypto;
+}
+
+export type EngineLogLevel = 'error' | 'warn' | 'info' | 'debug';
+
+export interface EngineOptions {
+  readonly device: EngineDevice;
+  /** By name; flows take the first one unless `hooks.onFlow` names another. */
+  readonly dialers: Readonly<Record<string, HostConnections>>;
+  readonly platform: EnginePlatform;
+  readonly hooks?: EngineHooks;
+  readonly preset?: PresetName;
+  readonly settings?: EngineOverrides;
+  /** Never payload, never more than a few lines a second. */
+  readonly log?: (level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>) => void;
+}
+
+interface Running {
+  readonly core: EngineCore;
+  readonly reactor: HostReactor;
+  readonly ring: PacketRing;
+  readonly table: HostTable;
+  readonly out: Packetizer;
+}
+
+export class Engine {
+  /** Names of addresses: what a host's own resolver has found belongs here. */
+  readonly names: {
+    /**
+     * @param addresses as text; what is no address is left out.
+     * @returns false when `host` is no name.
+     */
+    record(host: string, addresses: readonly string[], ttlSeconds?: number): boolean;
+    /** The name an address goes by now. */
+    of(address: string): string | undefined;
+  };
+  readonly #options: EngineOptions;
+  readonly #settings: EngineSettings;
+  readonly #tracker: NameTracker;
+  #running: Running | undefined;
+  #wanted = false;
+  /** `stop` was called within the turn that is under way. */
+  #isEnding = false;
+  #lastSnapshot: EngineSnapshot | undefined;
+
+  /** @throws SallyportError ENGINE_SETTINGS, ENGINE_DIALERS (caller). Nothing runs yet. */
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#settings = engineSettings(options.preset ?? 'server', options.settings);
+    this.#tracker = new NameTracker({
+      crypto: options.platform.crypto,
+      addresses: this.#settings.host.names,
+    });
+    const now = () => options.platform.now() as never;
+    this.names = {
+      record: (host, addresses, ttlSeconds) =>
+        this.#tracker.record(
+          now(),
+          host,
+          addresses.map(IpAddress.parse).filter((ip) => ip !== undefined),
+          ttlSeconds === undefined ? undefined : Seconds(ttlSeconds),
+          'hook',
+        ),
+      of: (address) => {
+        const ip = IpAddress.parse(address);
+        return ip === undefined ? undefined : this.#tracker.nameOf(now(), ip)?.host;
+      },
+    };
+  }
+
+  get isRunning(): boolean {
+    return this.#wanted;
+  }
+
+  start(): void {
+    this.#wanted = true;
+    // Within a turn that ends with a stop, the start comes after it.
+    if (this.#running === undefined) this.#begin();
+  }
+
+  /** Ends every flow: programs and the host are told at once, or, within a turn, at its end. */
+  stop(): void {
+    this.#wanted = false;
+    const running = this.#running;
+    if (running === undefined) return;
+    if (running.reactor.inTurn) {
+      this.#isEnding = true;
+      running.reactor.afterTurn(() => this.#settle());
+    } else this.#end(running);
+  }
+
+  #settle(): void {
+    const running = this.#running;
+    if (running !== undefined) this.#end(running);
+    if (this.#wanted) this.#begin();
+  }
+
+  #begin(): void {
+    const { platform, hooks = {} } = this.#options;
+    const { host, mtu } = this.#settings;
+    const reactor = new HostReactor(platform, (error) => this.#bug(error));
+    const ring = new PacketRing(host.ringBytes);
+    const out = new Packetizer(new Arena(Math.max(host.batchBytes, 2 * mtu)), BATCH_PACKETS, (batch) =>
+      this.#emit(batch),
+    );
+    const counted = { counters: undefined as EngineCore['counters'] | undefined };
+    const table = new HostTable({
+      reactor,
+      count: (counter: EngineCounter) => counted.counters?.add(counter),
+      nameOf: ({ ip }: SocketAddress) => this.#tracker.nameOf(reactor.now(), ip)?.host,
+      perFlowBytes: host.perFlowBytes,
+      totalBytes: host.queueBytes,
+    });
+    const dialers = Object.entries(this.#options.dialers).map(([name, own]) => new HostDialer(name, table, own));
+    const core = new EngineCore({
+      reactor,
+      dialers,
+      sink: () => out,
+      settings: this.#settings,
+      hooks,
+      entropy: platform.entropy,
+      crypto: platform.crypto,
+    });
+    counted.counters = core.counters;
+    reactor.onTurn((now) => {
+      for (let n = 0; n < TURN_PACKETS; n++) {
+        if (!ring.shift((arena, offset, length) => core.receive(now, arena, offset, length, 0, false))) break;
+      }
+      const next = core.turn(now);
+      out.flush();
+      core.measured(reactor.readClock() - now);
+      return ring.count > 0 ? now : next;
+    });
+    this.#running = { core, reactor, ring, table, out };
+    this.#log('info', 'engine started', { mtu });
+    reactor.wake();
+  }
+
+  #end(running: Running): void {
+    this.#isEnding = false;
+    this.#running = undefined;
+    running.core.close();
+    running.out.flush();
+    this.#lastSnapshot = running.core.snapshot();
+    running.reactor.stop();
+    this.#log('info', 'engine stopped', {});
+  }
+
+  /** Packets of the device, one IP packet each; copied. What finds no room is dropped and counted. */
+  packets(packets: readonly Uint8Array[]): void {
+    const running = this.#running;
+    if (running === undefined || this.#isEnding) return;
+    for (const packet of packets) {
+      if (!running.ring.push(packet)) running.core.counters.add('device_queue_drops');
+    }
+    running.reactor.wake();
+  }
+
+  /** The connection with this number stands. */
+  connected(id: number): void {
+    this.#running?.table.connected(id);
+  }
+
+  /** It could not be made. */
+  failed(id: number, kind: DialFailure): void {
+    this.#running?.table.failed(id, kind);
+  }
+
+  /** Bytes of a TCP connection, or one datagram that came `from` somewhere; copied. */
+  received(id: number, bytes: Uint8Array, from?: SocketAddress): void {
+    this.#running?.table.received(id, bytes, from);
+  }
+
+  /** After `send` returned false: more may come. */
+  resumed(id: number): void {
+    this.#running?.table.resumed(id);
+  }
+
+  /** The other end sends no more (half-close). */
+  ended(id: number): void {
+    this.#running?.table.ended(id);
+  }
+
+  /** The connection is gone; the number means nothing any more. */
+  closed(id: number, reason: 'finished' | 'error'): void {
+    this.#running?.table.closed(id, reason === 'error');
+  }
+
+  /** The network has changed (Wi-Fi to cellular): see `EngineCore.pathChanged`. */
+  pathChanged(abortEstablished: boolean): void {
+    const running = this.#running;
+    if (running === undefined) return;
+    this.#log('info', 'the way out has changed', {});
+    running.reactor.at(running.reactor.now(), () => running.core.pathChanged(abortEstablished));
+  }
+
+  /** Rules of `onFlow` have changed: live flows are judged again. */
+  reevaluate(): void {
+    const running = this.#running;
+    running?.reactor.at(running.reactor.now(), () => running.core.reevaluate());
+  }
+
+  /** What is counted; after `stop` what was counted until then. */
+  snapshot(): EngineSnapshot {
+    return this.#running?.core.snapshot() ?? this.#lastSnapshot ?? { version: 1, values: {} };
+  }
+
+  /** The same as Prometheus reads it. */
+  metricsText(): string {
+    return engineMetricsText(this.snapshot());
+  }
+
+  #emit(batch: Packetizer): void {
+    const { bytes } = batch.arena;
+    const packets: Uint8Array[] = [];
+    const families: (4 | 6)[] = [];
+    for (let i = 0; i < batch.count; i++) {
+      const at = batch.table[2 * i]!;
+      packets.push(bytes.subarray(at, at + batch.table[2 * i + 1]!));
+      families.push(bytes[at]! >>> 4 === 4 ? 4 : 6);
+    }
+    try {
+      this.#options.device.packets(packets, families);
+    } catch {
+      this.#running?.core.counters.add('hook_errors');
+    }
+  }
+
+  #bug(error: unknown): void {
+    this.#log('error', 'unexpected error', { error: describeError(error) });
+  }
+
+  #log(level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>): void {
+    try {
+      this.#options.log?.(level, message, fields);
+    } catch {
+      this.#running?.core.counters.add('hook_errors');
+    }
+  }
+}

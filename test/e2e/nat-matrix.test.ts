@@ -1,0 +1,47 @@
+/**
+ * A sample of `nat-matrix-16` (docs/nat.md; `npm run soak -- --nat` runs all of it): a pair that has to meet half-way, one where only
+ * one side can be found, and one that stays with the relay and says why.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import { becomesDirect } from '../../bench/nat/pair.js';
+import { Seconds } from '../../src/base/time.js';
+import { Lab } from '../lab/lab.js';
+import type { NatKind } from '../lab/nat.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { Network } from './network.js';
+
+describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => {
+  let network: Network;
+  afterEach(async () => {
+    await network?.destroy();
+  });
+
+  const build = async (user: NatKind, service: NatKind): Promise<void> => {
+    network = await Network.make({
+      path: 'auto',
+      topology: { user: { kind: user, ipv6: 'none' }, service: { kind: service, ipv6: 'none' }, serviceClosed: false },
+      services: { host: `icmp://${ADDRESSES.backend.v4}` },
+    });
+  };
+
+  it.each([
+    ['moderate', 'moderate'],
+    ['strict', 'open'],
+  ] as const)('%s and %s get a direct link', async (user, service) => {
+    await build(user, service);
+    const result = await becomesDirect(network);
+    expect(result).toMatchObject({ path: 'direct', reason: 'best_rank' });
+    const { v4 } = await network.virtual('host');
+    await network.topology.user.exec(['ping', '-c', '3', '-i', '0.2', '-W', '3', v4]);
+  });
+
+  it('strict and strict stay with the relay, which carries, and say why', async () => {
+    await build('strict', 'strict');
+    const result = await becomesDirect(network, Seconds(4));
+    expect(result.path).toBe('relay');
+    expect(result.reason).toMatch(/^direct_unproved: no answer to \d+ punches$/);
+    expect(result.punches).toBeLessThan(100);
+    const { v4 } = await network.virtual('host');
+    await network.topology.user.exec(['ping', '-c', '3', '-i', '0.2', '-W', '3', v4]);
+  });
+});

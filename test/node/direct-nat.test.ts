@@ -1,0 +1,35 @@
+/** Which pairs of NATs get a direct link: those that can without guessing ports, and no others. */
+import { describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { connected, type Scene, scene } from '../connector/fixtures.js';
+import { NAT_KINDS, SimNat } from '../support/sim-nat.js';
+
+type Kind = keyof typeof NAT_KINDS | 'none';
+const KINDS: readonly Kind[] = ['none', 'open', 'restricted', 'moderate', 'strict'];
+/** A mapping that depends on the peer's port cannot be told to a peer that filters by port. */
+const HARD: ReadonlySet<string> = new Set(['strict strict', 'strict moderate', 'moderate strict']);
+const nat = (kind: Kind, number: number) => (kind === 'none' ? {} : { nat: new SimNat(number, NAT_KINDS[kind]) });
+const direct = { path: 'auto' } as const;
+
+const isDirect = ({ agent, connector }: Scene): boolean =>
+  agent.session('c1')?.link?.isDirect === true && connector.sessions[0]?.link?.isDirect === true;
+
+describe.each(KINDS)('an agent behind a NAT of kind %s', (ours) => {
+  it.each(KINDS)('and a connector behind one of kind %s', async (theirs) => {
+    const it = await scene({ agent: { direct, ...nat(ours, 10) }, connector: { direct, ...nat(theirs, 20) } });
+    connected(it);
+    const isPossible = !HARD.has(`${ours} ${theirs}`);
+    expect(it.world.until(() => isDirect(it), Seconds(isPossible ? 2 : 10))).toBe(isPossible);
+    if (isPossible) return;
+    expect(it.agent.session('c1')!.direct.reason).toMatch(/^direct_unproved: no answer to \d+ punches$/);
+    expect(it.agent.session('c1')!.link!.isDirect).toBe(false);
+  });
+});
+
+it('two nodes behind one NAT meet inside, also where it does not send back what comes from inside', async () => {
+  const shared = new SimNat(10, NAT_KINDS.strict);
+  const it = await scene({ agent: { direct, nat: shared }, connector: { direct, nat: shared } });
+  connected(it);
+  expect(it.world.until(() => isDirect(it), Seconds(2))).toBe(true);
+  expect(it.agent.session('c1')!.link!.connection.remote.ip.toString()).toMatch(/^192\.168\.10\./);
+});
