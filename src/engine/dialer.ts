@@ -21,6 +21,8 @@ export interface UdpOutlet {
   read(target: Uint8Array, offset: number, length: number): IoResult;
   /** Packed; the address the client is to see. */
   readonly source: Uint32Array;
+  /** True once no datagram will pass any more: the client's next one gets a new outlet. */
+  readonly isOver?: boolean;
   close(): void;
 }
 

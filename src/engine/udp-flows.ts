@@ -91,6 +91,7 @@ export class UdpFlows {
       return undefined;
     }
     this.#host.counters.add('udp_send_fail');
+    if (flow.outlet.isOver === true) this.#remove(flow);
     // The kernel reports an ICMP error of an earlier datagram on the next call: it is about this backend, not this datagram.
     return result === -ECONNREFUSED ? 'port-unreachable' : undefined;
   }

@@ -1,16 +1,20 @@
 /**
  * The packet thread of `tun2socks`: a TUN device, the engine's core, and the host's sockets, in one loop.
  */
+import { SocketAddress } from '../base/address.js';
+import { encodeUtf8 } from '../base/utf8.js';
 import { EngineCore } from '../engine/core.js';
 import { type Dialer, DirectDialer } from '../engine/dialer.js';
+import { HttpDialer } from '../engine/proxies/http-dialer.js';
+import { Socks5Dialer } from '../engine/proxies/socks5-dialer.js';
 import { engineSettings } from '../engine/settings.js';
 import { TunPackets } from '../engine/tun-packets.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
-import { READABLE } from '../os/io.js';
+import { READABLE, type Reactor, type Sockets } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import { servePacketThread } from '../os/packet-thread.js';
-import type { Tun2socksProtocol, Tun2socksThreadData } from './thread-protocol.js';
+import type { Tun2socksProtocol, Tun2socksThreadData, WayOut } from './thread-protocol.js';
 
 await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const { data, reactor } = context;
@@ -18,7 +22,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const sockets = createLinuxSockets(path);
   const tun = sockets.tun({ name: data.tun, offload: true });
   let packets: TunPackets | undefined;
-  const dialer: Dialer = new DirectDialer(reactor, sockets, false);
+  const dialer = makeDialer(data.way, reactor, sockets);
   const core = new EngineCore({
     reactor,
     dialers: [dialer],
@@ -66,3 +70,15 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     close: () => tun.close(),
   };
 });
+
+function makeDialer(way: WayOut, reactor: Reactor, sockets: Sockets): Dialer {
+  if (way.kind === 'direct') return new DirectDialer(reactor, sockets, false);
+  const proxy = SocketAddress.parse(way.address)!;
+  const { user, password = '' } = way;
+  if (way.kind === 'http') {
+    const basic = user === undefined ? undefined : Buffer.from(`${user}:${password}`).toString('base64');
+    return new HttpDialer({ reactor, sockets, proxy, basic });
+  }
+  const credentials = user === undefined ? undefined : { user: encodeUtf8(user), password: encodeUtf8(password) };
+  return new Socks5Dialer({ reactor, sockets, proxy, credentials });
+}

@@ -52,7 +52,9 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
   const { dir, log, way } = options;
   const network = createNetwork({ journal: join(dir, 'network.journal') });
   const resolver = new ResolverFile(join(dir, 'resolv.conf.saved'));
-  const follows = options.routes && options.interface === undefined && options.mark === undefined;
+  // A proxy's address is not routed into the device, so only direct flows need to be kept out of it.
+  const follows =
+    way.kind === 'direct' && options.routes && options.interface === undefined && options.mark === undefined;
   let out = options.interface ?? (follows ? defaultDevice(network) : undefined);
   const data: Tun2socksThreadData = {
     tun: options.tun,

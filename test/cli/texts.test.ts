@@ -6,7 +6,7 @@ import { completionScript } from '../../src/cli/completion.js';
 import { nearest } from '../../src/cli/nearest.js';
 import { prometheusText } from '../../src/cli/prometheus.js';
 import { parseSpan } from '../../src/cli/span.js';
-import type { RoleStatus } from '../../src/cli/status-types.js';
+import type { NodeStatus } from '../../src/cli/status-types.js';
 
 describe('a span', () => {
   it.each([
@@ -48,7 +48,7 @@ describe('metrics', () => {
       sessions: [{}, {}],
       counters: { 'proxy.dials': 3, 'links.sent': 1 },
       drops: { no_link: 2 },
-    } as object as RoleStatus;
+    } as object as NodeStatus;
     const labels = 'network="lab",role="agent",name="a\\"b\\\\c"';
     const text = prometheusText(status);
     expect(text.split('\n').filter((line) => !line.startsWith('#'))).toEqual([
@@ -73,7 +73,7 @@ describe('metrics', () => {
       channels: [],
       counters: {},
       drops: {},
-    } as object as RoleStatus;
+    } as object as NodeStatus;
     expect(prometheusText(status)).toContain('sallyport_nodes{network="lab",role="relay",name="relay",of="agent"} 2');
   });
 });

@@ -3,7 +3,7 @@ import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import { Counters } from '../../src/base/counters.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { type Duration, earliest, later, Millis } from '../../src/base/time.js';
-import { DirectDialer } from '../../src/engine/dialer.js';
+import { type Dialer, DirectDialer } from '../../src/engine/dialer.js';
 import {
   DEFAULT_FLOW_LIMITS,
   FLOW_COUNTERS,
@@ -61,7 +61,11 @@ export class Bench {
   readonly #toClient: Wire[] = [];
   readonly #toFlows: Wire[] = [];
 
-  constructor(limits: Partial<FlowLimits> = {}) {
+  constructor(
+    limits: Partial<FlowLimits> = {},
+    makeDialer: (reactor: SimReactor, sockets: SimSockets) => Dialer = (reactor, sockets) =>
+      new DirectDialer(reactor, sockets, limits.udpFiltering === undefined),
+  ) {
     const path = { delay: Millis(1), loss: 0, maxPayload: 1472, isDown: false };
     this.sockets = new SimSockets(
       new SimNetwork(this.clock, 1),
@@ -81,7 +85,7 @@ export class Bench {
     });
     this.flows = new Flows({
       reactor: this.reactor,
-      dialer: new DirectDialer(this.reactor, this.sockets, limits.udpFiltering === undefined),
+      dialer: makeDialer(this.reactor, this.sockets),
       router: {
         route: (_protocol, addresses) => {
           const address = SocketAddress.read(addresses, 1);

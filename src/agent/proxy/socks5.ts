@@ -15,9 +15,9 @@
  * RFC 1928 §3–7, RFC 1929. A first byte other than 05 gets no answer: the client speaks something else.
  */
 import { IpAddress, SocketAddress } from '../../base/address.js';
+import { ATYP_NAME, ATYP_V4, ATYP_V6, encodeAddress, readAddress, SocksReply } from '../../wire/socks.js';
 import type { ProxyAccess } from './access.js';
 import { type Failure, type Negotiation, NO_BYTES, type Target } from './negotiation.js';
-import { ATYP_NAME, ATYP_V4, ATYP_V6, encodeAddress, readAddress } from './socks-udp.js';
 
 const VERSION = 5;
 const NO_AUTHENTICATION = 0;
@@ -29,19 +29,6 @@ const PASSWORD_RIGHT = 0;
 const PASSWORD_WRONG = 1;
 const CONNECT = 1;
 const UDP_ASSOCIATE = 3;
-
-/** RFC 1928 §6. */
-export const SocksReply = {
-  succeeded: 0,
-  generalFailure: 1,
-  notAllowed: 2,
-  networkUnreachable: 3,
-  hostUnreachable: 4,
-  refused: 5,
-  ttlExpired: 6,
-  commandNotSupported: 7,
-  addressTypeNotSupported: 8,
-} as const;
 
 /** There is no code for a dial that timed out; clients show "TTL expired" as such. */
 const REPLY_OF: Readonly<Record<Failure, number>> = {

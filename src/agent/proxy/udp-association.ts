@@ -12,8 +12,8 @@ import { Drop } from '../../base/drop.js';
 import { SallyportError } from '../../base/error.js';
 import { elapsed, type Instant, later, Seconds } from '../../base/time.js';
 import type { UdpSocket } from '../../os/io.js';
+import { addressLength, encodeAddress, readAddress, UDP_HEAD } from '../../wire/socks.js';
 import { packed, type UdpPortOwner } from '../udp-ports.js';
-import { addressLength, encodeAddress, readAddress, UDP_HEAD } from './socks-udp.js';
 import { ClientSocket, UDP_IDLE, UDP_UNANSWERED, type UdpContext } from './udp-context.js';
 
 /** Targets one association keeps: each is looked for by its bytes, one after another. */

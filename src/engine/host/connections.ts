@@ -351,6 +351,9 @@ class HostStream extends HostConnection implements TcpStream {
 class HostOutlet extends HostConnection implements UdpOutlet {
   readonly source = new Uint32Array(ADDRESS_WORDS);
   #failed = 0;
+  get isOver(): boolean {
+    return this.#failed !== 0;
+  }
   /** The destination of the last datagram, as the host was told it. */
   #to: SocketAddress | undefined;
 

@@ -1,13 +1,25 @@
 /**
- * The header of a datagram between a SOCKS client and its relay.
+ * What both ends of SOCKS version 5 write: addresses, reply codes, and the header of a datagram.
  *
- *   reserved(2) = 0 · fragment · atyp · address · port(2) · data        atyp: 01 IPv4 · 03 name (length, bytes) · 04 IPv6
+ *   datagram: reserved(2) = 0 · fragment · atyp · address · port(2) · data        atyp: 01 IPv4 · 03 name (length, bytes) · 04 IPv6
  *
- * RFC 1928 §7.
+ * RFC 1928 §5–7.
  */
-import type { SocketAddress } from '../../base/address.js';
-import { IpAddress } from '../../base/address.js';
-import type { Target } from './negotiation.js';
+import type { SocketAddress } from '../base/address.js';
+import { IpAddress } from '../base/address.js';
+
+/** RFC 1928 §6. */
+export const SocksReply = {
+  succeeded: 0,
+  generalFailure: 1,
+  notAllowed: 2,
+  networkUnreachable: 3,
+  hostUnreachable: 4,
+  refused: 5,
+  ttlExpired: 6,
+  commandNotSupported: 7,
+  addressTypeNotSupported: 8,
+} as const;
 
 export const ATYP_V4 = 1;
 export const ATYP_NAME = 3;
@@ -27,7 +39,11 @@ export function addressLength(bytes: Uint8Array, offset: number, length: number)
 }
 
 /** The address of `length` bytes (as `addressLength` says) as a target; undefined for a name of other than printable ASCII. */
-export function readAddress(bytes: Uint8Array, offset: number, length: number): Target | undefined {
+export function readAddress(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+): { readonly host: string; readonly port: number } | undefined {
   const end = offset + length - PORT_BYTES;
   const type = bytes[offset];
   const host =

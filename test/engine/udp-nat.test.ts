@@ -1,0 +1,115 @@
+/** UDP behind an engine: one socket per client port, three ways to filter, judged per destination, bounded. */
+import { afterEach, expect, test } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import type { UdpFiltering } from '../../src/engine/flow-options.js';
+import { readPacket, udpPacket } from '../support/packets.js';
+import { Bench, CLIENT } from './harness.js';
+
+const to = (address: string) => ({ from: CLIENT, to: address });
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+let it: Bench;
+const nat = (udpFiltering: UdpFiltering, more: ConstructorParameters<typeof Bench>[0] = {}): Bench => {
+  it = new Bench({ udpFiltering, udpPeers: 4, ...more });
+  return it;
+};
+afterEach(() => {
+  it.flows.close();
+  expect(it.reactor.watched).toBe(0);
+  expect(it.sockets.ports.every((port) => port.isClosed)).toBe(true);
+});
+const answers = () =>
+  it.packets.map(readPacket).map(({ from, sourcePort, port, data }) => `${from}:${sourcePort}>${port} ${text(data)}`);
+
+test('one socket per client port, whatever the destination', () => {
+  nat('endpoint-independent');
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'a'));
+  it.inject(udpPacket(to('2.2.2.2'), 5000, 54, 'b'));
+  it.inject(udpPacket(to('2.2.2.2'), 5001, 54, 'c'));
+  expect(it.sockets.ports.map(({ sent }) => sent.map((one) => `${one.to} ${text(one.bytes)}`))).toEqual([
+    ['1.1.1.1:53 a', '2.2.2.2:54 b'],
+    ['2.2.2.2:54 c'],
+  ]);
+  it.sockets.ports[0]!.reply('2.2.2.2:54', 'B');
+  it.sockets.ports[1]!.reply('2.2.2.2:54', 'C');
+  it.run(Seconds(1));
+  expect(answers()).toEqual(['2.2.2.2:54>5000 B', '2.2.2.2:54>5001 C']);
+});
+
+const FROM = ['1.1.1.1:53', '1.1.1.1:99', '9.9.9.9:53'];
+test.each([
+  ['endpoint-independent', 3],
+  ['address-dependent', 2],
+  ['address-and-port-dependent', 1],
+] as const)('%s filtering lets in %i of: who was sent to, its other port, a stranger', (mode, passes) => {
+  nat(mode);
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'a'));
+  for (const from of FROM) it.sockets.ports[0]!.reply(from, from);
+  it.run(Seconds(1));
+  expect(answers()).toEqual(FROM.slice(0, passes).map((from) => `${from}>5000 ${from}`));
+  expect(it.counters.get('udp_filtered')).toBe(FROM.length - passes);
+});
+
+test('more destinations than are remembered: the first is forgotten, and let in again when it is sent to again', () => {
+  nat('address-and-port-dependent', { udpPeers: 2 });
+  for (let n = 1; n <= 5; n++) it.inject(udpPacket(to(`1.1.1.${n}`), 5000, 53, 'x'));
+  const [port] = it.sockets.ports;
+  port!.reply('1.1.1.1:53', 'gone');
+  port!.reply('1.1.1.5:53', 'here');
+  it.run(Seconds(1));
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'x'));
+  port!.reply('1.1.1.1:53', 'back');
+  it.run(Seconds(1));
+  expect(answers()).toEqual(['1.1.1.5:53>5000 here', '1.1.1.1:53>5000 back']);
+  expect(it.sockets.ports.length).toBe(1);
+});
+
+test('a destination that is not allowed is refused, the others of the port go on', () => {
+  nat('endpoint-independent');
+  it.denied.add('6.6.6.6');
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'a'));
+  it.inject(udpPacket(to('6.6.6.6'), 5000, 53, 'b'));
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'c'));
+  expect(it.sockets.ports[0]!.sent.map((one) => text(one.bytes))).toEqual(['a', 'c']);
+  expect(it.counters.get('flow_denied')).toBe(1);
+  it.denied.add('1.1.1.1');
+  it.flows.reevaluate();
+  expect(it.flows.udp.size).toBe(0);
+});
+
+test('with every flow taken the one unused for longest makes room, where that is wanted', () => {
+  nat('endpoint-independent', { udpFlows: 2, udpEvict: true });
+  for (const port of [1, 2, 1, 3]) {
+    it.inject(udpPacket(to('1.1.1.1'), port, 53, 'x'));
+    it.run(Seconds(1));
+  }
+  expect(it.sockets.ports.map(({ isClosed }) => isClosed)).toEqual([false, true, false]);
+  expect([it.counters.get('udp_evicted'), it.counters.get('udp_admission_fail')]).toEqual([1, 0]);
+});
+
+test('a socket that takes nothing now: the datagram is dropped and counted', () => {
+  nat('endpoint-independent');
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'a'));
+  it.sockets.ports[0]!.result = -11;
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'b'));
+  expect(it.counters.get('udp_send_blocked')).toBe(1);
+  it.run(Seconds(1));
+  expect(it.packets).toEqual([]);
+});
+
+test('thousands of ports and destinations in any order reach exactly whom they name', () => {
+  nat('address-and-port-dependent', { udpFlows: 64, udpPeers: 64, newFlowRate: 1e6, newFlowBurst: 1e6 });
+  let seed = 1;
+  const random = (n: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+    return (seed >>> 8) % n;
+  };
+  const expected = new Map<number, string[]>();
+  for (let i = 0; i < 3000; i++) {
+    const port = 1000 + random(64);
+    const address = `1.0.${random(8)}.${1 + random(8)}`;
+    it.inject(udpPacket(to(address), port, 53, `${i}`));
+    expected.set(port, [...(expected.get(port) ?? []), `${address}:53 ${i}`]);
+  }
+  const sent = it.sockets.ports.map((port) => port.sent.map((one) => `${one.to} ${text(one.bytes)}`).join());
+  expect(new Set(sent)).toEqual(new Set([...expected.values()].map((list) => list.join())));
+});
