@@ -24,6 +24,9 @@ const MIN_SHARE = 0.01;
 const QUEUE_FACTOR = 2;
 const QUEUE_SLACK: Duration = Millis(20);
 
+/** Packets of a second from which a share can be told. */
+const MIN_PACKETS = 16;
+
 export class LossAlarm {
   readonly #sent = new Float64Array(BUCKETS);
   readonly #lost = new Float64Array(BUCKETS);
@@ -33,7 +36,14 @@ export class LossAlarm {
   #isFirst = true;
   #isCongested = false;
 
-  /** Takes the figures of now; to be called every few tens of milliseconds while traffic flows. */
+  /** The link is in use from now on: what it lost before tells nothing. */
+  reset(): void {
+    this.#isFirst = true;
+    this.#sent.fill(0);
+    this.#lost.fill(0);
+  }
+
+  /** Takes the figures of now; to be called every few tens of milliseconds while the link is in use. */
   note(now: Instant, figures: LinkFigures): void {
     this.#advance(Math.floor(now / BUCKET));
     if (!this.#isFirst) {
@@ -50,13 +60,16 @@ export class LossAlarm {
   isRinging(now: Instant): boolean {
     if (this.#isFirst || this.#isCongested) return false;
     this.#advance(Math.floor(now / BUCKET));
-    let sent = 0;
-    let lost = 0;
-    for (let i = 0; i < BUCKETS; i++) {
-      sent += this.#sent[i]!;
-      lost += this.#lost[i]!;
-    }
-    return lost >= MIN_LOSSES && lost >= sent * MIN_SHARE;
+    const lost = sum(this.#lost);
+    return lost >= MIN_LOSSES && lost >= sum(this.#sent) * MIN_SHARE;
+  }
+
+  /** Share of the last second's packets that was lost while the path was not full; 0 when there were few. */
+  share(now: Instant): number {
+    if (this.#isFirst || this.#isCongested) return 0;
+    this.#advance(Math.floor(now / BUCKET));
+    const sent = sum(this.#sent);
+    return sent < MIN_PACKETS ? 0 : sum(this.#lost) / sent;
   }
 
   #advance(bucket: number): void {
@@ -73,4 +86,10 @@ export class LossAlarm {
     }
     this.#bucket = bucket;
   }
+}
+
+function sum(buckets: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < BUCKETS; i++) total += buckets[i]!;
+  return total;
 }

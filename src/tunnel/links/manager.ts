@@ -44,6 +44,8 @@ const FIGURES_INTERVAL: Duration = Millis(25);
 const LEAVE_MISSED = 3;
 /** More lost than on the other link by this share: left. */
 const LEAVE_LOSS = 0.2;
+/** Packets lost more than heartbeats by this share: the way swallows large ones, and says nothing. */
+const LARGE_LOSS = 0.4;
 /** Above this share lost a link is no clean one. */
 const BAD_LOSS = 0.1;
 /** Bytes of copies a second while fewer than two heartbeats are missed: an overloaded path must not get twice the load. */
@@ -51,7 +53,7 @@ const COPY_RATE = 2_500_000;
 const COPY_BURST = 250_000;
 
 /** Reasons that the link left shows too; otherwise another one was merely better. */
-const LEFT: ReadonlySet<LinkReason> = new Set(['drained', 'operator', 'three_missed', 'heavy_loss']);
+const LEFT: ReadonlySet<LinkReason> = new Set(['drained', 'operator', 'three_missed', 'heavy_loss', 'large_lost']);
 
 export interface LinkManagerOptions {
   /** The agent decides, the connector follows. */
@@ -292,6 +294,7 @@ export class LinkManager {
   #whyLeave(now: Instant, active: ManagedLink, other: ManagedLink): LinkReason | undefined {
     if (active.isDrained && !other.isDrained) return 'drained';
     if (active.health.missed(now) >= LEAVE_MISSED) return 'three_missed';
+    if (active.losses.share(now) - active.health.loss(now) >= LARGE_LOSS) return 'large_lost';
     if (active.health.known < LOSS_WINDOW || other.health.known < LOSS_WINDOW) return undefined;
     // Where both are bad, sixteen heartbeats tell too little.
     const window = other.health.loss(now) > BAD_LOSS ? 2 * LOSS_WINDOW : LOSS_WINDOW;
@@ -353,6 +356,7 @@ export class LinkManager {
     const old = this.active;
     if (old?.state === 'active') old.enter(now, 'standby', LEFT.has(reason) ? reason : 'lower_rank');
     if (link?.state === 'standby') link.enter(now, 'active', reason);
+    link?.losses.reset();
     this.active = link;
     this.activeSince = now;
     this.activeReason = reason;

@@ -32,6 +32,7 @@ export const LINK_REASONS = [
   'lower_rank',
   'three_missed',
   'heavy_loss',
+  'large_lost',
   'drained',
   'operator',
   /** Over again. */
