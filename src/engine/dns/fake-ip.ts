@@ -11,7 +11,7 @@ import { SallyportError } from '../../base/error.js';
 /** Private (RFC 1918), and no part of what a Sallyport network gives to services and agents. */
 export const FAKE_RANGE_V4 = Prefix.parse('10.126.0.0/16')!;
 /** A locally assigned prefix (RFC 4193), always the same, so that restarts keep what programs remember. */
-export const FAKE_RANGE_V6 = Prefix.parse('fd73:616c:6c79:126::/64')!;
+export const FAKE_RANGE_V6 = Prefix.parse('fd53:616c:6c79:126::/64')!;
 
 /** Where fake addresses may lie: never where a real or a documentation address could be. */
 const ALLOWED = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'].map(

@@ -148,13 +148,13 @@ describe('DnsService', () => {
     );
     const v4 = read(ask(query('Www.Example', 'A'))[0]!).answers![0]!;
     expect(v4).toMatchObject({ type: 'A', ttl: 5, data: '10.126.0.16' });
-    expect(read(ask(query('www.example', 'AAAA'))[0]!).answers).toMatchObject([{ data: 'fd73:616c:6c79:126::10' }]);
+    expect(read(ask(query('www.example', 'AAAA'))[0]!).answers).toMatchObject([{ data: 'fd53:616c:6c79:126::10' }]);
     for (const type of ['UNKNOWN_65', 'UNKNOWN_64'])
       expect(read(ask(query('www.example', type))[0]!)).toMatchObject({ rcode: 'NOERROR', answers: [] });
     expect(read(ask(query('16.0.126.10.in-addr.arpa', 'PTR'))[0]!).answers).toMatchObject([
       { type: 'PTR', data: 'www.example' },
     ]);
-    const v6 = '0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.2.1.0.9.7.c.6.c.6.1.6.3.7.d.f.ip6.arpa';
+    const v6 = '0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.2.1.0.9.7.c.6.c.6.1.6.3.5.d.f.ip6.arpa';
     expect(read(ask(query(v6, 'PTR'))[0]!).answers).toMatchObject([{ data: 'www.example' }]);
     expect(read(ask(query('99.0.126.10.in-addr.arpa', 'PTR'))[0]!).rcode).toBe('NXDOMAIN');
     expect(pool.hostOf(ip('10.126.0.16'))).toBe('www.example');
@@ -230,7 +230,7 @@ describe('FakeIpPool', () => {
     for (const route of ['10.126.3.0/24', '10.0.0.0/8']) {
       expect(() => check('10.126.0.0/16', [route])).toThrow(expect.objectContaining({ code: 'FAKE_IP_OVERLAP' }));
     }
-    check('10.126.0.0/16', ['0.0.0.0/0', '192.168.1.0/24', 'fd73::/16']);
+    check('10.126.0.0/16', ['0.0.0.0/0', '192.168.1.0/24', 'fd53::/16']);
     for (const range of [FAKE_RANGE_V4, FAKE_RANGE_V6]) check(`${range}`);
     check('100.127.0.0/26');
   });

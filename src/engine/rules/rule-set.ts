@@ -1,0 +1,107 @@
+/**
+ * Rules in their order; the first that fits a flow decides, and a flow that none fits is allowed.
+ *
+ *   flow ─► rules of its host and of every suffix of it (by name) ─┐
+ *           rules without a name (in order) ───────────────────────┴─► the one that stands first
+ *
+ * Lists of hundreds of thousands of names cost one lookup per label. A rule that names a host fits only flows whose name is known.
+ */
+import type { IpAddress } from '../../base/address.js';
+import { SallyportError } from '../../base/error.js';
+import type { FlowProtocol } from '../hooks.js';
+import type { Rule } from './rule.js';
+
+/** Rules of one set. */
+export const RULES_MAX = 500_000;
+/** Rules of one set without a name, each of which is looked at for every flow. */
+const UNNAMED_MAX = 4096;
+
+/** What a flow is judged by. */
+export interface JudgedFlow {
+  readonly protocol: FlowProtocol;
+  readonly address: IpAddress;
+  /** 0 for ICMP. */
+  readonly port: number;
+  /** In the form of `hostName`; undefined when it is not known (yet). */
+  readonly host: string | undefined;
+}
+
+export class RuleSet {
+  readonly rules: readonly Rule[];
+  /** How often each rule decided. */
+  readonly hits: Float64Array;
+  readonly #unnamed: number[] = [];
+  readonly #hosts = new Map<string, number[]>();
+  readonly #suffixes = new Map<string, number[]>();
+
+  /** @throws SallyportError RULES_MANY (caller). */
+  constructor(rules: readonly Rule[]) {
+    this.rules = rules;
+    this.hits = new Float64Array(rules.length);
+    for (const [i, { host, suffix }] of rules.entries()) {
+      if (host !== undefined) add(this.#hosts, host, i);
+      else if (suffix !== undefined) add(this.#suffixes, suffix, i);
+      else this.#unnamed.push(i);
+    }
+    if (rules.length > RULES_MAX || this.#unnamed.length > UNNAMED_MAX) {
+      const most = rules.length > RULES_MAX ? `${RULES_MAX} rules` : `${UNNAMED_MAX} rules without a host`;
+      throw new SallyportError('caller', 'RULES_MANY', `there are more than ${most}`);
+    }
+  }
+
+  /** Whether any rule names a host: otherwise names change nothing. */
+  get namesMatter(): boolean {
+    return this.#hosts.size + this.#suffixes.size > 0;
+  }
+
+  /** The rule that decides about a flow, and counts; undefined: none, so it is allowed. */
+  decide(flow: JudgedFlow): Rule | undefined {
+    const index = this.find(flow);
+    if (index < 0) return undefined;
+    this.hits[index]!++;
+    return this.rules[index];
+  }
+
+  /** The number of that rule; −1 when none fits. */
+  find(flow: JudgedFlow): number {
+    let best = this.#first(this.#unnamed, flow, this.rules.length);
+    const { host } = flow;
+    if (host !== undefined && this.namesMatter) {
+      best = this.#first(this.#hosts.get(host), flow, best);
+      for (let at = 0; at >= 0; at = host.indexOf('.', at) + 1 || -1) {
+        best = this.#first(this.#suffixes.get(at === 0 ? host : host.slice(at)), flow, best);
+      }
+    }
+    return best === this.rules.length ? -1 : best;
+  }
+
+  #first(candidates: readonly number[] | undefined, flow: JudgedFlow, before: number): number {
+    if (candidates !== undefined) {
+      for (const index of candidates) {
+        if (index >= before) break;
+        if (fits(this.rules[index]!, flow)) return index;
+      }
+    }
+    return before;
+  }
+}
+
+/** Everything but `host` where the rule has one: that is how it was found. Both names of a rule must fit. */
+function fits(rule: Rule, flow: JudgedFlow): boolean {
+  if (rule.protocol !== undefined && rule.protocol !== flow.protocol) return false;
+  if (rule.ports !== undefined && !hasPort(rule.ports, flow.port)) return false;
+  if (rule.prefix !== undefined && !rule.prefix.contains(flow.address)) return false;
+  if (rule.host === undefined || rule.suffix === undefined) return true;
+  return rule.host === rule.suffix || rule.host.endsWith(`.${rule.suffix}`);
+}
+
+function hasPort(ranges: readonly number[], port: number): boolean {
+  for (let i = 0; i < ranges.length; i += 2) if (port >= ranges[i]! && port <= ranges[i + 1]!) return true;
+  return false;
+}
+
+function add(map: Map<string, number[]>, key: string, index: number): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [index]);
+  else list.push(index);
+}
