@@ -78,7 +78,7 @@ export function packetBlock(
   body.set(bytes.subarray(offset, offset + kept), 20);
   const flags = new Uint8Array(4);
   flags[0] = inbound ? INBOUND : OUTBOUND;
-  const options = [{ code: OPTION_FLAGS, value: flags }];
+  const options: Option[] = [{ code: OPTION_FLAGS, value: flags }];
   if (comment !== '') options.push({ code: OPTION_COMMENT, value: encodeUtf8(comment.slice(0, COMMENT_MAX)) });
   return block(ENHANCED_PACKET, body, options);
 }
