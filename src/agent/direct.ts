@@ -5,7 +5,8 @@
  *     ▲                                           │ no answer                              │ failed                │ lost
  *     └─────────────── back-off ◄─────────────────┴────────────────────────────────────────┴───────────────────────┘
  *
- * The back-off goes up to minutes and is reset by any change of the network, of either end.
+ * The back-off goes up to minutes and is reset by any change of the network, of either end. A direct link that is in trouble, or whose
+ * certificates have lived five sixths of their time, is looked for another beside; when that stands, the old one is closed.
  */
 import {
   type Duration,
@@ -43,6 +44,9 @@ const JITTER = 0.25;
 const WORKED: Duration = Seconds(5);
 /** A connector that keeps telling new addresses does not make us punch more often than this. */
 const ROUND_INTERVAL: Duration = Millis(500);
+
+/** A link that has been suspect for this long is no longer relied on: the same pair, or another, is punched. */
+const TROUBLE: Duration = Seconds(1);
 
 /** What a session knows of its direct way. */
 export interface DirectSide {
@@ -145,9 +149,10 @@ export class AgentDirect {
     this.#parts.punching.forget(direct.path);
   }
 
-  /** The link in its handshake is live. */
+  /** The link in its handshake is live; one that there was before is closed. */
   welcomed(now: Instant, session: AgentSession): void {
     const { direct } = session;
+    const { link: before } = direct;
     direct.link = direct.attempt;
     direct.linkPair = direct.attemptPair;
     direct.attempt = undefined;
@@ -157,6 +162,9 @@ export class AgentDirect {
     direct.reason = 'best_rank';
     direct.path.puncher.stop();
     session.set.add(now, direct.link!, true, direct.link!.connection.remote.ip.family === 6);
+    if (before === undefined) return;
+    this.#parts.links.close(now, before, CloseCode.replaced, 'replaced by a newer link');
+    this.#parts.table.release(now, before.connection.remote);
   }
 
   /** A direct link is closed, or never came to be. */
@@ -184,13 +192,20 @@ export class AgentDirect {
 
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    if (!this.#isOn || direct.link !== undefined) return;
+    if (!this.#isOn) return;
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
-      this.#parts.links.close(now, direct.attempt, CloseCode.timeout, 'no answer');
-      this.failed(now, session, direct.attempt, 'no answer');
+      const { attempt } = direct;
+      this.#parts.links.close(now, attempt, CloseCode.timeout, 'no answer');
+      this.failed(now, session, attempt, 'no answer');
       return;
     }
+    const isSearching = direct.nextRound !== undefined || direct.lastRound !== undefined;
+    if (isServed(now, direct)) {
+      if (isSearching) this.#rest(direct);
+      return;
+    }
+    if (direct.link !== undefined && !isSearching) direct.nextRound = now;
     const { puncher } = direct.path;
     const pair = puncher.best(now, PROOF_AGE);
     if (pair !== undefined) {
@@ -204,9 +219,10 @@ export class AgentDirect {
     if (direct.nextRound !== undefined && now >= direct.nextRound) this.#round(now, session);
   }
 
-  due({ direct }: AgentSession): Instant | undefined {
-    if (!this.#isOn || direct.link !== undefined) return undefined;
+  due(now: Instant, { direct }: AgentSession): Instant | undefined {
+    if (!this.#isOn) return undefined;
     if (direct.attempt !== undefined) return direct.attemptEnds;
+    if (isServed(now, direct)) return direct.link!.renewAt;
     return earliest(direct.gatherUntil, direct.nextRound);
   }
 
@@ -250,10 +266,20 @@ export class AgentDirect {
   }
 
   #soon(now: Instant, direct: DirectSide): void {
-    if (direct.link !== undefined || direct.attempt !== undefined) return;
+    if (direct.attempt !== undefined || isServed(now, direct)) return;
     const earliestRound = direct.lastRound === undefined ? now : later(direct.lastRound, ROUND_INTERVAL);
     direct.nextRound = Math.max(now, earliestRound) as Instant;
     direct.path.puncher.stop();
+  }
+
+  /** Nothing is looked for any more. */
+  #rest(direct: DirectSide): void {
+    direct.path.puncher.stop();
+    direct.nextRound = undefined;
+    direct.lastRound = undefined;
+    direct.gatherUntil = undefined;
+    direct.failedRounds = 0;
+    direct.reason = 'best_rank';
   }
 
   #later(now: Instant, direct: DirectSide): void {
@@ -277,4 +303,11 @@ export class AgentDirect {
     direct.lastRound = undefined;
     direct.failedRounds = 0;
   }
+}
+
+/** Whether there is a direct link that needs no other. */
+function isServed(now: Instant, { link }: DirectSide): boolean {
+  if (link === undefined) return false;
+  const isTroubled = link.managed?.state === 'suspect' && elapsed(link.managed.since, now) >= TROUBLE;
+  return !isTroubled && (link.renewAt === undefined || now < link.renewAt);
 }

@@ -7,7 +7,7 @@
 import type { SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import type { Instant, WallTime } from '../base/time.js';
+import { type Duration, type Instant, later, Millis, Minutes, scale, type WallTime } from '../base/time.js';
 import { closeText } from '../node/close-text.js';
 import { Link } from '../node/link.js';
 import type { Channel } from '../node/underlay.js';
@@ -16,6 +16,9 @@ import type { QuicEndpoint } from '../quic/endpoint.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToAgent } from '../tunnel/messages.js';
 import type { LinkAdmission, Welcome } from './link-admission.js';
 import type { AgentSession } from './session.js';
+
+/** Certificates that end sooner are not outlived by a newer link either. */
+const LEAST_LIFETIME: Duration = Minutes(1);
 
 export interface SessionLinksParts {
   readonly links: QuicEndpoint;
@@ -129,7 +132,14 @@ export class SessionLinks {
     if (problem !== undefined) this.#fail(now, session, link, 0, problem);
     else {
       link.enter(now, 'live');
+      link.renewAt = renewalOf(now, this.#parts.wall(), link.connection.certificateExpiry);
       this.#parts.owner.onWelcome(now, session, link, message);
     }
   }
+}
+
+/** Five sixths of the way to the end of the certificates (protocol.md §4); undefined when that is too near to be worth it. */
+function renewalOf(now: Instant, wall: WallTime, expiry: WallTime): Instant | undefined {
+  const left = Millis(expiry - wall);
+  return left < LEAST_LIFETIME ? undefined : later(now, scale(left, 5 / 6));
 }

@@ -274,7 +274,7 @@ export class Sessions implements SessionLinksOwner {
     let next: Instant | undefined;
     for (const session of this.#byConnector.values()) {
       const { relayed, direct } = session;
-      next = earliest(earliest(next, session.deadline), this.#direct.due(session));
+      next = earliest(earliest(next, session.deadline), this.#direct.due(now, session));
       next = earliest(next, session.set.manager.nextTimeout(now));
       if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
       if (direct.link !== undefined) next = earliest(next, direct.link.lifeSigns.due);
@@ -380,7 +380,10 @@ export class Sessions implements SessionLinksOwner {
     session.absentSince = undefined;
     if (link.isDirect) {
       if (message.resumed) this.#direct.welcomed(now, session);
-      else this.#direct.failed(now, session, link, 'the connector knows no such session');
+      else {
+        this.#links.close(now, link, CloseCode.done, 'no such session');
+        this.#direct.failed(now, session, link, 'the connector knows no such session');
+      }
       return;
     }
     session.deadline = undefined;

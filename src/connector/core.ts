@@ -185,9 +185,11 @@ export class ConnectorCore {
     return this.#underlay.reaches(address);
   }
 
-  /** What the main thread has learnt of the host's addresses and routes. */
+  /** What the main thread has learnt of the host's addresses and routes. When they are others, everybody is asked for a life sign. */
   setNetwork(now: Instant, network: HostNetwork): void {
-    this.punching.setNetwork(now, network);
+    if (!this.punching.setNetwork(now, network)) return;
+    this.relay.wake(now);
+    this.suspect(now);
   }
 
   /** Socket `index` is readable: takes one batch. Returns the number of entries. */

@@ -40,6 +40,8 @@ export class Link {
   readonly lifeSigns: LifeSigns;
   readonly made: Instant;
   liveSince: Instant | undefined;
+  /** When another link is to take its place, as its certificates end soon; undefined: not before they do. */
+  renewAt: Instant | undefined;
   /** The session's links, while this is one of them, and what their manager knows of it. */
   set: LinkSet | undefined;
   managed: ManagedLink | undefined;

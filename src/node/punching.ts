@@ -65,6 +65,7 @@ export class Punching {
   readonly #registered = new Map<DirectPath, Uint8Array[]>();
   #hosts: readonly IpAddress[] = [];
   #routes = new RouteTable([]);
+  #networkKey: string | undefined;
   #observed4: SocketAddress | undefined;
   #observed6: SocketAddress | undefined;
   #mapped: readonly SocketAddress[] = [];
@@ -84,13 +85,20 @@ export class Punching {
     this.#gather();
   }
 
-  /** What the main thread has learnt of the host. */
-  setNetwork(now: Instant, network: HostNetwork): void {
+  /**
+   * What the main thread has learnt of the host. Returns whether it is another network than before: other addresses, other routes
+   * that are not into a tunnel.
+   */
+  setNetwork(now: Instant, network: HostNetwork): boolean {
+    const key = JSON.stringify([network.addresses, network.routes.filter(({ isTunnel }) => !isTunnel)]);
+    const isOther = this.#networkKey !== undefined && this.#networkKey !== key;
+    this.#networkKey = key;
     this.#hosts = network.addresses.map((text) => IpAddress.parse(text)!).filter(isUnicast);
     this.#routes = new RouteTable(network.routes);
     for (const path of this.#registered.keys()) path.judgeAgain();
     this.#gather();
     this.#parts.onNetwork(now);
+    return isOther;
   }
 
   /** The relay sees us at this address. */

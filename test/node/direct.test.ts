@@ -1,8 +1,9 @@
 /** Direct links: made beside the relay's, left when they die, made again. */
 import { describe, expect, test } from 'vitest';
-import { elapsed, Millis, Seconds, toSeconds } from '../../src/base/time.js';
+import { elapsed, later, Millis, Seconds, toSeconds } from '../../src/base/time.js';
 import { connected, type Scene, SERVICES, scene } from '../connector/fixtures.js';
 import { App, pattern } from '../support/app.js';
+import { NAT_KINDS, SimNat } from '../support/sim-nat.js';
 
 const AUTO = { direct: { path: 'auto' } } as const;
 
@@ -187,4 +188,31 @@ describe('a network that changes', () => {
     expect(refusals.get('tunnel')).toBeGreaterThan(0);
     expect(session.direct.link).toBeUndefined();
   });
+
+  test('a router that has forgotten everything while the machine slept: direct again in seconds', async () => {
+    const nat = new SimNat(10, NAT_KINDS.strict);
+    const { it, session, app, stream } = await settled({ agent: { ...AUTO, nat } });
+    const asleep = session.direct.link;
+    nat.restart();
+    it.agent.core.suspect(it.world.now);
+    it.agent.host.reactor.wake();
+    app.say('awake');
+    expect(it.world.until(() => stream.text() === 'awake', Seconds(5))).toBe(true);
+    const isAnew = (): boolean => isDirect(it) && session.link !== asleep;
+    expect(it.world.until(isAnew, Seconds(10))).toBe(true);
+  });
+});
+
+test('five sixths into its certificates’ lives a direct link is replaced by another, without a pause', async () => {
+  const { it, session, app, stream } = await settled();
+  const first = session.direct.link!;
+  first.renewAt = later(it.world.now, Seconds(1));
+  const total = 3_000_000;
+  app.say(pattern(total));
+  expect(it.world.until(() => session.direct.link !== first, Seconds(5))).toBe(true);
+  expect(session.link).toBe(session.direct.link);
+  expect(it.world.until(() => stream.receivedBytes === total, Seconds(10))).toBe(true);
+  expect(first.state).toBe('closed');
+  it.world.run(Seconds(1));
+  expect([...it.connector.sessions[0]!.links].filter((link) => link.isDirect).length).toBe(1);
 });
