@@ -54,7 +54,8 @@ function describeIssue(issue: v.BaseIssue<unknown>, known: readonly string[], so
     const advice = meant === undefined ? `known are ${known.join(', ')}` : `did you mean ${meant}?`;
     return `${top}: unknown key${source(top)}; ${advice}`;
   }
-  const value = FILE_ONLY.has(top) ? '…' : JSON.stringify(issue.input);
+  const isSecret = FILE_ONLY.has(top) || (top === 'proxy' && String(issue.input).includes('@'));
+  const value = isSecret ? '…' : JSON.stringify(issue.input);
   return `${path.join('.')} = ${value}${source(top)}: ${issue.message}`;
 }
 
@@ -86,7 +87,8 @@ function readConfigFile(path: string): Given {
 }
 
 function holdsSecrets(values: Given): boolean {
-  const { users } = values;
+  const { users, proxy } = values;
+  if (typeof proxy === 'string' && proxy.includes('@')) return true;
   return typeof users === 'object' && users !== null && Object.keys(users).length > 0;
 }
 

@@ -7,6 +7,7 @@ import { AgentConfig, ConnectorConfig, RelayConfig, ROLE_CONFIGS } from '../../s
 import { FILE_ONLY, mistypedVariables, variableOf } from '../../src/cli/key-text.js';
 import { loadConfig } from '../../src/cli/load-config.js';
 import { shapeOf } from '../../src/cli/schema-shape.js';
+import { Tun2socksConfig } from '../../src/cli/tun2socks-config.js';
 
 /** Every key with a value for the file, one for the environment (as text and as what it means), and one for a flag. */
 interface Sample {
@@ -273,5 +274,23 @@ describe('users', () => {
       expect(text).toContain('users');
       expect(text).not.toContain('secret');
     }
+  });
+});
+
+describe('a proxy with a password', () => {
+  const load = (proxy: string, mode = 0o600) =>
+    loadConfig(Tun2socksConfig, 'tun2socks', write({ proxy }, mode), {}, {}).proxy;
+
+  it('is taken from a file that only its owner may read', () => {
+    expect(load('socks5://ann:pass@10.0.0.1')).toBe('socks5://ann:pass@10.0.0.1');
+    expect(() => load('socks5://ann:pass@10.0.0.1', 0o644)).toThrow(
+      expect.objectContaining({ code: 'CONFIG_PERMISSIONS' }),
+    );
+    expect(load('socks5://10.0.0.1', 0o644)).toBe('socks5://10.0.0.1');
+  });
+
+  it('is not shown when it is wrong', () => {
+    expect(() => load('socks9://ann:pass@10.0.0.1')).toThrow(/proxy = … .*: must be socks5/);
+    expect(() => load('socks9://10.0.0.1')).toThrow(/proxy = "socks9/);
   });
 });

@@ -153,6 +153,11 @@ export class MockHost {
     return this.#timers.length;
   }
 
+  /** Buffers of the client's stack: no part of the engine. */
+  get clientBytes(): number {
+    return this.#client.pool.lentBytes + this.#client.pool.retainedBytes;
+  }
+
   connect(to: string): MockClient {
     const client = new MockClient();
     client.connection = this.#client.connect(this.now, SocketAddress.parse(to)!, client);

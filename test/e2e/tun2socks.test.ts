@@ -1,0 +1,179 @@
+/**
+ * `sallyport tun2socks` with real programs: curl, ping, datagrams, in both families, directly and through proxies; refusals; and
+ * what is left of routes and resolver when it ends in any way.
+ *
+ *   user (tun2socks, programs) ── 10.1.0.0/24, fd01::/64 ── net (10.50.0.1, fd50::1: servers, proxies)
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import type { Tun2socksThreadStatus } from '../../src/tun2socks/thread-protocol.js';
+import type { Host } from '../lab/host.js';
+import { Lab } from '../lab/lab.js';
+import { contentHash } from '../lab/programs/content.mjs';
+import { program, startHttp, startUdpEcho } from '../lab/services.js';
+import { Role, sallyport } from './role.js';
+import { CURL } from './transfer.js';
+
+const BYTES = 3_000_000;
+const hosts = { 4: '10.50.0.1', 6: '[fd50::1]' } as const;
+
+describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
+  let lab: Lab;
+  let user: Host;
+  let net: Host;
+  let role: Role;
+  const folder = mkdtempSync(join(tmpdir(), 'tun2socks-'));
+  const dir = join(folder, 'state');
+
+  beforeAll(async () => {
+    lab = new Lab();
+    user = lab.host('user');
+    net = lab.router('net');
+    lab.link(
+      { host: user, addresses: ['10.1.0.1/24', 'fd01::1/64'] },
+      { host: net, addresses: ['10.1.0.2/24', 'fd01::2/64'] },
+    );
+    for (const address of ['10.50.0.1/32', 'fd50::1/128']) net.ip('address', 'add', address, 'dev', 'lo');
+    user.ip('route', 'add', 'default', 'via', '10.1.0.2');
+    user.ip('-6', 'route', 'add', 'default', 'via', 'fd01::2');
+    user.resolver('10.1.0.99');
+    await startHttp(net);
+    for (const address of ['10.50.0.1', 'fd50::1']) await startUdpEcho(net, { address });
+    net.spawn(['microsocks', '-i', '10.1.0.2', '-p', '1080', '-u', 'alice', '-P', 'secret']);
+    const settings = join(folder, 'tinyproxy.conf');
+    writeFileSync(settings, 'Port 8118\nListen 10.1.0.2\nTimeout 60\nMaxClients 20\n');
+    net.spawn(['tinyproxy', '-d', '-c', settings]);
+  });
+  afterAll(async () => {
+    await lab?.destroy();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  afterEach(async (context) => {
+    if (context.task.result?.state === 'fail') console.error(role.describe());
+    if (role.process.running) await role.stop();
+  });
+
+  const start = async (...argv: string[]): Promise<void> => {
+    role = new Role('tun2socks', user, dir, ['tun2socks', '--tun', 't2s0', '--dir', dir, ...argv]);
+    role.start();
+    await role.waitForLog('tun2socks started');
+  };
+  const curl = (url: string, ...argv: string[]) =>
+    user.exec(['curl', '-sS', '--max-time', '10', ...argv, url], { check: false });
+  const download = async (family: 4 | 6): Promise<void> => {
+    const { stdout } = await curl(
+      `http://${hosts[family]}:8080/bytes/${BYTES}?seed=3`,
+      '-D',
+      '-',
+      '-o',
+      join(folder, 'got'),
+    );
+    expect(stdout).toContain(contentHash(3, BYTES));
+    expect(readFileSync(join(folder, 'got')).length).toBe(BYTES);
+  };
+  const upload = async (family: 4 | 6): Promise<void> => {
+    const { stdout } = await curl(`http://${hosts[family]}:8080/hash`, '-T', join(folder, 'got'));
+    expect(JSON.parse(stdout)).toEqual({ bytes: BYTES, sha256: contentHash(3, BYTES) });
+  };
+  const routesOfDevice = (): string =>
+    `${user.ip('route', 'show', 'proto', '83')}${user.ip('-6', 'route', 'show', 'proto', '83')}`.trim();
+  const resolvConf = async (): Promise<string> => (await user.exec(['cat', '/etc/resolv.conf'])).stdout;
+
+  it.each([4, 6] as const)(
+    'directly, IPv%i: streams both ways, datagrams of every size, echo, refusals',
+    async (family) => {
+      await start('--direct', '--routes');
+      await download(family);
+      await upload(family);
+      const bare = hosts[family].replace(/[[\]]/g, '');
+      const echo = program('udp-client', bare, '7', '--count', '20', '--size', '3000', '--gap', '0');
+      expect(JSON.parse((await user.exec(echo)).stdout)).toMatchObject({ sent: 20, received: 20 });
+      await user.exec(['ping', '-c', '2', '-i', '0.2', '-W', '5', bare]);
+      const refused = await curl(`http://${hosts[family]}:9/`);
+      expect(refused.code).toBe(CURL.cannotConnect);
+      // The far end sees this host, not the device.
+      const peer = await curl(`http://${hosts[family]}:8080/peer`);
+      expect(JSON.parse(peer.stdout)).toMatchObject({ address: family === 4 ? '::ffff:10.1.0.1' : 'fd01::1' });
+      const { metrics } = await role.status<Tun2socksThreadStatus>();
+      expect(metrics.values).toMatchObject({ 'dial_errors{kind=refused}': 1, retransmits: 0, hook_errors: 0 });
+      const text = await user.exec(sallyport('metrics', '--dir', dir));
+      expect(text.stdout).toContain('sallyport_engine_dial_errors_total{kind="refused"} 1');
+      expect((await user.exec(sallyport('status', '--dir', dir))).stdout).toContain('tun2socks on t2s0, direct');
+    },
+  );
+
+  it('through a SOCKS 5 proxy with a password: TCP; the proxy itself stays outside', async () => {
+    await start('--proxy', 'socks5://alice:secret@10.1.0.2', '--routes');
+    await download(4);
+    await upload(4);
+    const peer = await curl('http://10.50.0.1:8080/peer');
+    expect(JSON.parse(peer.stdout)).toMatchObject({ address: '::ffff:10.50.0.1' });
+    expect((await curl('http://10.50.0.1:9/')).code).toBe(CURL.cannotConnect);
+    expect(user.ip('route', 'get', '10.1.0.2')).not.toContain('t2s0');
+    expect((await role.status<Tun2socksThreadStatus>()).way).toBe('socks5');
+  });
+
+  it('a wrong password is a connection that cannot be made, at once', async () => {
+    await start('--proxy', 'socks5://alice:wrong@10.1.0.2', '--routes');
+    expect((await curl('http://10.50.0.1:8080/peer')).code).toBe(CURL.cannotConnect);
+    const { metrics } = await role.status<Tun2socksThreadStatus>();
+    expect(metrics.values['dial_errors{kind=blocked}']).toBeGreaterThan(0);
+  });
+
+  it('through an HTTP proxy: TCP; datagrams are refused', async () => {
+    await start('--proxy', 'http://10.1.0.2:8118', '--routes');
+    await download(4);
+    const echo = program('udp-client', '10.50.0.1', '7', '--count', '1', '--gap', '0');
+    await user.exec(echo, { check: false });
+    const { metrics } = await role.status<Tun2socksThreadStatus>();
+    expect(metrics.values['dial_errors{kind=unsupported}']).toBeGreaterThan(0);
+  });
+
+  it('routes and resolver come back: in an orderly end, and with the next start after a kill', async () => {
+    const before = [routesOfDevice(), await resolvConf()];
+    await start('--direct', '--routes', '--exclude', '10.60.0.0/16', '--dns', '10.83.0.2');
+    expect(await resolvConf()).toContain('nameserver 10.83.0.2');
+    expect(user.ip('route', 'get', '10.50.0.1')).toContain('dev t2s0');
+    for (const outside of ['10.60.1.1', '10.1.0.2', '224.0.0.251']) {
+      expect(user.ip('route', 'get', outside), outside).not.toContain('dev t2s0');
+    }
+    await role.stop();
+    expect([routesOfDevice(), await resolvConf()]).toEqual(before);
+    expect(role.leftovers).toEqual([]);
+
+    await start('--direct', '--include', '10.50.0.0/24', '--dns', '10.83.0.2', '--interface', 'to-net');
+    await role.kill();
+    expect(await resolvConf()).toContain('nameserver 10.83.0.2');
+    expect(existsSync(join(dir, 'network.journal'))).toBe(true);
+    await start('--direct', '--include', '10.50.0.0/24', '--interface', 'to-net');
+    expect(await resolvConf()).toBe(before[1]);
+    expect(routesOfDevice()).toBe('10.50.0.0/24 dev t2s0 scope link');
+    await download(4);
+    await role.stop();
+    expect([routesOfDevice(), await resolvConf()]).toEqual(before);
+  });
+
+  it('programs learn of the end: an open connection is reset', async () => {
+    await start('--direct', '--routes');
+    const slow = curl('http://10.50.0.1:8080/slow/8000');
+    await role.waitForStatus<Tun2socksThreadStatus>('a flow', ({ flows }) => flows.tcp === 1, Seconds(10));
+    const { status } = await role.stop();
+    expect(status.code).toBe(0);
+    expect((await slow).code).toBe(CURL.receiveFailed);
+  });
+
+  it.each([
+    [['--direct', '--proxy', 'socks5://x'], 'one of --direct and --proxy'],
+    [[], 'one of --direct and --proxy'],
+    [['--proxy', 'ftp://x'], 'proxy = "ftp://x"'],
+    [['--direct', '--address', '203.0.113.1/24'], 'private or shared'],
+    [['--direct', '--mtu', '500'], '1280 to 65535'],
+    [['--direct', '--udp-filtering', 'none'], 'endpoint-independent'],
+  ])('%j is refused: %s', async (argv, said) => {
+    const { code, stderr } = await user.exec(sallyport('tun2socks', '--dir', dir, ...argv), { check: false });
+    expect([code, stderr]).toEqual([2, expect.stringContaining(said)]);
+  });
+});

@@ -1,0 +1,85 @@
+/** The preset `mobile` under floods: everything that grows with traffic stays below 15 MB, and the engine still serves. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { expect, test } from 'vitest';
+import { Millis, Seconds } from '../../src/base/time.js';
+import { tcpPacket, udpPacket } from '../support/packets.js';
+import { CLIENT, MockHost } from './replay/mock-host.js';
+
+const CAP = 15_000_000;
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+const ends = { from: CLIENT, to: '93.184.216.34' };
+
+/** Array buffers and heap together, after a collection. */
+function memory(): number {
+  collect();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+/** What the engine has grown by while `flood` ran; what the mock keeps is thrown away before. */
+function grownBy(host: MockHost, flood: () => void): number {
+  const before = memory() - host.clientBytes;
+  flood();
+  host.packets.length = 0;
+  host.families.length = 0;
+  for (const connection of host.connections) connection.received.length = 0;
+  return memory() - host.clientBytes - before;
+}
+
+test('128 connections that all send and receive as much as they can', () => {
+  const host = new MockHost({ preset: 'mobile' });
+  host.onDial = (connection) => host.engine.connected(connection.id);
+  const clients = Array.from({ length: 128 }, (_, i) => host.connect(`93.184.216.34:${i + 1}`));
+  host.run(Seconds(1));
+  expect(clients.every(({ connected }) => connected)).toBe(true);
+  for (const client of clients) client.reads = false;
+  for (const connection of host.connections) connection.room = 1000;
+  const grown = grownBy(host, () => {
+    const chunk = new Uint8Array(16_384);
+    for (let round = 0; round < 40; round++) {
+      for (const connection of host.connections)
+        if (!connection.paused) host.reply(connection, chunk.subarray(0, 4096));
+      for (const client of clients) client.connection.write(chunk, 0, chunk.length);
+      host.run(Millis(20));
+    }
+  });
+  expect(host.values['buffer_bytes']! + 1024 * 1024).toBeLessThan(CAP);
+  expect(host.values['buffer_bytes']).toBeGreaterThan(1_000_000);
+  expect(grown).toBeLessThan(CAP);
+  expect(host.values['flows_active{protocol=tcp}']).toBe(128);
+});
+
+test('a flood of SYNs and datagrams from ever new ports', () => {
+  const host = new MockHost({ preset: 'mobile' });
+  const batch: Uint8Array[] = [];
+  const grown = grownBy(host, () => {
+    for (let n = 0; n < 40_000; n++) {
+      batch.push(n % 2 === 0 ? tcpPacket(ends, 1 + (n % 40_000), 80) : udpPacket(ends, 1 + (n % 40_000), 53, 'x'));
+      if (batch.length < 200) continue;
+      host.engine.packets(batch.splice(0));
+      host.run(Millis(5));
+      host.connections.splice(0, Math.max(0, host.connections.length - 512));
+      host.packets.length = 0;
+    }
+  });
+  expect(grown).toBeLessThan(CAP);
+  const { values } = host;
+  expect(values['flows_active{protocol=tcp}']).toBeLessThanOrEqual(128);
+  expect(values['flows_active{protocol=udp}']).toBeLessThanOrEqual(128);
+  expect(values['flows_rate_limited']! + values['tcp_admission_fail']!).toBeGreaterThan(1000);
+});
+
+test('a host that hands over without end: what waits is bounded, the rest is counted', () => {
+  const host = new MockHost({ preset: 'mobile' });
+  host.engine.packets(Array.from({ length: 100 }, (_, i) => udpPacket(ends, 1000 + i, 53, 'x')));
+  host.run(Millis(10));
+  const data = new Uint8Array(1200);
+  const grown = grownBy(host, () => {
+    for (let n = 0; n < 20_000; n++) host.reply(host.connections[n % 100]!, data, '9.9.9.9:9');
+  });
+  expect(grown).toBeLessThan(4_000_000);
+  host.run(Seconds(1));
+  expect(host.values['backpressure_drops{where=host}']! + host.values['packets_out']!).toBe(20_000);
+});
