@@ -8,6 +8,7 @@ import { Lab } from '../lab/lab.js';
 import { contentHash } from '../lab/programs/content.mjs';
 import { startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
+import { cutDirectPath } from './direct-path.js';
 import { type AgentThreadStatus, type ConnectorThreadStatus, Network, type RelayThreadStatus } from './network.js';
 import { Download } from './transfer.js';
 
@@ -47,23 +48,6 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     const { channels } = await network.relay.status<RelayThreadStatus>();
     return channels.reduce((sum, { packets }) => sum + packets.fromAgent + packets.fromConnector, 0);
   };
-  /** Packets between the user's and the service's machine are lost, or pass again. */
-  const cut = (isCut: boolean): void => {
-    const pair = (name: 'v4' | 'v6', ip: string): string =>
-      `${ip} saddr ${ADDRESSES.user[name]} ${ip} daddr ${ADDRESSES.service[name]} drop
-       ${ip} saddr ${ADDRESSES.service[name]} ${ip} daddr ${ADDRESSES.user[name]} drop`;
-    network.topology.net.nft(`
-      table inet lab_cut
-      delete table inet lab_cut
-      table inet lab_cut {
-        chain forward {
-          type filter hook forward priority 0; policy accept;
-          ${isCut ? pair('v4', 'ip') : ''}
-          ${isCut ? pair('v6', 'ip6') : ''}
-        }
-      }`);
-  };
-
   it('leave the relay: its channel stands still while files are fetched', async () => {
     await fetches();
     const waited = await network.must('wait', '--dir', network.agent.dir, '--service', 'web', '--path', 'direct');
@@ -91,10 +75,10 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
   it('a path that is cut in mid-download is left for the relay, and taken again when it is back', async () => {
     await goesBy('direct');
     const download = await Download.start(network, url, BYTES, RATE);
-    cut(true);
+    cutDirectPath(network, 'both');
     await goesBy('relay');
     expect(await download.outcome()).toBe('complete');
-    cut(false);
+    cutDirectPath(network, 'none');
     await goesBy('direct');
     await fetches();
   });

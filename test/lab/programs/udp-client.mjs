@@ -1,6 +1,6 @@
 /**
  * Sends numbered datagrams to an echo server, one every `gap` milliseconds, and prints one line of JSON when the last answer or
- * the time is there: {sent, received, duplicates, corrupted, reordered, rttMs: [...]}.
+ * the time is there: {sent, received, duplicates, corrupted, reordered, longestGapMs, rttMs: [...]}; the gap is between answers.
  *
  *   datagram: sequence u32 big-endian, then bytes that follow from the sequence number
  *
@@ -20,8 +20,11 @@ const linger = Number(named['linger'] ?? 1000);
 
 const sentAt = new Float64Array(count);
 const seen = new Uint8Array(count);
-const result = { sent: 0, received: 0, duplicates: 0, corrupted: 0, reordered: 0, rttMs: /** @type {number[]} */ ([]) };
+const rttMs = /** @type {number[]} */ ([]);
+const result = { sent: 0, received: 0, duplicates: 0, corrupted: 0, reordered: 0, longestGapMs: 0, rttMs };
 let highest = -1;
+/** @type {number | undefined} */
+let lastAnswer;
 
 const relay = named['socks'] === undefined ? undefined : await associate(named['socks'], host, Number(port));
 const socket = createSocket((relay?.address ?? host).includes(':') ? 'udp6' : 'udp4');
@@ -40,7 +43,10 @@ socket.on('message', (whole) => {
   result.received++;
   if (sequence < highest) result.reordered++;
   highest = Math.max(highest, sequence);
-  result.rttMs.push(performance.now() - Number(sentAt[sequence]));
+  const now = performance.now();
+  result.longestGapMs = Math.max(result.longestGapMs, now - (lastAnswer ?? now));
+  lastAnswer = now;
+  result.rttMs.push(now - Number(sentAt[sequence]));
   if (result.received === count) finish();
 });
 socket.on('error', (error) => {
