@@ -10,10 +10,12 @@ import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
+import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
 import { RelayName } from '../node/relay-name.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
+import { SystemEntropy } from '../os/entropy.js';
 import type { NetworkConfig } from '../os/io.js';
 import { watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
@@ -47,6 +49,8 @@ export interface AgentOptions {
   readonly proxy: ProxyOptions;
   readonly port: number;
   readonly direct: DirectSettings;
+  /** Whether the gateway is asked for a public port. */
+  readonly portMapping: boolean;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
@@ -60,7 +64,7 @@ export interface RunningAgent {
    * @throws SallyportError of the sockets, those of `reloadIdentity`; then the listeners stay as they were.
    */
   reload(proxy: ProxyOptions): Promise<void>;
-  status(): Promise<AgentThreadStatus>;
+  status(): Promise<AgentThreadStatus & PortMapped>;
   stop(): Promise<void>;
 }
 
@@ -109,8 +113,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     throw error;
   }
   relayName.refresh();
+  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
+  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
   const stopWatching = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
+    mapping.networkChanged();
   });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
@@ -123,15 +130,17 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       await reloadIdentity(thread, state);
       device = await thread.request('listeners', proxy);
     },
-    status: () => thread.request('status', undefined),
+    status: async () => ({ ...(await thread.request('status', undefined)), portMapping: mapping.status }),
     stop: async () => {
       stopWatching();
+      const unmapped = mapping.stop();
       stopRenewal();
       writer.stop();
       stopProdding();
       if (routes !== undefined) await farewell(() => thread.request('farewell', undefined));
       routes?.undo();
       await endNodeThread(thread, log);
+      await unmapped;
     },
   };
 }

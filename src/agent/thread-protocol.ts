@@ -1,5 +1,6 @@
 /** What an agent's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
@@ -97,6 +98,7 @@ export type AgentProtocol = {
     };
     /** Tells the host's programs that their connections are over; before the device loses its addresses. */
     readonly farewell: { readonly input: undefined; readonly output: undefined };
+    readonly mapped: MappedRequest;
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */

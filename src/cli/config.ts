@@ -77,6 +77,13 @@ const direct = {
     ),
     [],
   ),
+  portMapping: v.optional(
+    v.pipe(
+      flag,
+      v.description('Asks the gateway for a public UDP port (PCP, NAT-PMP or UPnP) while direct links are allowed.'),
+    ),
+    true,
+  ),
 };
 
 export const RelayConfig = v.strictObject({

@@ -1,5 +1,6 @@
 /** `netcheck` for people: a verdict, a table of both address families, one of the relays; 80 columns. */
 import type { FamilyReport } from '../node/netcheck/report.js';
+import { PORTMAP_NAMES } from '../tunnel/portmap/protocols.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { NetcheckResult } from './commands/netcheck.js';
 import { table } from './table.js';
@@ -40,7 +41,7 @@ function verdict({ udp, ipv4, ipv6 }: NetcheckResult): string {
   return `UDP: works; ${VERDICTS[order.find((ease) => best.includes(ease))!]}`;
 }
 
-function families({ ipv4, ipv6 }: NetcheckResult): string {
+function families({ ipv4, ipv6, portMapping }: NetcheckResult): string {
   const rows: [string, (family: FamilyReport) => string][] = [
     ['public address', ({ publicAddress }) => publicAddress ?? '–'],
     ['NAT', ({ name }) => name],
@@ -52,9 +53,10 @@ function families({ ipv4, ipv6 }: NetcheckResult): string {
   if (ipv4?.lifetime !== undefined || ipv6?.lifetime !== undefined) rows.push(['idle mapping lives', lifetimeText]);
   const cell = (family: FamilyReport | undefined, show: (family: FamilyReport) => string): string =>
     family === undefined ? 'not here' : show(family);
+  const mapping = portMapping === undefined ? 'none' : PORTMAP_NAMES[portMapping.protocol];
   return table(
     ['', 'IPV4', 'IPV6'],
-    rows.map(([name, show]) => [name, cell(ipv4, show), cell(ipv6, show)]),
+    [...rows.map(([name, show]) => [name, cell(ipv4, show), cell(ipv6, show)]), ['port mapping', mapping, '–']],
   );
 }
 

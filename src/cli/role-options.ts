@@ -32,6 +32,8 @@ export interface DirectFlags {
   readonly hideHostCandidates?: boolean;
   readonly peerPrefix?: string[];
   readonly advertise?: string[];
+  /** commander's true for a `--no-…` that was not given. */
+  readonly portMapping?: boolean;
 }
 
 export function addDirectOptions(command: Command): Command {
@@ -39,7 +41,8 @@ export function addDirectOptions(command: Command): Command {
     .option('--path <path>', 'which links carry packets: auto (direct ones when there are), relay or direct')
     .option('--hide-host-candidates', 'do not tell peers the addresses of this host’s interfaces')
     .option('--peer-prefix <prefix>', 'private prefix behind the default route where peers may be', many)
-    .option('--advertise <address:port>', 'where peers reach this node besides, for example a forwarded port', many);
+    .option('--advertise <address:port>', 'where peers reach this node besides, for example a forwarded port', many)
+    .option('--no-port-mapping', 'do not ask the gateway for a public port (PCP, NAT-PMP, UPnP)');
 }
 
 /** What the packet thread is told of it. */

@@ -6,10 +6,12 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
+import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
 import { RelayName, resolveHost } from '../node/relay-name.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
+import { SystemEntropy } from '../os/entropy.js';
 import { watchHostNetwork } from '../os/linux/host-network.js';
 import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
@@ -26,13 +28,15 @@ export interface ConnectorOptions {
   readonly services: Readonly<Record<string, string>>;
   readonly port: number;
   readonly direct: DirectSettings;
+  /** Whether the gateway is asked for a public port. */
+  readonly portMapping: boolean;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
 }
 
 export interface RunningConnector {
-  status(): Promise<ConnectorThreadStatus>;
+  status(): Promise<ConnectorThreadStatus & PortMapped>;
   /**
    * Reads the state folder again and puts these services in the place of the configured ones.
    * @throws SallyportError BACKEND_INVALID (caller), those of `reloadIdentity`; then the services stay as they were.
@@ -82,14 +86,17 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   await resolveBackends();
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
+  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
+  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
   const stopWatching = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
+    mapping.networkChanged();
   });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
-    status: () => thread.request('status', undefined),
+    status: async () => ({ ...(await thread.request('status', undefined)), portMapping: mapping.status }),
     reload: async (configured) => {
       const present = await reloadIdentity(thread, state);
       const wanted = { ...present.services, ...configured };
@@ -101,9 +108,11 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     stop: async () => {
       clearInterval(resolving);
       stopWatching();
+      const unmapped = mapping.stop();
       stopRenewal();
       writer.stop();
       await endNodeThread(thread, log);
+      await unmapped;
     },
   };
 }

@@ -1,5 +1,6 @@
 /** What a connector's main thread and its packet thread say to each other. */
 import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
@@ -42,6 +43,7 @@ export interface ConnectorThreadStatus {
 export type ConnectorProtocol = {
   readonly requests: {
     readonly status: { readonly input: undefined; readonly output: ConnectorThreadStatus };
+    readonly mapped: MappedRequest;
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     /** The relay's addresses, ADDRESS:PORT. */
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };

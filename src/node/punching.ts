@@ -108,6 +108,11 @@ export class Punching {
     if (this.#gather()) this.#parts.onNetwork(now);
   }
 
+  /** The local port over IPv4. */
+  get port4(): number | undefined {
+    return this.#parts.port4;
+  }
+
   /** Port mappings that a router has given. */
   setMapped(now: Instant, addresses: readonly SocketAddress[]): void {
     this.#mapped = addresses;

@@ -11,7 +11,7 @@ import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
-import type { DirectOptions } from './punching.js';
+import type { DirectOptions, Punching } from './punching.js';
 import type { RelayClient } from './relay-client.js';
 import type { Resolved } from './relay-name.js';
 
@@ -191,6 +191,7 @@ export function nodeRequests(
     reaches(a: SocketAddress): boolean;
     takePolicy(now: Instant, envelope: unknown): void;
     setNetwork(now: Instant, network: HostNetwork): void;
+    readonly punching: Punching;
   },
   clock: { now(): Instant },
 ) {
@@ -200,6 +201,13 @@ export function nodeRequests(
     },
     hostNetwork: (network: HostNetwork): undefined => {
       core.setNetwork(clock.now(), network);
+    },
+    mapped: (addresses: readonly string[]): number | undefined => {
+      core.punching.setMapped(
+        clock.now(),
+        addresses.map((text) => SocketAddress.parse(text)!),
+      );
+      return core.punching.port4;
     },
     relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
       const addresses = texts.map((text) => SocketAddress.parse(text)!);

@@ -35,6 +35,7 @@ const JOINING = {
 const DIRECT = {
   path: sample('relay', 'direct', 'auto'),
   hideHostCandidates: sample(true, 'false', true, false),
+  portMapping: sample(false, 'true', false, true),
   peerPrefixes: sample(['10.0.0.0/8'], '10.1.0.0/16,fd00::/8', ['10.2.0.0/16'], ['10.1.0.0/16', 'fd00::/8']),
   advertise: sample(
     ['192.0.2.1:1'],

@@ -59,8 +59,9 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
-  const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, ...rest } = flags;
-  const given = { ...rest, port: numberText(port), forwards, peerPrefixes };
+  const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, portMapping, ...rest } = flags;
+  const mapped = portMapping === false ? false : undefined;
+  const given = { ...rest, port: numberText(port), forwards, peerPrefixes, portMapping: mapped };
   const live = new LiveConfig<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
   const config = live.current;
   const { dir } = config;
@@ -83,6 +84,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         proxy: proxyOptions(config),
         port: config.port,
         direct: directSettings(config),
+        portMapping: config.portMapping && config.path !== 'relay',
         crypto,
         log,
         onDeath,

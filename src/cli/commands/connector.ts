@@ -46,9 +46,10 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 async function run(flags: ConnectorFlags, context: CommandContext): Promise<void> {
-  const { config: file, service, port, peerPrefix: peerPrefixes, ...rest } = flags;
+  const { config: file, service, port, peerPrefix: peerPrefixes, portMapping, ...rest } = flags;
   const services = service === undefined ? undefined : Object.fromEntries(service.map(splitService));
-  const given = { ...rest, port: numberText(port), services, peerPrefixes };
+  const mapped = portMapping === false ? false : undefined;
+  const given = { ...rest, port: numberText(port), services, peerPrefixes, portMapping: mapped };
   const live = new LiveConfig<typeof ConnectorConfig, Config>(
     ConnectorConfig,
     'connector',
@@ -76,6 +77,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
         services: config.services,
         port: config.port,
         direct: directSettings(config),
+        portMapping: config.portMapping && config.path !== 'relay',
         crypto,
         log,
         onDeath,

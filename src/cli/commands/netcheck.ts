@@ -6,6 +6,7 @@ import { loadNode } from '../../identity/node-state.js';
 import { LIFETIME_SPANS } from '../../node/netcheck/lifetime.js';
 import { type NetcheckReport, netcheck } from '../../node/netcheck/report.js';
 import { resolveHost } from '../../node/relay-name.js';
+import { defaultGateway4 } from '../../os/linux/host-network.js';
 import { askLocal } from '../../os/local-control.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
@@ -55,7 +56,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   const relays = await addressesOf(names);
   const lifetimeSpans = options.lifetime === true ? LIFETIME_SPANS : undefined;
   const [report, running] = await Promise.all([
-    netcheck({ relays, entropy, lifetimeSpans }),
+    netcheck({ relays, entropy, lifetimeSpans, gateway: defaultGateway4() }),
     options.relay === undefined ? runningView(dir) : undefined,
   ]);
   const result: NetcheckResult = { ...report, running };

@@ -3,7 +3,9 @@ import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../../base/text.js';
 import { Seconds } from '../../base/time.js';
 import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
+import type { PortMapped } from '../../node/portmap/keep-mapped.js';
 import { askLocal } from '../../os/local-control.js';
+import { PORTMAP_NAMES } from '../../tunnel/portmap/protocols.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import type { RoleStatus } from '../status-types.js';
@@ -64,6 +66,7 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
     `agent ${status.name} in network ${status.network}`,
     `packets: ${how}${device.reason === undefined ? '' : ` (${device.reason})`}`,
     relayLine(status.relay),
+    ...mappingLine(status),
     policyLine(status),
   ];
   const services = status.services.map((one) => [
@@ -95,7 +98,12 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
 }
 
 function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): string[] {
-  const head = [`connector ${status.name} in network ${status.network}`, relayLine(status.relay), policyLine(status)];
+  const head = [
+    `connector ${status.name} in network ${status.network}`,
+    relayLine(status.relay),
+    ...mappingLine(status),
+    policyLine(status),
+  ];
   if (status.echoAnsweredHere) {
     head.push('echo is answered by this connector, not by the services: the system permits no ICMP sockets here');
   }
@@ -164,6 +172,12 @@ function relayLine(relay: RelayStatus): string {
   const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
   const problem = relay.problem === '' ? '' : `: ${relay.problem}`;
   return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}${relay.lies === 0 ? '' : `; ${relay.lies} statements not believed`}`;
+}
+
+function mappingLine({ portMapping }: PortMapped): string[] {
+  if (portMapping === undefined) return [];
+  const { protocol, address, lifetime } = portMapping;
+  return [`port mapping: ${address} by ${PORTMAP_NAMES[protocol]}, for ${formatDuration(Seconds(lifetime))}`];
 }
 
 function policyLine(status: { readonly policyVersion: number; readonly policyState: string }): string {

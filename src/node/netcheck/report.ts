@@ -2,11 +2,14 @@
  * What `netcheck` finds out, as one report: whether UDP works, the NAT of each address family, port mapping, and the relays' latencies.
  * Texts for people are the command's; the keys are stable.
  */
-import type { SocketAddress } from '../../base/address.js';
+import type { IpAddress, SocketAddress } from '../../base/address.js';
 import type { Entropy } from '../../base/entropy.js';
 import { type Duration, toMillis } from '../../base/time.js';
 import type { NatFiltering, NatMapping, NatName } from '../../tunnel/nat-class.js';
+import type { PortmapProtocol } from '../../tunnel/portmap/protocols.js';
 import { type NatEase, natEase } from '../../tunnel/punch-plan.js';
+import { gatewayAt } from '../portmap/gateway-socket.js';
+import { findMethod } from '../portmap/methods.js';
 import { type MappingLifetime, measureLifetime } from './lifetime.js';
 import { type Observation, observeNat } from './observe.js';
 
@@ -41,6 +44,14 @@ export interface NetcheckReport {
   readonly relays: readonly RelayReport[];
   /** False: mapping and filtering cannot be told. */
   readonly relayHasSecondPort: boolean;
+  /** The best way that the IPv4 gateway maps ports by; undefined: none, or no gateway. Nothing is mapped by asking. */
+  readonly portMapping: PortMappingReport | undefined;
+}
+
+export interface PortMappingReport {
+  readonly protocol: PortmapProtocol;
+  /** As the gateway says before anything is mapped; PCP says nothing. */
+  readonly publicAddress: string | undefined;
 }
 
 export interface NetcheckOptions {
@@ -49,10 +60,16 @@ export interface NetcheckOptions {
   readonly entropy: Entropy;
   /** Spans in seconds to measure the lifetime of mappings by; undefined: not measured. */
   readonly lifetimeSpans: readonly number[] | undefined;
+  /** IPv4 address of the default route's router. */
+  readonly gateway: IpAddress | undefined;
 }
 
 export async function netcheck(options: NetcheckOptions): Promise<NetcheckReport> {
-  const [four, six] = await Promise.all([checkFamily(options, true), checkFamily(options, false)]);
+  const [four, six, portMapping] = await Promise.all([
+    checkFamily(options, true),
+    checkFamily(options, false),
+    checkPortMapping(options),
+  ]);
   const seen = [four, six].filter((one) => one !== undefined);
   return {
     udp: seen.some(({ report }) => report.works),
@@ -62,7 +79,14 @@ export async function netcheck(options: NetcheckOptions): Promise<NetcheckReport
       observation.relays.map(({ address, rtt }) => ({ address: address.toString(), rttMilliseconds: millis(rtt) })),
     ),
     relayHasSecondPort: seen.some(({ observation }) => observation.hasOtherPort),
+    portMapping,
   };
+}
+
+async function checkPortMapping({ gateway: at, entropy }: NetcheckOptions): Promise<PortMappingReport | undefined> {
+  const gateway = at === undefined ? undefined : await gatewayAt(at);
+  const method = gateway === undefined ? undefined : await findMethod(gateway, entropy);
+  return method && { protocol: method.protocol, publicAddress: method.publicAddress?.toString() };
 }
 
 async function checkFamily(

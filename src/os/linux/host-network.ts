@@ -53,6 +53,24 @@ export function readHostNetwork(): HostNetwork {
   return { addresses, routes };
 }
 
+/** Where the IPv4 default route leads, past TUN devices; of several the one with the lowest metric. */
+export function defaultGateway4(): IpAddress | undefined {
+  return parseGateway4(read('/proc/net/route'), (device) => !existsSync(`/sys/class/net/${device}/tun_flags`));
+}
+
+export function parseGateway4(text: string, isUsed: (device: string) => boolean): IpAddress | undefined {
+  let best: { readonly ip: IpAddress; readonly metric: number } | undefined;
+  for (const line of text.split('\n').slice(1)) {
+    const [device, destination, gateway, flags, , , metric, mask] = line.split('\t');
+    if (device === undefined || mask === undefined || !isUsable(device, flags!) || !isUsed(device)) continue;
+    const isDefault = swap(destination!) === 0 && swap(mask) === 0 && swap(gateway!) !== 0;
+    if (isDefault && (best === undefined || Number(metric) < best.metric)) {
+      best = { ip: IpAddress.v4(swap(gateway!)), metric: Number(metric) };
+    }
+  }
+  return best?.ip;
+}
+
 interface Route {
   readonly prefix: Prefix;
   readonly device: string;
