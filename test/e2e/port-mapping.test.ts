@@ -2,7 +2,7 @@
  * Port mapping with the real programs: an agent behind a port-restricted NAT has its gateway map a port, by each protocol, and so gets
  * a direct link to a connector behind a symmetric NAT, which punching alone does not give.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { becomesDirect } from '../../bench/nat/pair.js';
 import { PORTMAP_NAMES, type PortmapProtocol } from '../../src/tunnel/portmap/protocols.js';
 import { Lab } from '../lab/lab.js';
@@ -10,10 +10,11 @@ import type { LabProcess } from '../lab/process.js';
 import { program } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { Network } from './network.js';
-import { sallyport } from './role.js';
+import { type Role, sallyport } from './role.js';
 
 const GATEWAY = '192.168.1.1';
 const OUTSIDE = ADDRESSES.user.v4;
+const PORT = 40_000;
 
 interface Change {
   readonly protocol: PortmapProtocol;
@@ -24,12 +25,10 @@ interface Change {
 
 describe.skipIf(Lab.unavailable() !== undefined)('port mapping', () => {
   let network: Network;
-  let gateway: LabProcess;
-  afterEach(async () => {
-    await network?.destroy();
-  });
+  let gateway: LabProcess | undefined;
+  let agent: Role;
 
-  const build = async (speaks: string, more: readonly string[] = [], agent: readonly string[] = []): Promise<void> => {
+  beforeAll(async () => {
     network = await Network.make({
       path: 'auto',
       agent: false,
@@ -40,45 +39,71 @@ describe.skipIf(Lab.unavailable() !== undefined)('port mapping', () => {
       },
       services: { host: `icmp://${ADDRESSES.backend.v4}` },
     });
+    agent = await network.newAgent('alice', network.topology.user, ['--mode', 'tun', '--port', String(PORT)]);
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+  afterEach(async () => {
+    await agent.stop();
+    await gateway?.stop();
+    network.topology.nats.user[0]!.restart();
+  });
+
+  const startGateway = async (speaks: string, ...more: readonly string[]): Promise<void> => {
     const argv = program('gateway', GATEWAY, 'to-net', OUTSIDE, '--speaks', speaks, ...more);
     gateway = network.topology.nats.user[0]!.router.spawn(argv);
     await gateway.waitForLine(/^ready$/);
-    await network.startAgent(await network.newAgent('alice', network.topology.user, ['--mode', 'tun', ...agent]));
   };
   const changes = (): Change[] =>
-    gateway.stdout
+    gateway!.stdout
       .split('\n')
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Change);
 
   it.each(['pcp', 'nat-pmp', 'upnp'] as const)(
-    'by %s makes a direct link possible, and is removed at the end',
+    'by %s makes a direct link possible, and ends with the agent',
     async (protocol) => {
-      await build(protocol);
-      const { address } = await network.agent.waitForLog('port mapped');
-      const { status } = { status: await network.must('status', '--dir', network.agent.dir) };
-      expect(status).toContain(`port mapping: ${address as string} by ${PORTMAP_NAMES[protocol]}, for 2 h`);
-      const result = await becomesDirect(network);
-      expect(result).toMatchObject({ path: 'direct', reason: 'best_rank' });
-      const check = sallyport('netcheck', '--json', '--dir', network.agent.dir);
+      await startGateway(protocol);
+      await network.startAgent(agent);
+      const { address } = await agent.waitForLog('port mapped');
+      expect(address).toBe(`${OUTSIDE}:${PORT}`);
+      const status = await network.must('status', '--dir', agent.dir);
+      expect(status).toContain(`port mapping: ${OUTSIDE}:${PORT} by ${PORTMAP_NAMES[protocol]}, for 2 h`);
+      expect(await becomesDirect(network)).toMatchObject({ path: 'direct', reason: 'best_rank' });
+      const check = sallyport('netcheck', '--json', '--dir', agent.dir);
       const { portMapping } = JSON.parse((await network.topology.user.exec(check)).stdout);
       expect(portMapping).toEqual({ protocol, ...(protocol === 'pcp' ? {} : { publicAddress: OUTSIDE }) });
-      await network.agent.stop();
-      const [first, last] = [changes()[0]!, changes().at(-1)!];
-      expect(first).toMatchObject({ protocol, lifetime: 7200 });
-      expect(address).toBe(`${OUTSIDE}:${first.public}`);
-      expect(last).toMatchObject({ protocol, inside: first.inside, lifetime: 0 });
+      await agent.stop();
+      const ends = { protocol, inside: `${ADDRESSES.userInside.v4}:${PORT}`, public: PORT };
+      expect(changes()[0]).toEqual({ ...ends, lifetime: 7200 });
+      expect(changes().at(-1)).toMatchObject({ protocol, inside: ends.inside, lifetime: 0 });
     },
   );
 
-  it('takes the best protocol of several, and none when told so', async () => {
-    await build('pcp,nat-pmp,upnp');
-    await network.agent.waitForLog('port mapped', ({ protocol }) => protocol === 'pcp');
-    await network.agent.stop();
-    const seen = changes().length;
+  it('by UPnP takes another port when the wanted one is taken, and a lease without an end where there is no other', async () => {
+    await startGateway('upnp', '--taken', String(PORT), '--permanent', 'yes');
+    await network.startAgent(agent);
+    const { address, lifetime } = await agent.waitForLog('port mapped');
+    expect(address).toMatch(new RegExp(`^${OUTSIDE.replaceAll('.', '\\.')}:(?!${PORT}$)\\d+$`));
+    expect(lifetime).toBe(1800);
+  });
+
+  it('is by the best protocol of several', async () => {
+    await startGateway('pcp,nat-pmp,upnp');
+    await network.startAgent(agent);
+    expect(await agent.waitForLog('port mapped')).toMatchObject({ protocol: 'pcp' });
+  });
+
+  it('is not asked for when the operator says so, nor without a gateway that knows it', async () => {
+    gateway = undefined;
+    await network.startAgent(agent);
+    expect((await agent.stop()).status.code).toBe(0);
+    await startGateway('pcp,nat-pmp,upnp');
     const silent = await network.newAgent('bob', network.topology.user, ['--mode', 'proxy', '--no-port-mapping']);
     await network.startAgent(silent);
     expect((await silent.stop()).status.code).toBe(0);
-    expect(changes()).toHaveLength(seen);
+    expect(changes()).toEqual([]);
   });
 });

@@ -69,6 +69,7 @@ function connector(backend: string, resolved?: string): Of<'connector'> {
     services: [{ id: 'web', backend, registration: 'ok', resolved }],
     sessions: [],
     echoAnsweredHere: false,
+    portMapping: undefined,
   } as Of<'connector'>;
 }
 
