@@ -200,8 +200,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
     });
 
     it('knows the path of a session', async () => {
-      expect((await command(agent, 'wait', '--service', 'web', '--path', 'relay')).code).toBe(0);
-      expect((await command(agent, 'wait', '--path', 'direct', '--timeout', '0s')).code).toBe(1);
+      expect((await command(agent, 'wait', '--service', 'web', '--path', 'direct')).code).toBe(0);
+      expect((await command(agent, 'wait', '--path', 'relay', '--timeout', '0s')).code).toBe(1);
     });
 
     it('waits for a role to start and to reach its relay', async () => {
