@@ -1,21 +1,16 @@
 /**
  * Puts the published results into docs/benchmarks.md, between the lines
  *
- *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback (loopback.json), soak (soak.json), heap (heap.json)
+ *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback, soak and heap (their own), idle
+ *                                                (relay-idle.json)
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SallyportError } from '../src/base/error.js';
 import { REPOSITORY } from '../test/lab/services.js';
+import type { FiguresReport } from './figures.js';
 import type { HeapReport } from './heap-report.js';
-import {
-  cleanMarkdown,
-  heapMarkdown,
-  type LoopbackReport,
-  loopbackMarkdown,
-  lossyMarkdown,
-  soakMarkdown,
-} from './markdown.js';
+import { cleanMarkdown, figuresMarkdown, heapMarkdown, lossyMarkdown, soakMarkdown } from './markdown.js';
 import type { Report } from './report.js';
 import type { SoakReport } from './soak/report.js';
 
@@ -38,7 +33,9 @@ function tables(name: string): string {
     case 'lossy':
       return lossyMarkdown(read('published') as Report);
     case 'loopback':
-      return loopbackMarkdown(read('loopback') as LoopbackReport);
+      return figuresMarkdown(read('loopback') as FiguresReport);
+    case 'idle':
+      return figuresMarkdown(read('relay-idle') as FiguresReport);
     case 'heap':
       return heapMarkdown(read('heap') as HeapReport);
     case 'soak':

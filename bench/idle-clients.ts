@@ -107,6 +107,11 @@ export class IdleClients {
     return this.admitted - [...this.ended.values()].reduce((sum, count) => sum + count, 0);
   }
 
+  /** Datagrams sent and received so far. */
+  get datagrams(): number {
+    return this.#sockets.reduce((sum, { counters }) => sum + counters.datagramsIn + counters.datagramsOut, 0);
+  }
+
   /** Connects until `count` have been admitted altogether; rejects when one is closed meanwhile. */
   async connect(count: number): Promise<void> {
     this.#wanted = Math.min(count, this.#agents.length);

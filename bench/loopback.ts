@@ -6,18 +6,17 @@
  * Echo of 64 bytes with and without the tunnel, datagrams that really arrived per second, mutual-TLS handshakes, and how long
  * nothing passes when a role is killed and started again.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Lab } from '../test/lab/lab.js';
 import { pollUntil } from '../test/lab/process.js';
 import { startIperf, startUdpEcho } from '../test/lab/services.js';
+import { Figures } from './figures.js';
 import { measureHandshakes } from './handshake.js';
-import { describeMachine } from './machine.js';
 import { measureUdp } from './measure/iperf.js';
 import { GAP_MS, longestGap, roundTrips } from './measure/probe.js';
-import { significant } from './report.js';
 import { summarize } from './statistics.js';
 import { type RoleName, SallyportNetwork, VIRTUAL_IP } from './subjects/sallyport-network.js';
 
@@ -36,21 +35,11 @@ const SECONDS = 3;
 const RESTARTS = 3;
 const RESTART_SECONDS = 6;
 
-export interface LoopbackRow {
-  readonly id: string;
-  readonly label: string;
-  readonly unit: string;
-  readonly value: number;
-}
-
 const { values: options } = parseArgs({
   options: { json: { type: 'boolean', default: false }, out: { type: 'string' } },
 });
-const rows: LoopbackRow[] = [];
-const add = (id: string, label: string, unit: string, value: number): void => {
-  rows.push({ id, label, unit, value });
-  if (!options.json) console.log(`${label}: ${significant(value)} ${unit}`);
-};
+const figures = new Figures(options);
+const add = figures.add.bind(figures);
 
 const handshakes = await measureHandshakes(HANDSHAKES);
 add('handshake-p50', 'mutual-TLS handshake, both ends on one core, p50', 'µs', handshakes.p50);
@@ -112,7 +101,4 @@ try {
   await lab.destroy();
   rmSync(folder, { recursive: true, force: true });
 }
-const result = { format: 1, date: new Date().toISOString(), machine: describeMachine(), rows };
-const text = `${JSON.stringify(result, undefined, 1)}\n`;
-if (options.out !== undefined) writeFileSync(options.out, text);
-if (options.json) process.stdout.write(text);
+figures.finish('node bench/loopback.mjs');

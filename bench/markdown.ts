@@ -1,6 +1,6 @@
 /** Results as Markdown tables for docs/benchmarks.md: every row, those that lose too. */
+import type { FiguresReport } from './figures.js';
 import type { HeapReport } from './heap-report.js';
-import type { Machine } from './machine.js';
 import type { Link } from './plan.js';
 import { type Report, significant } from './report.js';
 import { isDisturbed } from './run.js';
@@ -13,18 +13,6 @@ import { MAIN_PEER, type ReportRow } from './summary.js';
 const MARGIN = 0.1;
 /** Allocating functions named per row. */
 const MOST_FUNCTIONS = 3;
-
-export interface LoopbackReport {
-  readonly format: 1;
-  readonly date: string;
-  readonly machine: Machine;
-  readonly rows: readonly {
-    readonly id: string;
-    readonly label: string;
-    readonly unit: string;
-    readonly value: number;
-  }[];
-}
 
 /** All subjects over the clean link. */
 export function cleanMarkdown(report: Report): string {
@@ -65,9 +53,9 @@ export function lossyMarkdown(report: Report): string {
     .join('\n\n');
 }
 
-export function loopbackMarkdown(report: LoopbackReport): string {
+export function figuresMarkdown(report: FiguresReport): string {
   return [
-    `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`node bench/loopback.mjs\`.`,
+    `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`${report.command}\`.`,
     '',
     ...header(['', 'figure']),
     ...report.rows.map((row) => line([row.label, `${significant(row.value)} ${row.unit}`])),

@@ -4,7 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,11 +17,9 @@ import type { RelayThreadStatus } from '../src/relay/thread-protocol.js';
 import { enrolCrowd } from '../test/lab/enrolled.js';
 import { run } from '../test/lab/host.js';
 import { LabProcess } from '../test/lab/process.js';
+import { Figures } from './figures.js';
 import { IdleClients } from './idle-clients.js';
-import type { LoopbackRow } from './loopback.js';
-import { describeMachine } from './machine.js';
 import { groupUsage } from './measure/usage.js';
-import { significant } from './report.js';
 import { sampleProcess } from './soak/sample.js';
 import { PROGRAM } from './subjects/sallyport-network.js';
 
@@ -38,15 +36,14 @@ const { values } = parseArgs({
     idle: { type: 'string', default: '60' },
     json: { type: 'boolean', default: false },
     out: { type: 'string' },
+    /** For the relay's Node; for profiles. */
+    'node-option': { type: 'string', multiple: true, default: [] },
   },
 });
 const connections = whole('connections', values.connections, FEW + 1, MOST);
 const idleSeconds = whole('idle', values.idle, 1, 3600);
-const rows: LoopbackRow[] = [];
-const add = (id: string, label: string, unit: string, value: number): void => {
-  rows.push({ id, label, unit, value });
-  if (!values.json) console.log(`${label}: ${significant(value)} ${unit}`);
-};
+const figures = new Figures(values);
+const add = figures.add.bind(figures);
 
 const folder = mkdtempSync(join(tmpdir(), 'sallyport-idle-'));
 let relay: LabProcess | undefined;
@@ -66,18 +63,14 @@ try {
     sharedKey: true,
   });
   const listen = ['--listen', quic, '--control', control, '--probe-port', '0', '--allow-operator-key'];
-  relay = new LabProcess([process.execPath, PROGRAM, 'relay', '--dir', dir, ...listen]);
+  relay = new LabProcess([process.execPath, ...values['node-option'], PROGRAM, 'relay', '--dir', dir, ...listen]);
   await relay.waitForLine(/"relay ready"/, { timeout: Seconds(30) });
   await measure(relay, dir, new IdleClients(crowd, quic));
 } finally {
   await relay?.stop('SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 }
-const command = `node bench/relay-idle.mjs${connections === 10_000 ? '' : ` --connections ${connections}`}`;
-const result = { format: 1, date: new Date().toISOString(), command, machine: describeMachine(), rows };
-const text = `${JSON.stringify(result, undefined, 1)}\n`;
-if (values.out !== undefined) writeFileSync(values.out, text);
-if (values.json) process.stdout.write(text);
+figures.finish(`node bench/relay-idle.mjs${connections === 10_000 ? '' : ` --connections ${connections}`}`);
 
 async function measure(process: LabProcess, dir: string, clients: IdleClients): Promise<void> {
   const { pid } = process;
@@ -101,15 +94,22 @@ async function measure(process: LabProcess, dir: string, clients: IdleClients): 
   add('admission-rate', 'connections admitted, both ends on one machine', '/s', (connections - already) / seconds);
   add('admission-cpu', "relay's CPU time to admit one", 'ms', (cpu / (connections - already)) * 1000);
 
-  const before = { ...sampleProcess(pid), ...groupUsage([pid]), at: performance.now() };
+  const sample = () => ({
+    ...sampleProcess(pid),
+    ...groupUsage([pid]),
+    datagrams: clients.datagrams,
+    at: performance.now(),
+  });
+  const before = sample();
   await delay(idleSeconds * 1000);
-  const after = { ...sampleProcess(pid), ...groupUsage([pid]), at: performance.now() };
+  const after = sample();
   const span = (after.at - before.at) / 1000;
   add('rss-idle', `the same after ${idleSeconds} s of keep-alives`, 'MB', after.rssBytes / 1e6);
   const cost = (bytes: number): number => (bytes - few) / (connections - FEW);
   add('bytes', 'memory of one connection, when all have come', 'bytes', cost(all));
   add('bytes-idle', `memory of one connection, after ${idleSeconds} s`, 'bytes', cost(after.rssBytes));
-  add('idle-cpu', 'CPU while all are idle', '%', ((after.cpuSeconds - before.cpuSeconds) / span) * 100);
+  add('idle-datagrams', 'keep-alives and their answers', 'datagrams/s', (after.datagrams - before.datagrams) / span);
+  add('idle-cpu', 'CPU while all are idle', '% of a core', ((after.cpuSeconds - before.cpuSeconds) / span) * 100);
   add('idle-wake-ups', 'wake-ups while all are idle', '/s', (after.wakeUps - before.wakeUps) / span);
 
   const { nodes } = (await askLocal(dir, { command: 'status' })) as RelayThreadStatus;
@@ -125,7 +125,8 @@ async function measure(process: LabProcess, dir: string, clients: IdleClients): 
   const ended = process.stop('SIGTERM', Seconds(10));
   await clients.allClosed();
   const { code } = await ended;
-  if (code !== 0) throw new SallyportError('bug', 'BENCH_STOP', `the relay ended with ${code}`);
+  if (code !== 0)
+    throw new SallyportError('bug', 'BENCH_STOP', `the relay ended with ${code}: ${process.stderr.slice(-500)}`);
   add('stop', 'SIGTERM until the relay is gone and all have been told', 'ms', performance.now() - stopping);
   await clients.stop();
 }

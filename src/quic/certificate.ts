@@ -15,11 +15,16 @@ export function certificateExpiry(certificate: Uint8Array | string): WallTime {
   return wallAt(Date.parse(parse(certificate).validTo));
 }
 
-/** Whether the certificate names the key usage of a server or of a client. */
-export function isFor(certificate: Uint8Array, role: 'server' | 'client'): boolean {
+/**
+ * When a certificate expires that names the key usage of a server or of a client; undefined when it does not name it.
+ * @throws SallyportError CERTIFICATE_MALFORMED.
+ */
+export function expiryAs(role: 'server' | 'client', certificate: Uint8Array): WallTime | undefined {
+  const { keyUsage, validTo } = parse(certificate);
   // Node returns the extended key usage here, whatever the name says; undefined when there is none.
-  const usage: readonly string[] | undefined = parse(certificate).keyUsage;
-  return usage?.includes(role === 'server' ? SERVER_AUTH : CLIENT_AUTH) ?? false;
+  const usage: readonly string[] | undefined = keyUsage;
+  const isNamed = usage?.includes(role === 'server' ? SERVER_AUTH : CLIENT_AUTH) ?? false;
+  return isNamed ? wallAt(Date.parse(validTo)) : undefined;
 }
 
 function parse(certificate: Uint8Array | string): X509Certificate {

@@ -14,7 +14,7 @@ import { Counters } from '../base/counters.js';
 import { SallyportError } from '../base/error.js';
 import { earliest, elapsed, type Instant, later, Millis, type WallTime, wallLater } from '../base/time.js';
 import { Arena } from '../wire/arena.js';
-import { certificateExpiry, isFor } from './certificate.js';
+import { certificateExpiry, expiryAs } from './certificate.js';
 import { CloseCode, closeReason } from './close.js';
 import type { ConnectionHandler, DatagramBatch } from './connection.js';
 import { QuicConnection } from './connection.js';
@@ -384,11 +384,13 @@ export class QuicEndpoint {
   /** The checks that rustls does not make. */
   #admit(connection: QuicConnection): { readonly code: number; readonly reason: string } | undefined {
     const certificate = connection.peerCertificates[0];
-    if (certificate === undefined || !isFor(certificate, connection.isServer ? 'client' : 'server')) {
+    const role = connection.isServer ? 'client' : 'server';
+    const expiry = certificate === undefined ? undefined : expiryAs(role, certificate);
+    if (expiry === undefined) {
       this.#own.add('wrongKeyUsage');
       return { code: CloseCode.keyUsage, reason: 'the certificate is not for this role' };
     }
-    connection.certificateExpiry = Math.min(certificateExpiry(certificate), this.#ownExpiry) as WallTime;
+    connection.certificateExpiry = Math.min(expiry, this.#ownExpiry) as WallTime;
     return undefined;
   }
 

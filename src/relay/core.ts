@@ -47,6 +47,8 @@ export type RelayEvent =
   | { readonly kind: 'nodes-hidden'; readonly address: string }
   /** The second port could not be had: NATs before nodes are not classified. */
   | { readonly kind: 'no-probe-port'; readonly port: number; readonly problem: string }
+  /** Every node has been told that the relay stops; how each connection ends is not told. */
+  | { readonly kind: 'relay-stops'; readonly nodes: number }
   /** After `drain`, once: the process may end. */
   | { readonly kind: 'drained'; readonly channels: number }
   | { readonly kind: 'service'; readonly node: string; readonly service: string; readonly status: string }
@@ -98,6 +100,7 @@ export class RelayCore implements ConnectionOwner {
   #hiddenBy: IpAddress | undefined;
   #toldHidden = false;
   #connections = 0;
+  #isStopping = false;
   #nextSweep: Instant = 0 as Instant;
 
   constructor(parts: RelayParts) {
@@ -330,7 +333,8 @@ export class RelayCore implements ConnectionOwner {
     this.#connections--;
     this.#greeting.delete(connection);
     const node = connection.node;
-    if (node === undefined || !this.registry.remove(node)) return;
+    // A thousand nodes that are told goodbye are no thousand losses, and have nobody left to be told of.
+    if (this.#isStopping || node === undefined || !this.registry.remove(node)) return;
     this.forwarder.forgetNode(node);
     this.#parts.onEvent({ kind: 'node-lost', node: node.key, reason: reason.text });
     this.#closeChannels(node, `${node.identity.role} gone`);
@@ -385,6 +389,8 @@ export class RelayCore implements ConnectionOwner {
 
   /** Closes every connection; the driver flushes and stops. */
   shutdown(now: Instant): void {
+    this.#isStopping = true;
+    this.#parts.onEvent({ kind: 'relay-stops', nodes: this.registry.size });
     for (const node of this.registry.nodes) node.connection.close(now, CloseCode.shutdown, 'relay stops');
     for (const connection of this.#greeting) connection.close(now, CloseCode.shutdown, 'relay stops');
     this.#parts.endpoint.process(now);

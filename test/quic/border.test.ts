@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { instantAt, Seconds } from '../../src/base/time.js';
-import { certificateExpiry, isFor } from '../../src/quic/certificate.js';
+import { certificateExpiry, expiryAs } from '../../src/quic/certificate.js';
 import { CloseCode } from '../../src/quic/close.js';
 import { ControlStream } from '../../src/quic/control-stream.js';
 import { EVENT_WORDS, makeNative, type NativeEndpoint, RUN_WORDS, type SharedMemory } from '../../src/quic/native.js';
@@ -318,11 +318,11 @@ describe('certificates with changed bytes', () => {
   it('say when they end and what they are for, or CERTIFICATE_MALFORMED', () => {
     const good = Buffer.from(certs.client.certificate.split('-----')[2]!, 'base64');
     expect(certificateExpiry(good)).toBeGreaterThan(WALL);
-    expect([isFor(good, 'client'), isFor(good, 'server')]).toEqual([true, false]);
+    expect([expiryAs('client', good), expiryAs('server', good)]).toEqual([certificateExpiry(good), undefined]);
     const attempt = (der: Uint8Array): void => {
       try {
         expect(certificateExpiry(der)).toBeTypeOf('number');
-        expect(isFor(der, 'server')).toBeTypeOf('boolean');
+        expiryAs('server', der);
       } catch (error) {
         expect(error).toMatchObject({ code: 'CERTIFICATE_MALFORMED' });
       }

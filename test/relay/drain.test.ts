@@ -95,3 +95,14 @@ test('nodes go on using it, and come back by back-off when it has closed; their 
   expect(world.until(() => stream.text().endsWith('!'), Seconds(5))).toBe(true);
   expect(stream.text()).toBe(`${'x'.repeat(20)}!`);
 });
+
+test('when it stops, every node is told; that they go is one event, not one for each', async () => {
+  const { world, agent, connector } = await scene();
+  world.relay.core.shutdown(world.now);
+  world.run(Millis(20));
+  expect(world.relay.eventsOf('relay-stops')).toEqual([{ kind: 'relay-stops', nodes: 2 }]);
+  expect(world.relay.eventsOf('node-lost')).toEqual([]);
+  expect(world.relay.eventsOf('channel-closed')).toEqual([]);
+  expect(agent.eventsOf('relay-lost')).toHaveLength(1);
+  expect(connector.eventsOf('relay-lost')).toHaveLength(1);
+});
