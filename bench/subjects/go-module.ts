@@ -22,8 +22,12 @@ export interface GoPrograms {
   readonly version: string;
 }
 
-/** Builds `packages` (below the module's path; '' is the module itself). Throws BENCH_SUBJECT_UNAVAILABLE. */
-export async function goPrograms(module: string, packages: readonly string[]): Promise<GoPrograms> {
+/** Builds `packages` (below the module's path; '' is the module itself) with these build tags. Throws BENCH_SUBJECT_UNAVAILABLE. */
+export async function goPrograms(
+  module: string,
+  packages: readonly string[],
+  tags: readonly string[] = [],
+): Promise<GoPrograms> {
   const refusals: string[] = [];
   try {
     const cwd = cacheFolder();
@@ -36,7 +40,7 @@ export async function goPrograms(module: string, packages: readonly string[]): P
         const targets = packages.map((path) => `${module}${path === '' ? '' : `/${path}`}@${version}`);
         try {
           // The Go at hand: another toolchain would be downloaded otherwise.
-          await run('go', ['install', ...targets], {
+          await run('go', ['install', ...(tags.length === 0 ? [] : ['-tags', tags.join()]), ...targets], {
             cwd,
             env: { ...process.env, GOBIN: folder, GOTOOLCHAIN: 'local' },
           });
