@@ -23,7 +23,7 @@ import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import { LINK_COUNTERS } from '../tunnel/links/states.js';
+import { LINK_COUNTERS, type LinkReason } from '../tunnel/links/states.js';
 import type { FromRelay } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { judgeInbound } from './judge.js';
@@ -43,6 +43,14 @@ export type AgentCoreEvent =
       readonly from: string;
       readonly to: string;
       readonly reason: string;
+    }
+  /** Packets of the session take another link. */
+  | {
+      readonly kind: 'path';
+      readonly connector: string;
+      readonly link: number;
+      readonly via: 'direct' | 'relay';
+      readonly reason: LinkReason;
     }
   | { readonly kind: 'denied'; readonly connector: string; readonly service: string; readonly reason: string }
   | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
@@ -158,6 +166,10 @@ export class AgentCore {
       parseCertificate: parts.parseCertificate,
       onForgotten: (session) => this.#forget(session),
       onTransition: (session, transition) => this.#transition(session, transition),
+      onPath: (session, { number, isDirect }, reason) => {
+        const via = isDirect ? 'direct' : 'relay';
+        parts.onEvent({ kind: 'path', connector: session.connector, link: number, via, reason });
+      },
       onDenied: (session, service, reason) =>
         parts.onEvent({ kind: 'denied', connector: session.connector, service, reason }),
       onDatagrams: (now, session, batch, link) => {
@@ -277,6 +289,7 @@ export class AgentCore {
         break;
       case 'drain':
         this.#parts.onEvent({ kind: 'relay-drains', seconds: message.deadline / 1000 });
+        this.sessions.relayDrains(now);
         break;
       case 'catalogue':
         this.available = new Set(message.services.filter((one) => one.available).map((one) => one.id));

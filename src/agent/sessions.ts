@@ -9,7 +9,6 @@ import type { Entropy } from '../base/entropy.js';
 import { type Duration, earliest, elapsed, type Instant, later, Seconds, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { Link } from '../node/link.js';
-import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Underlay } from '../node/underlay.js';
@@ -23,6 +22,7 @@ import { formatChannel, parseChannel, type ToAgent } from '../tunnel/messages.js
 import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
 import { AgentDirect } from './direct.js';
 import { LinkAdmission, type Welcome } from './link-admission.js';
+import { LinkChoice } from './link-choice.js';
 import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
 import { SessionLinks, type SessionLinksOwner } from './session-links.js';
 
@@ -58,6 +58,7 @@ export interface SessionsParts {
   readonly onTransition: (session: AgentSession, transition: SessionTransition) => void;
   /** The connector knows nothing of the session's old flows any more. */
   readonly onForgotten: (session: AgentSession) => void;
+  readonly onPath: (session: AgentSession, link: Link, reason: LinkReason) => void;
   readonly onDenied: (session: AgentSession, service: string, reason: string) => void;
   readonly onDatagrams: (now: Instant, session: AgentSession, batch: DatagramBatch, link: Link) => void;
   /** The session's link carries packets now: these have waited for it. */
@@ -79,10 +80,9 @@ export class Sessions implements SessionLinksOwner {
   /** When each session that waits for its turn may ask; the token is taken already. */
   readonly #turns = new Map<AgentSession, Instant>();
 
-  /** Why links come and go just now, when the session knows better than its links. */
-  #why: string | undefined;
   readonly #links: SessionLinks;
   readonly #direct: AgentDirect;
+  readonly #choice: LinkChoice;
 
   constructor(parts: SessionsParts) {
     this.#parts = parts;
@@ -100,6 +100,14 @@ export class Sessions implements SessionLinksOwner {
       links: this.#links,
       punching: parts.punching,
       table: parts.underlay.direct,
+    });
+    this.#choice = new LinkChoice({
+      path: parts.punching.path,
+      counters: parts.linkCounters,
+      links: this.#links,
+      direct: this.#direct,
+      onReleased: parts.onReleased,
+      onPath: parts.onPath,
     });
   }
 
@@ -154,7 +162,7 @@ export class Sessions implements SessionLinksOwner {
       let session = this.#byConnector.get(name);
       if (session === undefined) {
         const { entropy, onTransition } = this.#parts;
-        const own = (one: AgentSession) => ({ direct: this.#direct.make(one), set: this.#makeSet(one) });
+        const own = (one: AgentSession) => ({ direct: this.#direct.make(one), set: this.#choice.makeSet(one) });
         session = new AgentSession(now, name, service.id, entropy, own, onTransition);
         session.deadline = now;
         this.#byConnector.set(name, session);
@@ -162,24 +170,6 @@ export class Sessions implements SessionLinksOwner {
       if (best === undefined || session.backoff.attempts < best.backoff.attempts) best = session;
     }
     return best;
-  }
-
-  #makeSet(session: AgentSession): LinkSet {
-    const { linkCounters, punching } = this.#parts;
-    return new LinkSet({
-      decides: true,
-      path: punching.path,
-      counters: linkCounters,
-      owner: {
-        onActive: (now, link, reason) => this.#use(now, session, link, reason),
-        onDead: (now, link) => {
-          this.#links.close(now, link, CloseCode.timeout, 'no life sign');
-          this.#direct.failed(now, session, link, 'no life sign');
-        },
-        // Every session has its turn in every turn.
-        onWake: () => {},
-      },
-    });
   }
 
   /** The relay is ready: sessions that wait for a channel ask for one at once. */
@@ -232,6 +222,13 @@ export class Sessions implements SessionLinksOwner {
           this.onLost(now, session, link, 'policy');
         }
       }
+    }
+  }
+
+  /** The relay goes away: its links are only used while there is no other. */
+  relayDrains(now: Instant): void {
+    for (const { relayed, set } of this.#byConnector.values()) {
+      if (relayed?.managed !== undefined) set.manager.drain(now, relayed.managed);
     }
   }
 
@@ -402,7 +399,7 @@ export class Sessions implements SessionLinksOwner {
     session.welcomed = true;
     session.enter(now, 'live', reason);
     this.#direct.relayLive(now, session);
-    this.#because(reason, () => session.set.add(now, link, false, false));
+    this.#choice.because(reason, () => session.set.add(now, link, false, false));
   }
 
   onMessage(now: Instant, session: AgentSession, _link: Link, message: Exclude<ToAgent, Welcome>): void {
@@ -435,25 +432,6 @@ export class Sessions implements SessionLinksOwner {
     if (session.link === link) this.#parts.onReleased(now, session, []);
   }
 
-  /** Another link carries the session's packets from now on, or none. */
-  #use(now: Instant, session: AgentSession, link: Link | undefined, reason: LinkReason): void {
-    const old = session.link;
-    session.use(now, link, this.#why ?? reason);
-    if (link === undefined) return;
-    this.#direct.tellActive(session, link, reason);
-    // A planned switch loses nothing, so nothing is sent again.
-    if (old === undefined || !old.isLive || reason === 'three_missed') {
-      this.#parts.onReleased(now, session, session.waiting.drain());
-    }
-  }
-
-  /** What links do in `act` has this reason for the session. */
-  #because(why: string, act: () => void): void {
-    this.#why = why;
-    act();
-    this.#why = undefined;
-  }
-
   /** Ends the session's link through the relay; the session stays and tries again. */
   #unlink(
     now: Instant,
@@ -477,7 +455,7 @@ export class Sessions implements SessionLinksOwner {
     const wasLive = session.relayState === 'live';
     this.#wait(now, session, reason);
     if (wasLive) session.deadline = now;
-    if (relayed !== undefined) this.#because(reason, () => this.#links.close(now, relayed, code, reason));
+    if (relayed !== undefined) this.#choice.because(reason, () => this.#links.close(now, relayed, code, reason));
   }
 
   #wait(now: Instant, session: AgentSession, reason: string): void {

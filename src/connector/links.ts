@@ -59,6 +59,14 @@ export type ConnectorEvent =
       readonly reason: string;
     }
   | { readonly kind: 'link-refused'; readonly agent: string; readonly code: string }
+  /** Packets of the session take another link. */
+  | {
+      readonly kind: 'path';
+      readonly agent: string;
+      readonly link: number;
+      readonly via: 'direct' | 'relay';
+      readonly reason: LinkReason;
+    }
   | { readonly kind: 'link-lost'; readonly agent: string; readonly reason: string };
 
 export interface LinksParts {
@@ -318,6 +326,10 @@ export class ConnectorLinks {
   #use(now: Instant, session: ConnectorSession, link: Link | undefined, reason: LinkReason): void {
     const old = session.link;
     session.link = link;
+    if (link !== undefined) {
+      const via = link.isDirect ? 'direct' : 'relay';
+      this.#parts.onEvent({ kind: 'path', agent: session.identity.name, link: link.number, via, reason });
+    }
     // A planned switch loses nothing, so nothing is sent again.
     if (link !== undefined && (old === undefined || !old.isLive || reason === 'three_missed')) {
       this.#parts.onLink(now, session);

@@ -24,6 +24,36 @@ test('switches that are planned lose nothing, whichever way they go, though one 
   expect(it.pinger.duplicates).toBe(0);
   expect(it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out')).toBe(0);
   expect(it.agent.core.linkCounters.get('illegal_steps')).toBe(0);
+  const told = (events: readonly { readonly via: string; readonly reason: string }[]): string[] =>
+    events.slice(-2).map(({ via, reason }) => `${via} ${reason}`);
+  expect(told(it.agent.eventsOf('path'))).toEqual(['relay operator', 'direct best_rank']);
+  expect(told(it.connector.eventsOf('path'))).toEqual(['relay told_by_agent', 'direct told_by_agent']);
+});
+
+test('a relay that drains is the last resort, and still one', async () => {
+  const it = await pinging();
+  it.world.relay.core.drain(it.world.now, Seconds(60));
+  it.world.relay.host.reactor.wake();
+  it.pinger.run(Seconds(1));
+  expect(it.agent.eventsOf('relay-drains').length).toBe(1);
+  expect(bothUse(it, 'direct')).toBe(true);
+  it.world.network.filter = (packet) => isBetween(it, packet) === undefined;
+  it.pinger.run(Seconds(2));
+  expect(bothUse(it, 'relay')).toBe(true);
+  it.world.network.filter = undefined;
+  it.pinger.run(Seconds(8));
+  expect(bothUse(it, 'direct')).toBe(true);
+});
+
+test('an idle session with two links hardly wakes anybody', async () => {
+  const it = await pinging();
+  it.world.run(Seconds(5));
+  const { turns } = it.world;
+  const beats = it.agent.core.linkCounters.get('beats_out');
+  it.world.run(Seconds(60));
+  expect(it.agent.core.linkCounters.get('beats_out')).toBe(beats);
+  // Turns of relay, connector and agent together.
+  expect((it.world.turns - turns) / 60).toBeLessThan(10);
 });
 
 test('TCP goes on through planned switches without a storm of retransmissions', async () => {
