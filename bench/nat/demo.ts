@@ -34,21 +34,29 @@ class Pings {
     this.#process = network.topology.user.spawn(['ping', '-n', '-i', String(PING_GAP / 1000), address]);
   }
 
+  /** By sequence number: on the way from a slow path to a quick one answers overtake each other. */
   get replies(): Reply[] {
-    return [...this.#process.stdout.matchAll(/icmp_seq=(\d+) .*time=([\d.]+) ms/g)].map((match) => ({
-      sequence: Number(match[1]),
-      rtt: Number(match[2]),
-    }));
+    return [...this.#process.stdout.matchAll(/icmp_seq=(\d+) .*time=([\d.]+) ms/g)]
+      .map((match) => ({ sequence: Number(match[1]), rtt: Number(match[2]) }))
+      .sort((a, b) => a.sequence - b.sequence);
   }
 
-  /** Runs on for `span`; the median round trip of it, and the longest run of pings that got no answer. */
-  async during(span: Duration): Promise<{ readonly rtt: number; readonly missing: number }> {
-    const before = this.replies.length;
+  /** Runs on for `span`; resolves with the median round trip of what was asked meanwhile, in milliseconds. */
+  async during(span: Duration): Promise<number> {
+    const from = this.replies.at(-1)?.sequence ?? 0;
     await delay(toMillis(span));
-    const replies = this.replies.slice(Math.max(0, before - 1));
-    const rtts = replies.slice(1).map(({ rtt }) => rtt);
-    const gaps = replies.slice(1).map(({ sequence }, index) => sequence - replies[index]!.sequence - 1);
-    return { rtt: rtts.sort((a, b) => a - b)[rtts.length >> 1] ?? Number.NaN, missing: Math.max(0, ...gaps) };
+    const rtts = this.replies.filter(({ sequence }) => sequence > from).map(({ rtt }) => rtt);
+    return rtts.sort((a, b) => a - b)[rtts.length >> 1] ?? Number.NaN;
+  }
+
+  /** The most pings in a row, after ping `from`, that got no answer. */
+  longestGap(from: number): number {
+    const after = this.replies.filter(({ sequence }) => sequence >= from);
+    return Math.max(0, ...after.slice(1).map(({ sequence }, index) => sequence - after[index]!.sequence - 1));
+  }
+
+  get last(): number {
+    return this.replies.at(-1)?.sequence ?? 0;
   }
 }
 
@@ -100,26 +108,24 @@ async function tell(network: Network): Promise<void> {
   say(`3  both sides have punched; the direct link stands ${since(start)} ms after the first packet`);
   say(`       agent ═══════ ${link.remote} (the other NAT) ═══════ connector`);
   const direct = await pings.during(SHOWN);
-  say(`       round trip ${direct.rtt} ms; the relay only stands by`);
+  say(`       round trip ${direct} ms; the relay only stands by`);
   say();
   const cutAt = performance.now();
+  const beforeCut = pings.last;
   cut(network, true);
   await goesBy(network, 'relay');
   say(`4  the direct path is cut: packets take the relay again ${since(cutAt)} ms later`);
   const relayed = await pings.during(SHOWN);
-  const lost = longestGap(pings.replies);
-  say(`       round trip ${relayed.rtt} ms; ${lost} pings in a row got no answer, a gap of ${lost * PING_GAP} ms`);
+  const lost = pings.longestGap(beforeCut);
+  say(`       round trip ${relayed} ms; ${lost} pings in a row got no answer, a gap of ${lost * PING_GAP} ms`);
   say();
   const mended = performance.now();
+  const beforeReturn = pings.last;
   cut(network, false);
   await goesBy(network, 'direct');
   say(`5  the path is whole again: direct after ${since(mended)} ms`);
   const again = await pings.during(SHOWN);
-  say(`       round trip ${again.rtt} ms, ${again.missing} pings lost on the way back`);
-}
-
-function longestGap(replies: readonly Reply[]): number {
-  return Math.max(0, ...replies.slice(1).map(({ sequence }, index) => sequence - replies[index]!.sequence - 1));
+  say(`       round trip ${again} ms; ${pings.longestGap(beforeReturn)} pings lost on the way back`);
 }
 
 function since(start: number): number {

@@ -51,4 +51,14 @@ describe.skipIf(Lab.unavailable() !== undefined)('the demo', () => {
     expect(run(['ip', 'netns', 'pids', host.namespace])).toBe('');
     expect(readdirSync(home).filter((name) => name.startsWith('sallyport-demo'))).toEqual([]);
   });
+
+  it('shows two NATs: the relay first, direct, cut and restored', async () => {
+    const { stdout } = await runCommand([process.execPath, 'scripts/demo.mjs', '--nat'], { cwd: REPOSITORY });
+    expect(stdout).toMatch(/^2 {2}first answer of the service after \d+ ms/m);
+    expect(stdout).toMatch(/^3 {2}both sides have punched/m);
+    expect(stdout).toMatch(/^4 {2}the direct path is cut: packets take the relay again \d+ ms later$/m);
+    expect(stdout).toMatch(/^5 {2}the path is whole again: direct after \d+ ms$/m);
+    expect(stdout).toMatch(/^ +round trip [\d.]+ ms; \d+ pings lost on the way back$/m);
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(110);
+  });
 });

@@ -1,6 +1,6 @@
 /**
- * A sample of `nat-matrix-16` (docs/nat.md; `npm run soak -- --nat` runs all of it): a pair that has to meet half-way, one where only
- * one side can be found, and one that stays with the relay and says why.
+ * A sample of `nat-matrix-16` (docs/nat.md; `npm run soak -- --nat` runs all of it): a pair where only one side can be found, and one
+ * that stays with the relay and says why. The demo shows one that has to meet half-way.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { becomesDirect } from '../../bench/nat/pair.js';
@@ -24,11 +24,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => 
     });
   };
 
-  it.each([
-    ['moderate', 'moderate'],
-    ['strict', 'open'],
-  ] as const)('%s and %s get a direct link', async (user, service) => {
-    await build(user, service);
+  it('strict and open get a direct link', async () => {
+    await build('strict', 'open');
     const result = await becomesDirect(network);
     expect(result).toMatchObject({ path: 'direct', reason: 'best_rank' });
     const { v4 } = await network.virtual('host');
