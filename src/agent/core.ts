@@ -34,7 +34,7 @@ import { StackPath } from './stack-path.js';
 import { TunPath } from './tun-path.js';
 
 export type AgentCoreEvent =
-  | { readonly kind: 'relay-ready' }
+  | { readonly kind: 'relay-ready'; readonly over: 'udp' | 'tcp' }
   | { readonly kind: 'relay-lost'; readonly reason: string }
   | { readonly kind: 'relay-drains'; readonly seconds: number }
   | {
@@ -129,7 +129,7 @@ export class AgentCore {
       proof: () => parts.proof,
       owner: {
         onRelayReady: (now) => {
-          parts.onEvent({ kind: 'relay-ready' });
+          parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
           this.sessions.relayReady(now);
         },
         onRelayLost: (now, reason) => {

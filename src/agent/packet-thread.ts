@@ -63,7 +63,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     endProxied: (isOver) => {
       proxy?.endFlows(isOver);
     },
-    onRelayAttempt: () => context.emit('relayAttempt', undefined),
+    onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
     direct: directOptions(data.direct),
   });
   if (tun !== undefined) {

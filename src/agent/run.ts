@@ -12,6 +12,7 @@ import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
 import { RelayName } from '../node/relay-name.js';
+import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
@@ -51,6 +52,7 @@ export interface AgentOptions {
   readonly direct: DirectSettings;
   /** Whether the gateway is asked for a public port. */
   readonly portMapping: boolean;
+  readonly relayTcp: RelayTcpChoice;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
@@ -81,6 +83,15 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
   const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
+  const tcp = new RelayTcp({
+    network: state.network,
+    relay: state.relays[0]!,
+    caPem: state.caPem,
+    isAllowed: options.relayTcp === 'auto',
+    environment: process.env,
+    log,
+    tell: (address) => thread.request('relayTcp', address),
+  });
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'agent',
@@ -88,9 +99,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     onEvent: (name, payload) => {
       if (name === 'relayAttempt') {
         relayName.refresh();
+        tcp.attempt(payload as number);
         return;
       }
       const event = payload as AgentCoreEvent;
+      if (event.kind === 'relay-ready') tcp.ready(event.over === 'tcp');
       if (event.kind === 'routes') routes?.update(event.prefixes);
       else handleNodeEvent(event, state.dir, writer, log, WARNINGS);
     },
@@ -134,6 +147,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     stop: async () => {
       stopWatching();
       const unmapped = mapping.stop();
+      tcp.stop();
       stopRenewal();
       writer.stop();
       stopProdding();

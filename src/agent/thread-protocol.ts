@@ -101,6 +101,8 @@ export type AgentProtocol = {
     readonly mapped: MappedRequest;
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
+    /** Where the relay is reached over TCP, on this machine. */
+    readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
     readonly policy: { readonly input: unknown; readonly output: undefined };
     readonly identity: {
@@ -109,5 +111,8 @@ export type AgentProtocol = {
     };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
-  readonly events: { readonly event: AgentCoreEvent; readonly relayAttempt: undefined };
+  readonly events: {
+    readonly event: AgentCoreEvent /** The port of the IPv4 socket that tries. */;
+    readonly relayAttempt: number;
+  };
 };

@@ -59,6 +59,13 @@ const direct = {
     ),
     'auto',
   ),
+  relayTcp: v.optional(
+    v.pipe(
+      v.picklist(['auto', 'never'], 'must be auto or never'),
+      v.description('The relay over TCP: auto: while UDP does not reach it; never.'),
+    ),
+    'auto',
+  ),
   hideHostCandidates: v.optional(
     v.pipe(flag, v.description('Do not tell peers the addresses of this host’s interfaces.')),
     false,

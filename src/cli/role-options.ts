@@ -29,6 +29,7 @@ export function addRoleOptions(command: Command): Command {
 /** Flags of agent and connector about direct links. */
 export interface DirectFlags {
   readonly path?: string;
+  readonly relayTcp?: string;
   readonly hideHostCandidates?: boolean;
   readonly peerPrefix?: string[];
   readonly advertise?: string[];
@@ -39,6 +40,7 @@ export interface DirectFlags {
 export function addDirectOptions(command: Command): Command {
   return command
     .option('--path <path>', 'which links carry packets: auto (direct ones when there are), relay or direct')
+    .option('--relay-tcp <when>', 'the relay over TCP: auto (while UDP does not reach it) or never')
     .option('--hide-host-candidates', 'do not tell peers the addresses of this host’s interfaces')
     .option('--peer-prefix <prefix>', 'private prefix behind the default route where peers may be', many)
     .option('--advertise <address:port>', 'where peers reach this node besides, for example a forwarded port', many)

@@ -46,7 +46,7 @@ const REGISTER_RETRY_MAX = Seconds(60);
 
 export type ConnectorCoreEvent =
   | ConnectorEvent
-  | { readonly kind: 'relay-ready' }
+  | { readonly kind: 'relay-ready'; readonly over: 'udp' | 'tcp' }
   | { readonly kind: 'relay-lost'; readonly reason: string }
   | { readonly kind: 'relay-drains'; readonly seconds: number }
   | { readonly kind: 'registered'; readonly service: string; readonly status: RegistrationStatus }
@@ -284,7 +284,7 @@ export class ConnectorCore {
   }
 
   #relayReady(now: Instant): void {
-    this.#parts.onEvent({ kind: 'relay-ready' });
+    this.#parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
     this.#registerWait = REGISTER_RETRY;
     this.#registerAt = now;
   }

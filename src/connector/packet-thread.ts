@@ -50,7 +50,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     wall: () => reactor.wall(),
     parseCertificate: parsePeerIdentity,
     onEvent: (event) => context.emit('event', event),
-    onRelayAttempt: () => context.emit('relayAttempt', undefined),
+    onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
     direct: directOptions(data.direct),
   });
   driveNode(reactor, udp, endpoints, core);

@@ -8,6 +8,7 @@ import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
 import { RelayName, resolveHost } from '../node/relay-name.js';
+import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
@@ -30,6 +31,7 @@ export interface ConnectorOptions {
   readonly direct: DirectSettings;
   /** Whether the gateway is asked for a public port. */
   readonly portMapping: boolean;
+  readonly relayTcp: RelayTcpChoice;
   readonly crypto: Crypto;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
@@ -56,13 +58,28 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   };
   const writer = new StateWriter(log);
   const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
+  const tcp = new RelayTcp({
+    network: state.network,
+    relay: state.relays[0]!,
+    caPem: state.caPem,
+    isAllowed: options.relayTcp === 'auto',
+    environment: process.env,
+    log,
+    tell: (address) => thread.request('relayTcp', address),
+  });
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'connector',
     data,
     onEvent: (name, payload) => {
-      if (name === 'relayAttempt') relayName.refresh();
-      else handleEvent(payload as ConnectorCoreEvent, state.dir, writer, log);
+      if (name === 'relayAttempt') {
+        relayName.refresh();
+        tcp.attempt(payload as number);
+        return;
+      }
+      const event = payload as ConnectorCoreEvent;
+      if (event.kind === 'relay-ready') tcp.ready(event.over === 'tcp');
+      handleEvent(event, state.dir, writer, log);
     },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
@@ -109,6 +126,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       clearInterval(resolving);
       stopWatching();
       const unmapped = mapping.stop();
+      tcp.stop();
       stopRenewal();
       writer.stop();
       await endNodeThread(thread, log);

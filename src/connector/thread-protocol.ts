@@ -47,6 +47,8 @@ export type ConnectorProtocol = {
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     /** The relay's addresses, ADDRESS:PORT. */
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
+    /** Where the relay is reached over TCP, on this machine. */
+    readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */
     readonly backends: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
@@ -59,5 +61,8 @@ export type ConnectorProtocol = {
     readonly services: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
-  readonly events: { readonly event: ConnectorCoreEvent; readonly relayAttempt: undefined };
+  readonly events: {
+    readonly event: ConnectorCoreEvent /** The port of the IPv4 socket that tries. */;
+    readonly relayAttempt: number;
+  };
 };

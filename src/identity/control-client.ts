@@ -7,12 +7,14 @@
  * RFC 9110, RFC 8446, RFC 9525 §6 (the server name is NAME.relay.NETWORK).
  */
 import { request } from 'node:https';
+import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
 import * as v from 'valibot';
 import { SallyportError } from '../base/error.js';
 import { Seconds, toMillis } from '../base/time.js';
 import { parseWith } from '../policy/envelope.js';
 import { dnsName } from '../policy/names.js';
 import type { RelayContact } from '../policy/token.js';
+import { connectThrough, proxyFor } from './http-proxy.js';
 
 /** Whole exchange with one relay; then the next is tried. */
 const TIMEOUT = Seconds(10);
@@ -87,14 +89,22 @@ function judge(status: number, text: string): Certified {
   throw new SallyportError('peer', code, printable(error.message), { hint: hintFor(code) });
 }
 
-function post(target: ControlTarget, relay: RelayContact, path: string, body: string) {
+async function post(target: ControlTarget, relay: RelayContact, path: string, body: string) {
+  const url = new URL(path, relay.control);
+  const tls: ConnectionOptions = {
+    ca: [target.caPem],
+    servername: dnsName(target.network, 'relay', relay.name),
+    minVersion: 'TLSv1.3',
+  };
+  const proxy = proxyFor(url, process.env);
+  const through = proxy && (await connectThrough(proxy, url));
   return new Promise<{ status: number; text: string }>((resolve, reject) => {
-    const outgoing = request(new URL(path, relay.control), {
+    const outgoing = request(url, {
       method: 'POST',
-      agent: false,
-      ca: [target.caPem],
-      servername: dnsName(target.network, 'relay', relay.name),
-      minVersion: 'TLSv1.3',
+      ...tls,
+      ...(through === undefined
+        ? { agent: false }
+        : { createConnection: () => tlsConnect({ socket: through, ...tls }) }),
       headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
     });
     const timer = setTimeout(() => outgoing.destroy(new Error('timed out')), toMillis(TIMEOUT));

@@ -65,6 +65,8 @@ export function linkCounters(counters: Counters<LinkCounter>): Record<string, nu
 export interface RelayStatus {
   readonly state: string;
   readonly address: string | undefined;
+  /** How it is, or is being, reached; over TCP `address` is a port of this machine. */
+  readonly over: 'udp' | 'tcp';
   readonly observed: string | undefined;
   readonly secondsInState: number;
   /** Why it is not ready, or why it was lost last; empty when neither. */
@@ -77,6 +79,7 @@ export function relayStatus(relay: RelayClient, observed: SocketAddress | undefi
   return {
     state: relay.state,
     address: relay.connection?.remote.toString(),
+    over: relay.isOverTcp ? 'tcp' : 'udp',
     observed: observed?.toString(),
     secondsInState: Math.round(toSeconds(elapsed(relay.since, now))),
     problem: relay.lastProblem,

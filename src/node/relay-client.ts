@@ -39,6 +39,9 @@ const CLOCK_STEP: Duration = Millis(1);
 const SETTLED: Duration = Seconds(5);
 /** A relay asks at most ten times a second; whoever repeats its question more often gets no more answers. */
 const REVALIDATIONS_PER_SECOND = 20;
+/** Whether UDP passes again is asked this often while the connection goes over TCP; longer after each time it did not. */
+const UPGRADE_INTERVAL: Duration = Seconds(5);
+const UPGRADE_INTERVAL_MAX: Duration = Seconds(600);
 /** A request without an answer is failed after this time. */
 const REQUEST_TIMEOUT: Duration = Seconds(8);
 
@@ -107,6 +110,11 @@ export class RelayClient implements ConnectionHandler {
   #isUnreachable = false;
   /** The present attempt was begun by an answered probe. */
   #isProbed = false;
+  /** Where the relay is reached over TCP, while it is: a port of this machine. */
+  #tcpAddress: SocketAddress | undefined;
+  #isOverTcp = false;
+  #upgradeAt: Instant | undefined;
+  #upgradeWait = UPGRADE_INTERVAL;
 
   constructor(parts: RelayClientParts) {
     this.#parts = parts;
@@ -134,6 +142,27 @@ export class RelayClient implements ConnectionHandler {
   }
   get addresses(): readonly SocketAddress[] {
     return this.#addresses;
+  }
+  /** Whether the present attempt or connection goes over TCP. */
+  get isOverTcp(): boolean {
+    return this.#isOverTcp;
+  }
+
+  /**
+   * A way over TCP stands at this address, or no longer. It is taken at once unless UDP has brought something: of raced attempts
+   * the first that answers wins.
+   */
+  setTcp(now: Instant, address: SocketAddress | undefined): void {
+    this.#tcpAddress = address;
+    if (address === undefined) {
+      if (this.#isOverTcp && this.#connection !== undefined) this.#drop(now, 'the TCP connection is lost');
+      return;
+    }
+    if (this.#state === 'connecting' && !this.#isOverTcp) {
+      if (this.#connection!.silentFor(now) < elapsed(this.#since, now) - CLOCK_STEP) return;
+      this.#abandon(now);
+    } else if (this.#state !== 'waiting') return;
+    this.#connect(now, address);
   }
 
   /** The relay's addresses, best first; used from the next attempt on. */
@@ -206,9 +235,12 @@ export class RelayClient implements ConnectionHandler {
 
   /** An address of the relay answered a probe: it is tried at once, unless an attempt is well under way. */
   onProbeReply(now: Instant, nonce: Word64): void {
-    const probe = this.#isUnreachable ? this.#probes.answered(nonce) : undefined;
+    const probe = this.#isUnreachable || this.#isOverTcp ? this.#probes.answered(nonce) : undefined;
     if (probe === undefined) return;
-    if (this.#state === 'connecting') {
+    if (this.#isOverTcp && this.#state === 'ready') {
+      this.#upgradeWait = Math.min(this.#upgradeWait * 2, UPGRADE_INTERVAL_MAX) as Duration;
+      this.#drop(now, 'UDP passes again');
+    } else if (this.#state === 'connecting') {
       const age = elapsed(this.#since, now);
       const isHeard = this.#connection!.silentFor(now) < age - CLOCK_STEP;
       const isLost = !isHeard && elapsed(this.#since, probe.asked) >= LOST_HANDSHAKE;
@@ -239,6 +271,10 @@ export class RelayClient implements ConnectionHandler {
       this.#drop(now, 'the relay has gone silent');
     }
     if (this.#isProbing) this.#probes.ask(now, this.#addresses);
+    else if (this.#upgradeAt !== undefined && now >= this.#upgradeAt) {
+      this.#upgradeAt = later(now, this.#upgradeWait);
+      this.#probes.ask(now, this.#addresses);
+    }
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) break;
       this.#requests.delete(id);
@@ -249,7 +285,7 @@ export class RelayClient implements ConnectionHandler {
   nextTimeout(): Instant | undefined {
     const request = this.#requests.values().next().value?.deadline;
     const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing ? this.#probes.due : undefined;
-    return earliest(earliest(this.#deadline, request), own);
+    return earliest(earliest(this.#deadline, request), earliest(own, this.#upgradeAt));
   }
 
   get #isProbing(): boolean {
@@ -259,7 +295,8 @@ export class RelayClient implements ConnectionHandler {
 
   #attempt(now: Instant): void {
     this.#parts.owner.onRelayAttempt(now, this.#backoff.attempts);
-    const address = this.#addresses[this.#nextAddress % Math.max(1, this.#addresses.length)];
+    const known = this.#tcpAddress === undefined ? this.#addresses : [...this.#addresses, this.#tcpAddress];
+    const address = known[this.#nextAddress % Math.max(1, known.length)];
     this.#nextAddress++;
     if (address === undefined) {
       this.#lastProblem = this.#noAddress;
@@ -271,6 +308,8 @@ export class RelayClient implements ConnectionHandler {
 
   #connect(now: Instant, address: SocketAddress): void {
     this.#isProbed = false;
+    this.#isOverTcp = address === this.#tcpAddress;
+    this.#upgradeAt = undefined;
     this.#refusal = '';
     this.#parts.setRelay(address);
     try {
@@ -281,7 +320,8 @@ export class RelayClient implements ConnectionHandler {
       return;
     }
     this.#enter(now, 'connecting');
-    this.#deadline = later(now, this.#addresses.length > 1 ? NEXT_ADDRESS : CONNECT_TIMEOUT);
+    const hasOthers = this.#addresses.length > 1 || this.#tcpAddress !== undefined;
+    this.#deadline = later(now, hasOthers ? NEXT_ADDRESS : CONNECT_TIMEOUT);
   }
 
   onConnected(now: Instant, connection: QuicConnection): void {
@@ -346,6 +386,7 @@ export class RelayClient implements ConnectionHandler {
     this.#deadline = undefined;
     this.#isUnreachable = false;
     this.#lastProblem = '';
+    if (this.#isOverTcp) this.#upgradeAt = later(now, this.#upgradeWait);
     this.#parts.owner.onRelayReady(now);
     for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, message);
   }
@@ -354,7 +395,8 @@ export class RelayClient implements ConnectionHandler {
     this.#lifeSigns.heard();
     for (let i = 0; i < batch.count; i++) {
       const address = decodeObserved(batch.bytes, batch.table[i * 2]!, batch.table[i * 2 + 1]!);
-      if (address !== undefined) this.#parts.owner.onObserved(now, address);
+      // Over TCP the relay sees a port of its own machine.
+      if (address !== undefined && !this.#isOverTcp) this.#parts.owner.onObserved(now, address);
     }
   }
 
@@ -399,6 +441,8 @@ export class RelayClient implements ConnectionHandler {
     const worked = this.#state === 'ready' && elapsed(this.#since, now) >= SETTLED;
     const immediately = worked && !this.#isDraining;
     if (worked) this.#backoff.reset();
+    if (worked && !this.#isOverTcp) this.#upgradeWait = UPGRADE_INTERVAL;
+    this.#upgradeAt = undefined;
     this.#isDraining = false;
     this.#enter(now, 'waiting');
     this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));

@@ -214,6 +214,9 @@ export function nodeRequests(
       if (problem === undefined) core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
       else core.relay.noAddress(problem);
     },
+    relayTcp: (address: string | undefined): undefined => {
+      core.relay.setTcp(clock.now(), address === undefined ? undefined : SocketAddress.parse(address)!);
+    },
     identity: ({ certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string }): undefined => {
       endpoints.relay.setIdentity(certificatePem, keyPem);
       endpoints.links.setIdentity(certificatePem, keyPem);

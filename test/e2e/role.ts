@@ -62,9 +62,9 @@ export class Role {
     return this.process.pid;
   }
 
-  start(): LabProcess {
+  start(env: Readonly<Record<string, string>> = {}): LabProcess {
     if (this.#process !== undefined) this.#earlier.push(this.#process);
-    this.#process = this.host.spawn([...this.#wrapper, ...sallyport(...this.#argv)]);
+    this.#process = this.host.spawn([...this.#wrapper, ...sallyport(...this.#argv)], { env });
     return this.#process;
   }
 

@@ -78,6 +78,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
         port: config.port,
         direct: directSettings(config),
         portMapping: config.portMapping && config.path !== 'relay',
+        relayTcp: config.relayTcp,
         crypto,
         log,
         onDeath,

@@ -4,6 +4,7 @@ import { SocketAddress } from '../../base/address.js';
 import { describeError } from '../../base/error.js';
 import { Minutes, Seconds, toMillis } from '../../base/time.js';
 import { createControlServer } from '../../control/server.js';
+import { serveTcpRelay, type TcpRelay } from '../../control/tcp-relay.js';
 import {
   checkRelayCertificate,
   loadRelayFolder,
@@ -93,6 +94,7 @@ async function start(
     onDeath,
   });
   const listen = SocketAddress.parse(config.control)!;
+  let tcp: TcpRelay | undefined;
   const control = createControlServer({ folder, listen, policy, crypto, clock, log });
   let certificatePem = folder.certificatePem;
   const renew = async (): Promise<void> => {
@@ -134,6 +136,7 @@ async function start(
     await renew();
     const bound = await control.start();
     const status = await relay.status();
+    tcp = serveTcpRelay(control.server, localAddress(status.listening), log);
     log.info({ udp: status.listening, control: `${bound.host}:${bound.port}`, network: folder.network }, 'relay ready');
   } catch (error) {
     await relay.stop();
@@ -145,9 +148,18 @@ async function start(
     drain: () => relay.drain(Seconds(live.current.drain)),
     stop: async () => {
       for (const timer of timers) clearInterval(timer);
+      await tcp?.stop();
       await Promise.all([control.stop(), relay.stop()]);
     },
   };
+}
+
+/** Where programs of this machine reach a listener; any address is loopback's too. */
+function localAddress(listening: readonly string[]): { readonly address: string; readonly port: number } {
+  const { ip, port } = SocketAddress.parse(listening[0]!)!;
+  const isAny = (ip.w0 | ip.w1 | ip.w3) === 0;
+  if (!isAny) return { address: `${ip}`, port };
+  return { address: ip.isV4 ? '127.0.0.1' : '::1', port };
 }
 
 function limitsOf(config: RelayConfig): RelayLimits {

@@ -168,8 +168,9 @@ function describeRelay(status: Extract<RoleStatus, { role: 'relay' }>): string[]
 }
 
 function relayLine(relay: RelayStatus): string {
-  const where = relay.address === undefined ? '' : ` ${relay.address}`;
-  const seen = relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
+  const isTcp = relay.over === 'tcp' && relay.address !== undefined;
+  const where = isTcp ? ' over TCP, as UDP does not reach it' : relay.address === undefined ? '' : ` ${relay.address}`;
+  const seen = isTcp || relay.observed === undefined ? '' : `, which sees us as ${relay.observed}`;
   const problem = relay.problem === '' ? '' : `: ${relay.problem}`;
   return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}${relay.lies === 0 ? '' : `; ${relay.lies} statements not believed`}`;
 }

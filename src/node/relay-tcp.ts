@@ -1,0 +1,124 @@
+/**
+ * A node's way to its relay over TCP, for where UDP does not pass: opened when a relay connection has not come about within
+ * 250 ms of its first attempt, closed when one over UDP has.
+ *
+ *   attempt ──250 ms──► TLS to the control listener ─► WebSocket ─► bridge ─► the packet thread is told its loopback address
+ *      ready over UDP ─► closed            stream lost ─► the packet thread is told; the next attempt opens another
+ */
+import type { Socket } from 'node:net';
+import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
+import { WebSocket } from 'ws';
+import { describeError } from '../base/error.js';
+import type { Log } from '../base/log.js';
+import { type Duration, Millis, Seconds, toMillis } from '../base/time.js';
+import { connectThrough, type Environment, proxyFor } from '../identity/http-proxy.js';
+import { dnsName } from '../policy/names.js';
+import type { RelayContact } from '../policy/token.js';
+import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge } from './tcp-bridge.js';
+
+/** RFC 8305's connection attempt delay: UDP goes first, but its failure is not waited for. */
+const HEAD_START: Duration = Millis(250);
+const HANDSHAKE_LIMIT: Duration = Seconds(10);
+
+/** auto: while UDP does not reach the relay. */
+export type RelayTcpChoice = 'auto' | 'never';
+
+export interface RelayTcpParts {
+  readonly network: string;
+  readonly relay: RelayContact;
+  readonly caPem: string;
+  readonly isAllowed: boolean;
+  readonly environment: Environment;
+  readonly log: Log;
+  /** The relay is reached at this address of our own, or no longer (undefined). */
+  readonly tell: (address: string | undefined) => Promise<unknown>;
+}
+
+export class RelayTcp {
+  readonly #parts: RelayTcpParts;
+  #timer: NodeJS.Timeout | undefined;
+  #opening: Promise<void> | undefined;
+  #bridge: TcpBridge | undefined;
+  #isWanted = false;
+  #problem = '';
+
+  constructor(parts: RelayTcpParts) {
+    this.#parts = parts;
+  }
+
+  /** The packet thread, whose IPv4 socket has this port, tries to reach the relay. */
+  attempt(port: number): void {
+    if (!this.#parts.isAllowed) return;
+    this.#isWanted = true;
+    if (this.#timer !== undefined || this.#opening !== undefined || this.#bridge !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#isWanted) this.#opening = this.#open(port).finally(() => (this.#opening = undefined));
+    }, toMillis(HEAD_START));
+    this.#timer.unref();
+  }
+
+  /** The relay connection stands. */
+  ready(isOverTcp: boolean): void {
+    if (isOverTcp) return;
+    this.stop();
+  }
+
+  stop(): void {
+    this.#isWanted = false;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#bridge?.close();
+  }
+
+  async #open(port: number): Promise<void> {
+    const { log, relay, tell } = this.#parts;
+    try {
+      const stream = await this.#dial();
+      if (!this.#isWanted) {
+        stream.terminate();
+        return;
+      }
+      const bridge = await TcpBridge.open(stream, { address: '127.0.0.1', port });
+      this.#bridge = bridge;
+      this.#problem = '';
+      log.info({ relay: relay.control }, 'a way to the relay over TCP stands by');
+      void bridge.closed.then(() => {
+        this.#bridge = undefined;
+        tell(undefined).catch(() => undefined);
+      });
+      await tell(`127.0.0.1:${bridge.local.port}`);
+    } catch (error) {
+      const problem = describeError(error);
+      if (problem !== this.#problem) log.warn({ relay: relay.control, problem }, 'the relay is not reached over TCP');
+      this.#problem = problem;
+    }
+  }
+
+  /** An open stream, the relay's certificate checked against the network's CA. */
+  async #dial(): Promise<WebSocket> {
+    const { network, relay, caPem, environment } = this.#parts;
+    const url = new URL(TCP_PATH, relay.control);
+    const proxy = proxyFor(url, environment);
+    const through: Socket | undefined = proxy && (await connectThrough(proxy, url));
+    const tls: ConnectionOptions = {
+      ca: [caPem],
+      servername: dnsName(network, 'relay', relay.name),
+      minVersion: 'TLSv1.3',
+      ALPNProtocols: ['http/1.1'],
+    };
+    const stream = new WebSocket(url.href.replace(/^https/, 'wss'), [TCP_SUBPROTOCOL], {
+      ...STREAM_OPTIONS,
+      ...tls,
+      handshakeTimeout: toMillis(HANDSHAKE_LIMIT),
+      ...(through === undefined ? {} : { createConnection: () => tlsConnect({ socket: through, ...tls }) }),
+    });
+    return new Promise((resolve, reject) => {
+      stream.once('error', reject);
+      stream.once('open', () => {
+        stream.off('error', reject);
+        resolve(stream);
+      });
+    });
+  }
+}
