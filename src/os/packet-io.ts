@@ -119,6 +119,8 @@ export interface ProbeSocketOptions extends SendPath {
 
 /** Errors of opening are SallyportErrors of kind `environment`; RAW_NOT_PERMITTED where privileges are missing. */
 export interface PacketIo {
+  /** False: the system sends no TCP from raw sockets; connection attempts take the place of SYNs. */
+  readonly rawTcp?: boolean;
   now(): Instant;
   /** Calls `handler` once at or after `at` (milliseconds late at most); returns its cancellation. */
   at(at: Instant, handler: () => void): () => void;

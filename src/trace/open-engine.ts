@@ -64,7 +64,7 @@ class SystemEngine implements TraceEngine {
   }
 }
 
-async function openSystem(): Promise<PacketIo> {
+async function openSystem(driver: boolean): Promise<PacketIo> {
   switch (process.platform) {
     case 'linux': {
       const { openLinuxPacketIo } = await import('../os/linux/packet-io.js');
@@ -82,6 +82,13 @@ async function openSystem(): Promise<PacketIo> {
       ]);
       const system = openDarwinSystem();
       return openDarwinPacketIo(system, darwinHost(system));
+    }
+    case 'win32': {
+      const [{ openWindowsSystem }, { openWindowsPacketIo }] = await Promise.all([
+        import('../os/windows/system.js'),
+        import('../os/windows/packet-io.js'),
+      ]);
+      return openWindowsPacketIo(openWindowsSystem(), driver);
     }
     default:
       throw new SallyportError('environment', 'PLATFORM_NOT_SUPPORTED', `no tracing on ${process.platform}`);

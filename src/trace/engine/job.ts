@@ -40,10 +40,11 @@ export class TraceJob {
   /** @throws SallyportError with a trace code or the system's */
   async execute(): Promise<TraceRun> {
     const { protocol, tcpMethod } = this.#options;
-    if (protocol === 'tcp' && tcpMethod === 'syn_socket') {
+    const hasSynSockets = this.#around.io.rawTcp === false;
+    if (protocol === 'tcp' && tcpMethod === 'syn_socket' && !hasSynSockets) {
       throw traceError('UNKNOWN', 'syn_socket: not implemented or supported on unix');
     }
-    if (protocol !== 'tcp' || tcpMethod === 'syn') return await this.#attempt('syn');
+    if (protocol !== 'tcp' || tcpMethod === 'syn' || tcpMethod === 'syn_socket') return await this.#attempt('syn');
     try {
       return await this.#attempt('sack');
     } catch (error) {

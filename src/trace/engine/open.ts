@@ -57,7 +57,8 @@ export async function openTransport(
   events: TransportEvents,
   method: 'syn' | 'sack',
 ): Promise<OpenedTransport> {
-  if (options.privilege !== 'unprivileged') {
+  const bySockets = options.protocol === 'tcp' && method === 'syn' && around.io.rawTcp === false;
+  if (options.privilege !== 'unprivileged' && !bySockets) {
     try {
       around.capture.open();
       return await openRaw(around, options, events, method);
