@@ -25,6 +25,7 @@ import { askFlow, type EngineHooks } from './hooks.js';
 import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
 import type { EngineSettings } from './settings.js';
 import { TappedSink } from './tapped-sink.js';
+import type { Traffic } from './traffic.js';
 
 export interface EngineCoreParts {
   readonly reactor: Reactor;
@@ -35,6 +36,8 @@ export interface EngineCoreParts {
   readonly hooks: EngineHooks;
   readonly entropy: Entropy;
   readonly crypto: Pick<Crypto, 'hmacSha256'>;
+  /** Names, rules and the resolver, in front of the hooks. */
+  readonly traffic?: Traffic;
 }
 
 export class EngineCore implements FlowRouter {
@@ -45,12 +48,15 @@ export class EngineCore implements FlowRouter {
   readonly #parts: EngineCoreParts;
   readonly #dialers: ReadonlyMap<string, Dialer>;
   readonly #default: Dialer;
+  readonly #hooks: EngineHooks;
   #longestTurn = 0;
 
   /** @throws SallyportError ENGINE_DIALERS (caller) without a dialer, or with two of one name. */
   constructor(parts: EngineCoreParts) {
     this.#parts = parts;
-    const { dialers, settings, hooks, reactor } = parts;
+    const { dialers, settings, reactor } = parts;
+    const hooks = parts.traffic?.join(parts.hooks, this) ?? parts.hooks;
+    this.#hooks = hooks;
     this.#dialers = new Map(dialers.map((dialer) => [dialer.name, dialer]));
     const first = dialers[0];
     if (first === undefined || this.#dialers.size !== dialers.length) {
@@ -80,7 +86,7 @@ export class EngineCore implements FlowRouter {
 
   /** One packet or run of the device, as `Stack.handlePacket`. */
   receive(now: Instant, arena: Arena, offset: number, length: number, segmentSize: number, checked: boolean): void {
-    const { onPacket } = this.#parts.hooks;
+    const { onPacket } = this.#hooks;
     if (onPacket !== undefined) {
       try {
         onPacket(true, arena.bytes, offset, length);
@@ -110,7 +116,7 @@ export class EngineCore implements FlowRouter {
   }
 
   route(protocol: number, addresses: Uint32Array): FlowTarget | Rejection | undefined {
-    const decision = askFlow(this.#parts.hooks, this.counters, protocol, addresses);
+    const decision = askFlow(this.#hooks, this.counters, protocol, addresses);
     if (decision === undefined) {
       return { service: this.#default.name, address: SocketAddress.read(addresses, 1), dialer: this.#default };
     }
@@ -152,11 +158,14 @@ export class EngineCore implements FlowRouter {
     if (abortEstablished) this.flows.tcp.abortOpen();
     this.flows.udp.close();
     this.flows.echo.close();
+    this.#parts.traffic?.pathChanged();
   }
 
   /** Rules have changed: live flows are judged again. */
   reevaluate(): void {
-    this.flows.reevaluate();
+    const { traffic } = this.#parts;
+    if (traffic === undefined) this.flows.reevaluate();
+    else traffic.judgeAgain(() => this.flows.reevaluate());
   }
 
   snapshot(): EngineSnapshot {
@@ -166,6 +175,7 @@ export class EngineCore implements FlowRouter {
       flows: this.flowCounters,
       stack: this.stackCounters.stack,
       drops: this.stackCounters.drops,
+      traffic: this.#parts.traffic?.counts,
       active: { tcp: tcp.size, udp: udp.size, echo: echo.size },
       bufferBytes: stack.pool.lentBytes + stack.pool.retainedBytes,
       longestTurnMicroseconds: this.#longestTurn,
@@ -175,5 +185,6 @@ export class EngineCore implements FlowRouter {
   /** Ends every flow; the resets leave at once. */
   close(): void {
     this.flows.close();
+    this.#parts.traffic?.close();
   }
 }

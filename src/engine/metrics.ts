@@ -28,9 +28,17 @@ export interface MetricSources {
   readonly flows: Counters<FlowCounter>;
   readonly stack: Counters<StackCounter>;
   readonly drops: Counters<DropName>;
+  /** Of names, rules and the resolver, where there are any. */
+  readonly traffic: TrafficCounts | undefined;
   readonly active: { readonly tcp: number; readonly udp: number; readonly echo: number };
   readonly bufferBytes: number;
   readonly longestTurnMicroseconds: number;
+}
+
+export interface TrafficCounts {
+  readonly names: Readonly<Record<string, number>>;
+  readonly rules: Readonly<Record<string, number>>;
+  readonly dns: Readonly<Record<string, number>>;
 }
 
 interface Metric {
@@ -136,6 +144,14 @@ export const ENGINE_METRICS: readonly Metric[] = [
   count('icmp_rate_limited', 'ICMP errors not sent because of the rate limit.', stack('icmp_limited')),
   count('fragments_in', 'IP fragments from the device.', stack('fragments_in')),
   count('fragments_out', 'IP fragments to the device.', stack('fragments_out')),
+  count('flow_names', 'Flows whose name was learnt, by source.', ({ traffic }) => traffic?.names ?? {}, 'source'),
+  count(
+    'rule_decisions',
+    'Flows that a rule decided about, by action.',
+    ({ traffic }) => traffic?.rules ?? {},
+    'action',
+  ),
+  count('dns', 'What the resolver did and met, by event.', ({ traffic }) => traffic?.dns ?? {}, 'event'),
   count('hook_errors', 'Hooks that threw.', engine('hook_errors')),
   count('path_changes', 'Changes of the way out that the host told of.', engine('path_changes')),
   count('turns', 'Turns of the loop.', engine('turns')),

@@ -3,7 +3,7 @@
  *
  *   host ◄──► n ◄──► first IPv4 of the range + n, first IPv6 + n          n = 16 … ; 0 – 15 are the engine's own
  *
- * A name keeps its address while the pool lasts; then the name that was asked for longest ago and that no flow uses gives its own up.
+ * A name keeps its address while the pool lasts; then the name that was asked for, or dialled, longest ago gives its own up.
  */
 import { IpAddress, Prefix } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
@@ -38,15 +38,13 @@ export function checkFakeRange(range: Prefix, routes: readonly Prefix[]): void {
 interface FakeName {
   readonly host: string;
   readonly index: number;
-  /** Flows to it. */
-  uses: number;
 }
 
 export class FakeIpPool {
   readonly v4: Prefix;
   readonly v6: Prefix;
   readonly #capacity: number;
-  /** Asked for longest ago first. */
+  /** Used longest ago first. */
   readonly #byHost = new Map<string, FakeName>();
   readonly #byIndex = new Map<number, FakeName>();
   #fresh = RESERVED;
@@ -65,10 +63,9 @@ export class FakeIpPool {
     return this.#byHost.size;
   }
 
-  /** The address of a host in the form of `hostName`; undefined when every address is in use by flows. */
-  addressOf(host: string, family: 4 | 6): IpAddress | undefined {
+  /** The address of a host in the form of `hostName`. */
+  addressOf(host: string, family: 4 | 6): IpAddress {
     const entry = this.#byHost.get(host) ?? this.#add(host);
-    if (entry === undefined) return undefined;
     this.#byHost.delete(host);
     this.#byHost.set(host, entry);
     return family === 4 ? addressAt(this.v4, entry.index) : addressAt(this.v6, entry.index);
@@ -79,20 +76,13 @@ export class FakeIpPool {
     return this.v4.contains(ip) || this.v6.contains(ip);
   }
 
-  /** The host whose address it is now. */
+  /** The host whose address it is now; a name that is asked about so is in use. */
   hostOf(ip: IpAddress): string | undefined {
-    return this.#entryOf(ip)?.host;
-  }
-
-  /** A flow to the address begins: its name keeps it until `release`. */
-  hold(ip: IpAddress): void {
     const entry = this.#entryOf(ip);
-    if (entry !== undefined) entry.uses++;
-  }
-
-  release(ip: IpAddress): void {
-    const entry = this.#entryOf(ip);
-    if (entry !== undefined && entry.uses > 0) entry.uses--;
+    if (entry === undefined) return undefined;
+    this.#byHost.delete(entry.host);
+    this.#byHost.set(entry.host, entry);
+    return entry.host;
   }
 
   #entryOf(ip: IpAddress): FakeName | undefined {
@@ -101,24 +91,18 @@ export class FakeIpPool {
     return this.#byIndex.get((ip.w3 - base.w3) >>> 0);
   }
 
-  #add(host: string): FakeName | undefined {
+  #add(host: string): FakeName {
     let index = this.#fresh;
     if (index < RESERVED + this.#capacity) this.#fresh++;
     else {
-      const oldest = this.#oldestUnused();
-      if (oldest === undefined) return undefined;
-      this.#byHost.delete(oldest.host);
+      const [oldest] = this.#byHost.values();
+      this.#byHost.delete(oldest!.host);
       this.recycled++;
-      index = oldest.index;
+      index = oldest!.index;
     }
-    const entry = { host, index, uses: 0 };
+    const entry = { host, index };
     this.#byIndex.set(index, entry);
     return entry;
-  }
-
-  #oldestUnused(): FakeName | undefined {
-    for (const entry of this.#byHost.values()) if (entry.uses === 0) return entry;
-    return undefined;
   }
 }
 

@@ -113,7 +113,8 @@ export class Inquiry {
       }
     });
     this.#limit(server, UDP_TIME, () => exchange.close());
-    if (!exchange.isOpen) this.#soon(() => this.#failed(server));
+    // A way out that carries no datagrams may carry a stream.
+    if (!exchange.isOpen) this.#soon(() => this.#overStream(server));
   }
 
   #overStream(server: ServerState): void {

@@ -112,6 +112,13 @@ export class Resolver {
     });
   }
 
+  /** The addresses of a host that are known now; empty when nothing is. */
+  known(host: string, family: 4 | 6): readonly IpAddress[] {
+    const type = family === 4 ? TYPE.A : TYPE.AAAA;
+    const key = { name: host, type, dnssec: false, checkingDisabled: false };
+    return this.#cache.get(this.#parts.timers.now(), key)?.addresses ?? [];
+  }
+
   /** The network has changed: connections end, failures and absences are forgotten. */
   pathChanged(): void {
     this.#cache.dropNegative();

@@ -122,7 +122,7 @@ export class DnsService {
   }
 
   #fakeAnswer(query: Uint8Array, message: DnsMessage): DnsAnswer | undefined {
-    const { mode, pool, timers, tracker } = this.#parts;
+    const { mode, pool, timers, tracker, resolver } = this.#parts;
     if (mode !== 'fake-ip' || pool === undefined) return undefined;
     const now = timers.now();
     const { name, type } = message.question!;
@@ -133,8 +133,9 @@ export class DnsService {
     if (type === TYPE.HTTPS || type === TYPE.SVCB) return nothing;
     if (type !== TYPE.A && type !== TYPE.AAAA) return undefined;
     const address = pool.addressOf(host, type === TYPE.A ? 4 : 6);
-    if (address === undefined) return noAnswer(now, RCODE.SERVFAIL, Seconds(0));
     tracker?.record(now, host, [address], FAKE_NAME_TTL, 'fake-ip');
+    // Whoever dials it wants to know at once where it really is.
+    resolver.query({ name: host, type, dnssec: false, checkingDisabled: false }, () => {});
     return { ...nothing, negative: false, addresses: [address] };
   }
 

@@ -1,0 +1,287 @@
+/**
+ * What the engine itself decides and learns about flows, in front of the host's hooks:
+ *
+ *   flow ─► port 53, ours? ─► the resolver answers
+ *     └─► fake address without a name? ─► refused
+ *     └─► name of the address ─► rules ─► the host's hook ─► dialled; its first bytes tell its own name ─► rules again
+ *
+ * A flow whose own name a rule does not allow ends as soon as it has said it.
+ */
+import { type IpAddress, SocketAddress } from '../base/address.js';
+import { Counters } from '../base/counters.js';
+import type { Crypto } from '../base/crypto.js';
+import { Drop } from '../base/drop.js';
+import type { Entropy } from '../base/entropy.js';
+import type { Stack } from '../netstack/stack.js';
+import type { Rejection } from '../netstack/types.js';
+import type { Reactor } from '../os/io.js';
+import { ParsedPacket, parsePacket } from '../wire/inner.js';
+import type { Dialer } from './dialer.js';
+import type { FakeIpPool } from './dns/fake-ip.js';
+import { FlowDialer } from './dns/flow-dialer.js';
+import { type DnsHook, Resolver } from './dns/resolver.js';
+import { type DnsMode, DnsService } from './dns/service.js';
+import { DnsTcpService } from './dns/tcp-service.js';
+import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
+import type { DnsServer } from './dns/upstream.js';
+import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
+import type { TrafficCounts } from './metrics.js';
+import { type FlowName, NameTracker } from './names/tracker.js';
+import { formatRule, type Rule } from './rules/rule.js';
+import type { RuleSet } from './rules/rule-set.js';
+import { EventStream, type FlowEvent } from './taps/events.js';
+
+/** Live flows whose names are remembered; the one begun longest ago is forgotten first. */
+const FLOWS_MAX = 16_384;
+/** Events that wait for whoever logs them. */
+const EVENTS_MAX = 1024;
+
+export interface TrafficParts {
+  readonly reactor: Reactor;
+  /** The resolver's questions leave by it. */
+  readonly dialer: Dialer;
+  readonly entropy: Entropy;
+  readonly crypto: Crypto;
+  readonly tracker?: NameTracker;
+  readonly rules?: RuleSet;
+  readonly dns?: {
+    readonly mode: DnsMode;
+    readonly servers: readonly DnsServer[];
+    /** Ours inside: queries to them are answered. */
+    readonly addresses: readonly IpAddress[];
+    readonly hook?: DnsHook;
+    readonly pool?: FakeIpPool;
+    /** Streams inside TLS, where the host has them. */
+    readonly tls?: NonNullable<DnsDialer['tls']>;
+  };
+}
+
+interface FlowState {
+  readonly name: FlowName;
+}
+
+/** The parts of the engine's core that are needed here. */
+interface TrafficHost {
+  readonly flows: { readonly stack: Stack };
+  reevaluate(): void;
+}
+
+export class Traffic {
+  readonly tracker: NameTracker;
+  readonly events = new EventStream(EVENTS_MAX);
+  readonly resolver: Resolver | undefined;
+  readonly #parts: TrafficParts;
+  readonly #dnsCounters = new Counters(DNS_COUNTERS);
+  readonly #service: DnsService | undefined;
+  readonly #tcpService: DnsTcpService | undefined;
+  readonly #flows = new Map<string, FlowState>();
+  readonly #names: Record<string, number> = {};
+  readonly #decisions: Record<string, number> = {};
+  readonly #packet = new ParsedPacket();
+  #host: TrafficHost | undefined;
+  #isJudgingAgain = false;
+  #willJudgeAgain = false;
+
+  constructor(parts: TrafficParts) {
+    this.#parts = parts;
+    const { reactor, dns, entropy } = parts;
+    this.tracker = parts.tracker ?? new NameTracker({ crypto: parts.crypto });
+    if (dns === undefined || dns.mode === 'off') return;
+    const dialer: DnsDialer = new FlowDialer(reactor, parts.dialer);
+    const shared = { timers: reactor, counters: this.#dnsCounters, tracker: this.tracker };
+    this.resolver = new Resolver({
+      ...shared,
+      dialer: dns.tls === undefined ? dialer : withTls(dialer, dns.tls),
+      entropy,
+      servers: dns.servers,
+      ...(dns.hook === undefined ? {} : { hook: dns.hook }),
+    });
+    this.#service = new DnsService({
+      ...shared,
+      mode: dns.mode,
+      addresses: dns.addresses,
+      resolver: this.resolver,
+      ...(dns.pool === undefined ? {} : { pool: dns.pool }),
+    });
+    this.#tcpService = new DnsTcpService(this.#service, reactor);
+  }
+
+  get counts(): TrafficCounts {
+    const dns: Record<string, number> = {};
+    for (const [name, value] of Object.entries(this.#dnsCounters.snapshot())) dns[name.slice('dns_'.length)] = value;
+    return { names: { ...this.#names }, rules: { ...this.#decisions }, dns };
+  }
+
+  /** The host's hooks with what is decided here before them. */
+  join(hooks: EngineHooks, host: TrafficHost): EngineHooks {
+    this.#host = host;
+    return { ...hooks, onFlow: (flow) => this.#onFlow(flow, hooks) };
+  }
+
+  /** Live flows are asked about by `ask`: with the names they have by now. */
+  judgeAgain(ask: () => void): void {
+    this.#isJudgingAgain = true;
+    try {
+      ask();
+    } finally {
+      this.#isJudgingAgain = false;
+    }
+  }
+
+  /** The name of the flow that a packet belongs to, as logs show it; empty when there is none. */
+  labelOf(toEngine: boolean, bytes: Uint8Array, offset: number, length: number): string {
+    const packet = this.#packet;
+    if (parsePacket(bytes, offset, length, packet) !== Drop.none) return '';
+    const p = packet;
+    const ends = new Uint32Array(10);
+    ends.set([p.source0, p.source1, p.source2, p.source3, p.sourcePort]);
+    ends.set([p.destination0, p.destination1, p.destination2, p.destination3, p.destinationPort], 5);
+    const source = SocketAddress.read(ends, toEngine ? 0 : 1);
+    const destination = SocketAddress.read(ends, toEngine ? 1 : 0);
+    return this.#flows.get(keyOf({ protocol: flowProtocol(p.protocol), source, destination }))?.name.toString() ?? '';
+  }
+
+  pathChanged(): void {
+    this.resolver?.pathChanged();
+  }
+
+  close(): void {
+    this.resolver?.close();
+    this.#flows.clear();
+  }
+
+  #onFlow(flow: FlowRequest, hooks: EngineHooks): FlowDecision | undefined {
+    const { protocol, destination } = flow;
+    if (protocol !== 'icmp' && this.#service?.intercepts(destination) === true) return this.#serveDns(this.#service);
+    const pool = this.#parts.dns?.pool;
+    if (pool?.isFake(destination.ip) === true && pool.hostOf(destination.ip) === undefined) {
+      return { action: 'block', how: 'host-unreachable' };
+    }
+    const state = this.#stateOf(flow);
+    const rule = this.#judge(flow, state.name);
+    if (rule?.action === 'block' || rule?.action === 'reject') return { action: 'block', how: howOf(rule, protocol) };
+    const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
+    if (decision.action !== 'allow' || this.#isJudgingAgain) return decision;
+    this.#tell('opened', flow, state.name, rule);
+    const { tap: hostTap, onClosed } = decision;
+    const watches = protocol !== 'icmp';
+    return {
+      ...decision,
+      tap: (toHost, bytes, offset, length) => {
+        const hostWants = hostTap?.(toHost, bytes, offset, length) === true;
+        if (watches && toHost) this.#learn(flow, state.name, bytes, offset, length);
+        return hostWants || (watches && state.name.isWatching);
+      },
+      onClosed: (reason, bytesIn, bytesOut) => {
+        if (this.#flows.get(keyOf(flow)) === state) this.#flows.delete(keyOf(flow));
+        this.#tell('closed', flow, state.name, undefined, { bytesIn, bytesOut });
+        onClosed?.(reason, bytesIn, bytesOut);
+      },
+    };
+  }
+
+  /** What is known of a flow: of a live one, or of the same client port and destination over UDP, what it has said. */
+  #stateOf(flow: FlowRequest): FlowState {
+    const key = keyOf(flow);
+    const old = this.#flows.get(key);
+    if (old !== undefined && (this.#isJudgingAgain || flow.protocol === 'udp')) return old;
+    const state = { name: this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip) };
+    this.#flows.delete(key);
+    this.#flows.set(key, state);
+    if (this.#flows.size > FLOWS_MAX) this.#flows.delete(this.#flows.keys().next().value!);
+    return state;
+  }
+
+  #learn(flow: FlowRequest, name: FlowName, bytes: Uint8Array, offset: number, length: number): void {
+    if (!name.isWatching) return;
+    const now = this.#parts.reactor.now();
+    const hasChanged =
+      flow.protocol === 'tcp' ? name.onStream(now, bytes, offset, length) : name.onDatagram(now, bytes, offset, length);
+    if (name.hello !== undefined && name.name !== undefined) increment(this.#names, name.name.source);
+    if (!hasChanged) return;
+    this.#tell('named', flow, name, undefined);
+    const { rules } = this.#parts;
+    if (rules?.namesMatter !== true || this.#willJudgeAgain) return;
+    const index = rules.find(judged(flow, name));
+    const action = index < 0 ? 'allow' : rules.rules[index]!.action;
+    if (action === 'allow' || action === 'delay') return;
+    // Not within the flow's own call: it may end.
+    this.#willJudgeAgain = true;
+    this.#parts.reactor.at(now, () => {
+      this.#willJudgeAgain = false;
+      this.#host?.reevaluate();
+    });
+  }
+
+  #judge(flow: FlowRequest, name: FlowName): Rule | undefined {
+    const { rules } = this.#parts;
+    const index = rules?.find(judged(flow, name)) ?? -1;
+    const rule = index < 0 ? undefined : rules!.rules[index];
+    if (rule === undefined) return undefined;
+    const isRefused = rule.action === 'block' || rule.action === 'reject';
+    // A live flow that stays was counted when it began.
+    if (!this.#isJudgingAgain || isRefused) {
+      rules!.hits[index]!++;
+      increment(this.#decisions, rule.action);
+      if (isRefused) this.#tell('refused', flow, name, rule);
+    }
+    return rule;
+  }
+
+  #serveDns(service: DnsService): FlowDecision {
+    return {
+      action: 'serve',
+      tcp: this.#tcpService!.serve,
+      udp: (addresses, bytes, offset, length) => {
+        const words = addresses.slice(0, 10);
+        service.onQuery(bytes.slice(offset, offset + length), false, (answer) => {
+          this.#host?.flows.stack.sendUdp(this.#parts.reactor.now(), words, 1, 0, answer, 0, answer.length);
+        });
+      },
+    };
+  }
+
+  #tell(
+    kind: FlowEvent['kind'],
+    flow: FlowRequest,
+    name: FlowName,
+    rule: Rule | undefined,
+    bytes?: { readonly bytesIn: number; readonly bytesOut: number },
+  ): void {
+    this.events.push({
+      at: this.#parts.reactor.now(),
+      kind,
+      protocol: flow.protocol,
+      source: flow.source.toString(),
+      destination: flow.destination.toString(),
+      name: name.toString(),
+      rule: rule === undefined ? '' : formatRule(rule),
+      ...bytes,
+    });
+  }
+}
+
+function judged(flow: FlowRequest, { name }: FlowName) {
+  const { protocol, destination } = flow;
+  // The name in front of an encrypted hello is not where the flow goes.
+  const host = name === undefined || name.outer ? undefined : name.host;
+  return { protocol, address: destination.ip, port: destination.port, host };
+}
+
+function keyOf({ protocol, source, destination }: FlowRequest): string {
+  return `${protocol} ${source} ${destination}`;
+}
+
+/** `block` is silence; `reject` is what a program notices at once. */
+function howOf(rule: Rule, protocol: FlowProtocol): Rejection {
+  if (rule.action === 'block') return 'ignore';
+  return protocol === 'tcp' ? 'reset' : protocol === 'udp' ? 'port-unreachable' : 'admin-prohibited';
+}
+
+function withTls(dialer: DnsDialer, tls: NonNullable<DnsDialer['tls']>): DnsDialer {
+  return { udp: (to, handlers) => dialer.udp(to, handlers), tcp: (to, handlers) => dialer.tcp(to, handlers), tls };
+}
+
+function increment(counts: Record<string, number>, key: string): void {
+  counts[key] = (counts[key] ?? 0) + 1;
+}
