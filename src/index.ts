@@ -20,6 +20,7 @@ export type { EngineDevice, EngineLogLevel, EngineOptions, EnginePlatform } from
 export { Engine } from './engine/engine.js';
 export type { EngineHooks, FlowDecision, FlowRequest } from './engine/hooks.js';
 export type { DialFailure, DialRequest, HostConnections } from './engine/host/connections.js';
+export type { EngineDns, ResolverAnswer } from './engine/host/traffic-options.js';
 export type { EngineSnapshot } from './engine/metrics.js';
 export { nodePlatform } from './os/engine-platform.js';
 export type { CompatibleResult } from './trace/compatible.js';

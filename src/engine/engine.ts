@@ -22,9 +22,11 @@ import type { EngineHooks } from './hooks.js';
 import { type DialFailure, type HostConnections, HostDialer, HostTable } from './host/connections.js';
 import { PacketRing } from './host/packet-ring.js';
 import { type HostClock, HostReactor } from './host/reactor.js';
+import { type EngineDns, trafficOptions } from './host/traffic-options.js';
 import { type EngineCounter, type EngineSnapshot, engineMetricsText } from './metrics.js';
 import { NameTracker } from './names/tracker.js';
 import { type EngineOverrides, type EngineSettings, engineSettings, type PresetName } from './settings.js';
+import { Traffic, type TrafficParts } from './traffic.js';
 
 /** Packets given to the stack in one turn, before the host's own work gets its time. */
 const TURN_PACKETS = 256;
@@ -55,6 +57,10 @@ export interface EngineOptions {
   readonly hooks?: EngineHooks;
   readonly preset?: PresetName;
   readonly settings?: EngineOverrides;
+  /** Answers DNS inside. */
+  readonly dns?: EngineDns;
+  /** The first that fits a flow decides, before `hooks.onFlow`; one per text, as docs/engine.md describes them. */
+  readonly rules?: readonly string[];
   /** Never payload, never more than a few lines a second. */
   readonly log?: (level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>) => void;
 }
@@ -81,16 +87,18 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #settings: EngineSettings;
   readonly #tracker: NameTracker;
+  readonly #traffic: Pick<TrafficParts, 'dns' | 'rules'>;
   #running: Running | undefined;
   #wanted = false;
   /** `stop` was called within the turn that is under way. */
   #isEnding = false;
   #lastSnapshot: EngineSnapshot | undefined;
 
-  /** @throws SallyportError ENGINE_SETTINGS, ENGINE_DIALERS (caller). Nothing runs yet. */
+  /** @throws SallyportError ENGINE_SETTINGS, ENGINE_DIALERS, DNS_SERVER, RULE (caller). Nothing runs yet. */
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#settings = engineSettings(options.preset ?? 'server', options.settings);
+    this.#traffic = trafficOptions(options.dns, options.rules);
     this.#tracker = new NameTracker({
       crypto: options.platform.crypto,
       addresses: this.#settings.host.names,
@@ -156,8 +164,17 @@ export class Engine {
       totalBytes: host.queueBytes,
     });
     const dialers = Object.entries(this.#options.dialers).map(([name, own]) => new HostDialer(name, table, own));
+    const traffic = new Traffic({
+      ...this.#traffic,
+      reactor,
+      dialer: dialers[0]!,
+      entropy: platform.entropy,
+      crypto: platform.crypto,
+      tracker: this.#tracker,
+    });
     const core = new EngineCore({
       reactor,
+      traffic,
       dialers,
       sink: () => out,
       settings: this.#settings,

@@ -8,7 +8,16 @@
 import { IpAddress } from '../../base/address.js';
 import { type Duration, Hours, type Instant, Seconds } from '../../base/time.js';
 import { readU32 } from '../../wire/bytes.js';
-import { CLASS_IN, type DnsMessage, type DnsQuestion, type DnsRecord, RCODE, readName, TYPE } from './message.js';
+import {
+  CLASS_IN,
+  DNS_HEADER,
+  type DnsMessage,
+  type DnsQuestion,
+  type DnsRecord,
+  RCODE,
+  readName,
+  TYPE,
+} from './message.js';
 
 /** Longest time an answer is kept (RFC 8767 §4 suggests days to a week as the most; a day is enough here). */
 const TTL_MAX = Hours(24);
@@ -28,6 +37,8 @@ export interface DnsAnswer {
   readonly flags: number;
   /** Where the TTLs are that count down. */
   readonly ttlsAt: readonly number[];
+  /** Where the asked name stands in full again, in the spelling it was asked in. */
+  readonly namesAt: readonly number[];
   readonly receivedAt: Instant;
   /** May be kept this long; 0 = not at all. */
   readonly ttl: Duration;
@@ -76,6 +87,11 @@ export function judgeAnswer(now: Instant, question: DnsQuestion, message: DnsMes
     rcode: message.rcode,
     flags: message.flags,
     ttlsAt: records.map((record) => record.ttlAt),
+    namesAt: chain
+      .filter(
+        ({ name, at, ttlAt }) => name === question.name && ttlAt - 4 - at === message.questionEnd - 4 - DNS_HEADER,
+      )
+      .map(({ at }) => at),
     receivedAt: now,
     ttl: ttl as Duration,
     negative,
@@ -92,6 +108,7 @@ export function noAnswer(now: Instant, rcode: number, ttl: Duration): DnsAnswer 
     rcode,
     flags: 0,
     ttlsAt: [],
+    namesAt: [],
     receivedAt: now,
     ttl,
     negative: false,

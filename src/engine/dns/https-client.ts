@@ -7,7 +7,6 @@
  * Ids are 0 (RFC 8484 §4.1). RFC 9112 (HTTP/1.1), RFC 8484.
  */
 import { later, Seconds } from '../../base/time.js';
-import { encodeUtf8 } from '../../base/utf8.js';
 import { HttpReply } from './http-reply.js';
 import { readMessage } from './message.js';
 import type { StreamAsker, StreamClientParts, StreamDone } from './stream-client.js';
@@ -98,9 +97,11 @@ export class HttpsClient implements StreamAsker {
     if (this.#current === undefined) return;
     const { host, path } = this.#parts;
     const { query } = this.#current;
-    const head = encodeUtf8(
+    // Host names and paths of servers are ASCII.
+    const head = Uint8Array.from(
       `POST ${path} HTTP/1.1\r\nhost: ${host}\r\naccept: application/dns-message\r\n` +
         `content-type: application/dns-message\r\ncontent-length: ${query.length}\r\n\r\n`,
+      (character) => character.charCodeAt(0),
     );
     const request = new Uint8Array(head.length + query.length);
     request.set(head);

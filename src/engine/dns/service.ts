@@ -157,8 +157,9 @@ export class DnsService {
     const body = answer.bytes ?? writeAnswer(query, end, answer.rcode, this.#recordsOf(answer));
     const bytes = new Uint8Array(body.length + (message.edns === undefined ? 0 : OPT_LENGTH));
     bytes.set(body);
-    // The same question, spelt as it was asked.
+    // The same question, spelt as it was asked; and where its name stands in full again.
     bytes.set(query.subarray(DNS_HEADER, end), DNS_HEADER);
+    for (const at of answer.namesAt) bytes.set(query.subarray(DNS_HEADER, end - 4), at);
     this.#countDown(bytes, answer);
     return finish(query, message, bytes, body.length, answer, limit);
   }

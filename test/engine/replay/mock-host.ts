@@ -71,7 +71,7 @@ export class MockClient implements TcpHandlers {
   }
 }
 
-type Overrides = Partial<Pick<EngineOptions, 'hooks' | 'preset' | 'settings'>> & {
+type Overrides = Partial<Pick<EngineOptions, 'hooks' | 'preset' | 'settings' | 'dns' | 'rules'>> & {
   readonly dialers?: readonly string[];
 };
 

@@ -1,0 +1,68 @@
+/** Names, rules and the resolver as a host asks for them: texts and plain functions. */
+import { IpAddress } from '../../base/address.js';
+import { SallyportError } from '../../base/error.js';
+import { Seconds } from '../../base/time.js';
+import { FakeIpPool } from '../dns/fake-ip.js';
+import type { HookAnswer } from '../dns/resolver.js';
+import { DNS_MODES, type DnsMode } from '../dns/service.js';
+import { parseDnsServer } from '../dns/upstream.js';
+import { parseRule } from '../rules/rule.js';
+import { RuleSet } from '../rules/rule-set.js';
+import type { TrafficParts } from '../traffic.js';
+
+/** What the host's own resolver knows of a name: addresses as text, perhaps none; undefined = ask the servers. */
+export type ResolverAnswer = { readonly addresses: readonly string[]; readonly ttlSeconds?: number } | undefined;
+
+export interface EngineDns {
+  readonly mode: DnsMode;
+  /** `192.0.2.53`, `tcp://…`; asked in order, through the first dialer. */
+  readonly servers: readonly string[];
+  /** Addresses inside at which queries are answered (mode forward; the other modes answer everywhere). */
+  readonly addresses?: readonly string[];
+  /** Asked first; answers now or later. What it answers is pinned: nobody else is asked. */
+  readonly resolver?: (host: string, answer: (result: ResolverAnswer) => void) => void;
+}
+
+/**
+ * @throws SallyportError ENGINE_SETTINGS, DNS_SERVER, RULE, RULES_MANY (caller).
+ */
+export function trafficOptions(
+  dns: EngineDns | undefined,
+  rules: readonly string[] | undefined,
+): Pick<TrafficParts, 'dns' | 'rules'> {
+  return {
+    ...(dns === undefined ? {} : { dns: dnsOptions(dns) }),
+    ...(rules === undefined || rules.length === 0 ? {} : { rules: new RuleSet(rules.map(parseRule)) }),
+  };
+}
+
+function dnsOptions(dns: EngineDns): NonNullable<TrafficParts['dns']> {
+  const { mode, servers, addresses = [], resolver } = dns;
+  if (!DNS_MODES.includes(mode)) throw invalid(`dns.mode ${String(mode)} is none of ${DNS_MODES.join(', ')}`);
+  const own = addresses.map((text) => IpAddress.parse(text) ?? fail(`dns.addresses: ${text} is no address`));
+  if (mode === 'forward' && own.length === 0) throw invalid('dns.mode forward wants dns.addresses');
+  const parsed = servers.map(parseDnsServer);
+  if (parsed.some(({ transport }) => transport === 'tls' || transport === 'https')) {
+    throw invalid('dns.servers: tls:// and https:// want TLS, which this engine was not given');
+  }
+  return {
+    mode,
+    servers: parsed,
+    addresses: own,
+    ...(mode === 'fake-ip' ? { pool: new FakeIpPool() } : {}),
+    ...(resolver === undefined
+      ? {}
+      : { hook: (host, answer) => resolver(host, (result) => answer(result && hookAnswer(result))) }),
+  };
+}
+
+function hookAnswer({ addresses, ttlSeconds }: NonNullable<ResolverAnswer>): HookAnswer {
+  const known = addresses.map((text) => IpAddress.parse(text)).filter((ip) => ip !== undefined);
+  return { addresses: known, ...(ttlSeconds === undefined ? {} : { ttl: Seconds(ttlSeconds) }) };
+}
+
+function fail(why: string): never {
+  throw invalid(why);
+}
+
+const invalid = (message: string): SallyportError => new SallyportError('caller', 'ENGINE_SETTINGS', message);
