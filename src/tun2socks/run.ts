@@ -54,7 +54,7 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
   const resolver = new ResolverFile(join(dir, 'resolv.conf.saved'));
   // A proxy's address is not routed into the device, so only direct flows need to be kept out of it.
   const follows =
-    way.kind === 'direct' && options.routes && options.interface === undefined && options.mark === undefined;
+    way.kind === 'direct' && isRouted(options) && options.interface === undefined && options.mark === undefined;
   let out = options.interface ?? (follows ? defaultDevice(network) : undefined);
   const data: Tun2socksThreadData = {
     tun: options.tun,
@@ -124,7 +124,7 @@ function configure(options: Tun2socksOptions, network: NetworkConfig, device: st
     const { ip, length } = addressOf(text);
     network.addAddress(device, ip, length);
   }
-  if (!options.routes && options.include.length === 0) return [];
+  if (!isRouted(options)) return [];
   const { way } = options;
   const planned = planRoutes({
     include: options.include.map(prefixOf),
@@ -144,6 +144,8 @@ function configure(options: Tun2socksOptions, network: NetworkConfig, device: st
   }
   return made;
 }
+
+const isRouted = ({ routes, include }: Tun2socksOptions): boolean => routes || include.length > 0;
 
 function defaultDevice(network: NetworkConfig): string | undefined {
   return network.routes().find(({ prefix }) => prefix.length === 0)?.device;

@@ -148,7 +148,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     await role.kill();
     expect(await resolvConf()).toContain('nameserver 10.83.0.2');
     expect(existsSync(join(dir, 'network.journal'))).toBe(true);
-    await start('--direct', '--include', '10.50.0.0/24', '--interface', 'to-net');
+    await start('--direct', '--include', '10.50.0.0/24');
     expect(await resolvConf()).toBe(before[1]);
     expect(routesOfDevice()).toBe('10.50.0.0/24 dev t2s0 scope link');
     await download(4);
