@@ -57,6 +57,12 @@ export class PacketRing {
     this.#head = (at + need) % this.arena.size;
     this.#used -= need;
     this.count--;
+    if (this.count === 0) {
+      // An empty ring has room for the largest packet in one piece.
+      this.#head = 0;
+      this.#tail = 0;
+      this.#used = 0;
+    }
     return true;
   }
 }
