@@ -96,7 +96,7 @@ export class AgentCore {
   readonly #parts: AgentParts;
   readonly #own: { readonly overlay4: IpAddress | undefined; readonly overlay6: IpAddress | undefined };
   readonly #underlay: Underlay;
-  readonly #outbound: Outbound;
+  readonly outbound: Outbound;
   readonly #inbound: Inbound;
 
   constructor(parts: AgentParts) {
@@ -187,7 +187,7 @@ export class AgentCore {
       { emit: (packet) => this.#packet(packet) },
       { udp: parts.tun === undefined || parts.tun.udpOffload },
     );
-    this.#outbound = new Outbound(linkEndpoint, this.drops, {
+    this.outbound = new Outbound(linkEndpoint, this.#underlay, this.drops, entropy.uint32(), {
       onTooBig: (now, arena, offset, length, mtu) => {
         if (this.tun === undefined) this.stack.tooBig(arena, offset, length, mtu);
         else this.tun.tooBig(now, arena, offset, length, mtu);
@@ -195,7 +195,7 @@ export class AgentCore {
     });
     const shared = {
       sessions: this.sessions,
-      outbound: this.#outbound,
+      outbound: this.outbound,
       drops: this.drops,
       routes: () => this.#routes,
       own: this.#own,
@@ -225,21 +225,27 @@ export class AgentCore {
     return this.#underlay.receive(now, index);
   }
 
+  /** Socket `index`, which had no room, has some. */
+  writable(now: Instant, index: number): void {
+    this.#underlay.writable(now, index);
+  }
+
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
     // Links first: what came over one, and its close, precedes the relay's word that its channel is gone. And packets leave
     // before anything else is looked after.
     linkEndpoint.process(now);
     this.stack.flush(now);
-    this.#outbound.flush(now);
+    this.outbound.flush(now);
     this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relay.turn(now);
     this.punching.turn(now);
     this.sessions.turn(now);
     this.stack.flush(now);
-    this.#outbound.flush(now);
+    this.outbound.flush(now);
     this.#underlay.flush(now);
+    this.outbound.drain(now);
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout(now)), this.stack.nextTimeout());
     const next = earliest(earliest(network, own), this.punching.nextTimeout());
@@ -315,7 +321,7 @@ export class AgentCore {
   }
 
   #release(now: Instant, session: AgentSession, packets: readonly Uint8Array[]): void {
-    for (const packet of packets) this.#outbound.add(now, session.link!, packet, 0, packet.length);
+    for (const packet of packets) this.outbound.add(now, session.link!, packet, 0, packet.length);
     this.stack.kick(now);
   }
 

@@ -42,6 +42,7 @@ export function agentStatus(
         : { 'tun.fromHost': core.tun.packetsFromHost, 'tun.toHost': core.tun.packetsToHost }),
       ...punchCounters(core.punching),
       ...linkCounters(core.linkCounters),
+      ...core.outbound.queue.counters(),
       ...(core.stack.counters.stack.snapshot() as Record<string, number>),
       ...counters,
     },

@@ -90,7 +90,7 @@ export class ConnectorCore {
   observed: SocketAddress | undefined;
   readonly #parts: ConnectorParts;
   readonly #underlay: Underlay;
-  readonly #outbound: Outbound;
+  readonly outbound: Outbound;
   readonly #inbound: Inbound;
   readonly #timers = new TimerQueue();
   readonly #dirty: ConnectorSession[] = [];
@@ -141,7 +141,7 @@ export class ConnectorCore {
       setRelay: (address) => this.#underlay.setRelay(address),
       sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
     });
-    this.#outbound = new Outbound(parts.linkEndpoint, this.drops, {
+    this.outbound = new Outbound(parts.linkEndpoint, this.#underlay, this.drops, parts.entropy.uint32(), {
       onTooBig: (_now, packet, offset, length, mtu) =>
         this.#sending?.bounces.add(packet.bytes, offset, length, 'too_big', mtu),
     });
@@ -197,6 +197,11 @@ export class ConnectorCore {
     return this.#underlay.receive(now, index);
   }
 
+  /** Socket `index`, which had no room, has some. */
+  writable(now: Instant, index: number): void {
+    this.#underlay.writable(now, index);
+  }
+
   /** Runs what is due and sends what there is; returns when it wants to run again. */
   turn(now: Instant): Instant | undefined {
     const { relayEndpoint, linkEndpoint } = this.#parts;
@@ -204,7 +209,7 @@ export class ConnectorCore {
     // before anything else is looked after.
     linkEndpoint.process(now);
     this.#flushDirty(now);
-    this.#outbound.flush(now);
+    this.outbound.flush(now);
     this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relay.turn(now);
@@ -278,9 +283,10 @@ export class ConnectorCore {
 
   /** Sends what there is; links of ended sessions close after the resets of their flows. */
   #flush(now: Instant): void {
-    this.#outbound.flush(now);
+    this.outbound.flush(now);
     this.#underlay.flush(now);
     if (this.links.closeEnding(now)) this.#underlay.flush(now);
+    this.outbound.drain(now);
   }
 
   #relayReady(now: Instant): void {
@@ -390,7 +396,7 @@ export class ConnectorCore {
             entropy,
             crypto,
             counters: this.stackCounters,
-            sink: new StackOutput(this.#outbound, reactor, this.drops, { link: () => session.link }),
+            sink: new StackOutput(this.outbound, reactor, this.drops, { link: () => session.link }),
           },
           onActivity: () => this.#markDirty(session),
         }),
@@ -418,7 +424,7 @@ export class ConnectorCore {
     if (session.link === undefined) return;
     this.#sending = session;
     session.flows.flush(now);
-    this.#outbound.flush(now);
+    this.outbound.flush(now);
     this.#sending = undefined;
     if (!session.bounces.isEmpty) {
       session.bounces.report(now);

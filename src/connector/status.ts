@@ -41,6 +41,7 @@ export function connectorStatus(
     counters: {
       ...punchCounters(core.punching),
       ...linkCounters(core.linkCounters),
+      ...core.outbound.queue.counters(),
       ...core.flowCounters.snapshot(),
       ...core.stackCounters.stack.snapshot(),
       ...transport,

@@ -14,17 +14,17 @@ const LEAD = align(COPY_HEADER) - COPY_HEADER;
 export class Copies {
   /** The arena's number at the links' endpoint. */
   readonly memory: number;
+  readonly arena: Arena;
   readonly table: Uint32Array;
   count = 0;
-  readonly #arena: Arena;
   #offset = 0;
 
   constructor(endpoint: QuicEndpoint) {
     const { arena, table } = endpoint.outbound;
     // Headers make packets longer: what fills the outbound arena with packets of 44 bytes and more has room here.
-    this.#arena = new Arena(arena.size + (arena.size >>> 2));
+    this.arena = new Arena(arena.size + (arena.size >>> 2));
     this.table = new Uint32Array(table.length);
-    this.memory = endpoint.attach(this.#arena.bytes);
+    this.memory = endpoint.attach(this.arena.bytes);
   }
 
   clear(): void {
@@ -36,9 +36,9 @@ export class Copies {
   add(source: Arena, offset: number, length: number, seq: number, isMirrored: boolean): boolean {
     const header = this.#offset + LEAD;
     const end = header + COPY_HEADER + length;
-    if (end > this.#arena.size || (this.count + 1) * 2 > this.table.length) return false;
-    putCopy(this.#arena.bytes, header, seq, isMirrored);
-    copyBytes(source, offset, this.#arena, header + COPY_HEADER, length);
+    if (end > this.arena.size || (this.count + 1) * 2 > this.table.length) return false;
+    putCopy(this.arena.bytes, header, seq, isMirrored);
+    copyBytes(source, offset, this.arena, header + COPY_HEADER, length);
     this.table[this.count * 2] = header;
     this.table[this.count * 2 + 1] = COPY_HEADER + length;
     this.count++;

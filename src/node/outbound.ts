@@ -8,6 +8,9 @@
  * A packet that does not fit one DATAGRAM of its link goes as fragments while the rules of `mayFragment` allow it; otherwise it
  * is dropped. Its sender is told the size that fits (RFC 1191, RFC 8201) once that is known. While the link is suspect, packets go
  * out as copies on a second one too.
+ *
+ * While the sockets take nothing, what would go into links waits in a `SendQueue` instead, so that QUIC's own buffer never becomes
+ * a queue; `drain` lets it go.
  */
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
@@ -18,6 +21,7 @@ import { Arena, align } from '../wire/arena.js';
 import { Copies } from './copies.js';
 import type { Link } from './link.js';
 import type { LinkSet } from './link-set.js';
+import { SendQueue } from './send-queue.js';
 
 /** Packets of at most this size may always be fragmented: IPv6 asks every path for it (RFC 8200 §5). */
 export const ALWAYS_CARRIED = 1280;
@@ -27,7 +31,19 @@ export interface OutboundOwner {
   onTooBig(now: Instant, packet: Arena, offset: number, length: number, mtu: number): void;
 }
 
+/** The sockets below. */
+export interface OutboundGate {
+  /** They take nothing at present. */
+  readonly isBlocked: boolean;
+  /** Bytes that may go into links at once while packets wait: small beside what the sockets hold. */
+  readonly batchBytes: number;
+  /** Sends what the links have to send. */
+  flushLinks(now: Instant, isPatient: boolean): void;
+}
+
 export class Outbound {
+  /** What waits for the sockets. */
+  readonly queue: SendQueue;
   readonly arena: Arena;
   readonly table: Uint32Array;
   /** Where the next packet may be written, and how many there are. */
@@ -39,13 +55,24 @@ export class Outbound {
   readonly #endpoint: QuicEndpoint;
   readonly #scratch = new Arena(65_536);
   readonly #scratchTable = new Uint32Array(64);
+  readonly #gate: OutboundGate;
   #copies: Copies | undefined;
 
-  constructor(endpoint: QuicEndpoint, drops: Counters<DropName>, owner: OutboundOwner) {
+  /** @param seed unknown to whoever sends packets. */
+  constructor(
+    endpoint: QuicEndpoint,
+    gate: OutboundGate,
+    drops: Counters<DropName>,
+    seed: number,
+    owner: OutboundOwner,
+  ) {
     this.arena = endpoint.outbound.arena;
     this.table = endpoint.outbound.table;
+    this.#gate = gate;
     this.#drops = drops;
     this.#owner = owner;
+    const write = (now: Instant, link: Link, count: number): void => this.#feed(now, link, count, 0);
+    this.queue = new SendQueue({ arena: this.arena, table: this.table, write }, drops, seed);
     this.#endpoint = endpoint;
   }
 
@@ -104,7 +131,21 @@ export class Outbound {
     this.#write(now, link, count);
   }
 
-  #write(now: Instant, link: Link, count: number, memory = 0): void {
+  /** What waits goes into its links in the queue's order, as far as the sockets take it. After `flush`, at the end of a turn. */
+  drain(now: Instant): void {
+    while (this.queue.size > 0 && !this.#gate.isBlocked) {
+      this.queue.drain(now, this.#gate.batchBytes);
+      this.#gate.flushLinks(now, false);
+    }
+  }
+
+  #write(now: Instant, link: Link, count: number, copies?: Copies): void {
+    if (this.#gate.isBlocked || this.queue.size > 0) {
+      this.queue.put(now, link, copies === undefined ? this.arena : copies.arena, this.table, count);
+    } else this.#feed(now, link, count, copies === undefined ? 0 : copies.memory);
+  }
+
+  #feed(now: Instant, link: Link, count: number, memory: number): void {
     const sent = link.connection.writeDatagrams(now, count, memory);
     if (sent < count) this.#drops.values[Drop.link_blocked]! += count - sent;
     link.sent(now, sent);
@@ -164,8 +205,8 @@ export class Outbound {
     if (plain > 0) this.#send(now, link, plain);
     if (copies.count === 0) return;
     table.set(copies.table.subarray(0, copies.count * 2));
-    this.#write(now, link, copies.count, copies.memory);
-    this.#write(now, second, copies.count, copies.memory);
+    this.#write(now, link, copies.count, copies);
+    this.#write(now, second, copies.count, copies);
   }
 
   /** False: this packet goes out once. */

@@ -4,7 +4,7 @@
 import { IpAddress, Prefix, SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
 import { elapsed, type Instant, later, Seconds } from '../base/time.js';
-import { type HostNetwork, READABLE, type Reactor, type Sockets, type UdpSocket } from '../os/io.js';
+import { type HostNetwork, READABLE, type Reactor, type Sockets, type UdpSocket, WRITABLE } from '../os/io.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
@@ -51,6 +51,7 @@ export function directOptions({ path, hideHost, allow, advertise }: DirectSettin
   };
 }
 
+/** For what arrives; what may wait to be sent is the underlay's to say. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
 /** Entries of one receive batch: each may hold a whole coalesced run. */
 const BATCH = 16;
@@ -68,10 +69,11 @@ const LINK_KEEP_ALIVE = Seconds(15);
 
 /** One socket per address family; IPv6 is left out where the host has none. Both try for the same port. */
 export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
-  const v4 = sockets.udp(new SocketAddress(IpAddress.v4(0), port), { bufferBytes: BUFFER_BYTES, batch: BATCH });
+  const common = { bufferBytes: BUFFER_BYTES, batch: BATCH, keepsUnsent: true };
+  const v4 = sockets.udp(new SocketAddress(IpAddress.v4(0), port), common);
   try {
     const any = new IpAddress(0, 0, 0, 0);
-    const options = { bufferBytes: BUFFER_BYTES, batch: BATCH, anyPortIfTaken: port === 0 };
+    const options = { ...common, anyPortIfTaken: port === 0 };
     return [v4, sockets.udp(new SocketAddress(any, v4.local.port), options)];
   } catch (error) {
     const isMissingFamily = error instanceof SallyportError && error.kind === 'environment' && port === 0;
@@ -140,16 +142,18 @@ export function driveNode(
   endpoints: NodeEndpoints,
   core: {
     receive(now: Instant, index: number): number;
+    writable(now: Instant, index: number): void;
     turn(now: Instant): Instant | undefined;
     /** Much may have happened that this process has not seen. */
     suspect(now: Instant): void;
   },
 ): void {
-  sockets.forEach((socket, index) => {
-    reactor.watch(socket.fd, READABLE, () => {
+  const watches = sockets.map((socket, index) =>
+    reactor.watch(socket.fd, READABLE, (ready) => {
+      if ((ready & WRITABLE) !== 0) core.writable(reactor.now(), index);
       for (let batch = 0; batch < BATCHES_PER_TURN; batch++) if (core.receive(reactor.now(), index) <= 0) return;
-    });
-  });
+    }),
+  );
   let lastClock = reactor.now();
   let lastWall = reactor.wall();
   let nextClock = lastClock;
@@ -165,7 +169,11 @@ export function driveNode(
       endpoints.links.setWallTime(now, wall);
       nextClock = later(now, Seconds(1));
     }
-    return core.turn(now);
+    const next = core.turn(now);
+    for (let i = 0; i < sockets.length; i++) {
+      watches[i]!.interest(sockets[i]!.isBlocked ? READABLE | WRITABLE : READABLE);
+    }
+    return next;
   });
 }
 

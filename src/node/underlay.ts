@@ -11,11 +11,15 @@
  *
  * Sending is the mirror image: what the links' endpoint sends to a virtual address leaves for the relay, with the RELAYED
  * header written into the room the endpoint left before each packet; what it sends to a real address leaves as it is.
+ *
+ * A socket that takes no more keeps what it has, and with it the endpoint's transmit memory: neither endpoint is asked for packets
+ * until there is room again. Then the relay connection comes first, links next, and what waits above them last. A socket that
+ * stays full for `MOST_BLOCKED` loses what it keeps, so that it does not stop the other one.
  */
 import { ADDRESS_WORDS, type SocketAddress, sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { type Duration, type Instant, later, Seconds } from '../base/time.js';
+import { type Duration, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { TransmitMemory, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
@@ -32,6 +36,7 @@ import {
 } from '../tunnel/frames.js';
 import { PUNCH_LENGTH } from '../tunnel/punch/punch-frame.js';
 import { DirectTable } from './direct-table.js';
+import { SendRoom } from './send-room.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';
 
 /** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
@@ -66,8 +71,16 @@ export interface UnderlayOwner {
   onPunch(now: Instant, bytes: Uint8Array, offset: number, length: number, sources: Uint32Array, index: number): void;
 }
 
+/** A device that sends nothing for so long is not slow but stuck; QUIC has long sent again what it held. */
+const MOST_BLOCKED: Duration = Seconds(5);
+/** While packets wait, a batch is this part of what a socket may hold: batches that a socket keeps wait behind all of that. */
+const BATCH_PART = 16;
+
 interface Attached {
   readonly socket: UdpSocket;
+  readonly room: SendRoom;
+  /** `UdpSocket.waits` when it was last looked at. */
+  waits: number;
   readonly relayMemory: number;
   readonly linkMemory: number;
   readonly relayTransmit: TransmitMemory;
@@ -86,6 +99,8 @@ export class Underlay {
   readonly #owner: UnderlayOwner;
   readonly #relayAddress = new Uint32Array(ADDRESS_WORDS);
   #relaySocket = 0;
+  #isBlocked = false;
+  #blockedSince: Instant | undefined;
   readonly #byId = new U64Map<Channel>();
   readonly #byNumber = new Map<number, Channel>();
   readonly #closing: { readonly channel: Channel; readonly at: Instant }[] = [];
@@ -109,6 +124,8 @@ export class Underlay {
     this.#owner = owner;
     this.#sockets = sockets.map((socket) => ({
       socket,
+      room: new SendRoom(),
+      waits: 0,
       relayMemory: relay.attachReceive(socket.rx.memory),
       linkMemory: links.attachReceive(socket.rx.memory),
       relayTransmit: socket.registerTransmit(relay.tx),
@@ -116,6 +133,7 @@ export class Underlay {
       probe: socket.registerTransmit(new Uint8Array(PROBE_LENGTH)),
       punch: socket.registerTransmit(new Uint8Array(PUNCH_LENGTH)),
     }));
+    for (const { socket, room } of this.#sockets) socket.setSendRoom(room.bytes);
     this.#socket4 = this.#sockets.findIndex((one) => one.socket.local.ip.isV4);
     this.#socket6 = this.#sockets.findIndex((one) => !one.socket.local.ip.isV4);
   }
@@ -284,78 +302,139 @@ export class Underlay {
     return stop;
   }
 
-  /** Sends what the links have to send. */
-  flushLinks(now: Instant): void {
-    this.#flushEndpoint(now, this.#links, true);
+  get isBlocked(): boolean {
+    return this.#isBlocked;
+  }
+
+  get batchBytes(): number {
+    let bytes = RUN_BYTES;
+    for (const { room } of this.#sockets) bytes = Math.min(bytes, room.bytes / BATCH_PART);
+    return bytes;
+  }
+
+  /** Socket `index`, which was full, has room: what it kept goes, and what the relay connection has to say. */
+  writable(now: Instant, index: number): void {
+    const { socket, room } = this.#sockets[index]!;
+    if (!socket.isBlocked) return;
+    if (room.onRoom(now)) socket.setSendRoom(room.bytes);
+    this.#flushSockets(now, false);
+    this.#flushEndpoint(now, this.#relay, false, false);
+  }
+
+  /** Sends what the links have to send. @param isPatient false: not even a moment is waited for room. */
+  flushLinks(now: Instant, isPatient = true): void {
+    this.#flushEndpoint(now, this.#links, true, isPatient);
   }
 
   /** Sends everything both endpoints have to send; the links first, so that the close of a link precedes its channel's. */
   flush(now: Instant): void {
+    if (this.#isBlocked) this.#endBlockade(now);
     this.flushLinks(now);
-    this.#flushEndpoint(now, this.#relay, false);
+    this.#flushEndpoint(now, this.#relay, false, true);
     if (this.#closing.length > 0) this.#forgetClosed(now);
   }
 
-  #flushEndpoint(now: Instant, endpoint: QuicEndpoint, isLinks: boolean): void {
+  #flushEndpoint(now: Instant, endpoint: QuicEndpoint, isLinks: boolean, isPatient: boolean): void {
     let offset = 0;
-    while (endpoint.transmit(now, offset, MAX_RUN_SEGMENTS)) {
+    while (!this.#isBlocked && endpoint.transmit(now, offset, MAX_RUN_SEGMENTS)) {
       const { length, segment } = endpoint.out;
-      if (!isLinks) this.#sendPlain(endpoint, offset, length, segment);
-      else if (endpoint.out.isVirtual) this.#sendRelayed(endpoint, offset, length, segment);
-      else this.#sendDirect(endpoint, offset, length, segment);
+      const socket = !isLinks
+        ? this.#sendPlain(endpoint, offset, length, segment)
+        : endpoint.out.isVirtual
+          ? this.#sendRelayed(endpoint, offset, length, segment)
+          : this.#sendDirect(endpoint, offset, length, segment);
       offset += (length + 63) & ~63;
-      if (offset + RUN_BYTES > endpoint.tx.length) {
-        this.#flushSockets();
+      if (offset + RUN_BYTES > endpoint.tx.length || socket?.isBlocked === true) {
+        this.#flushSockets(now, isPatient);
         offset = 0;
       }
     }
-    if (offset > 0) this.#flushSockets();
+    if (offset > 0) this.#flushSockets(now, isPatient);
   }
 
   /** Sends one PROBE to an address that `reaches`. */
   probe(address: SocketAddress, bytes: Uint8Array): void {
     const attached = this.#sockets[this.#socketFor(address.ip.family)];
-    if (attached === undefined) return;
+    if (attached === undefined || this.#refuses(attached)) return;
     const words = new Uint32Array(ADDRESS_WORDS);
     address.write(words, 0);
     attached.probe.bytes.set(bytes);
     attached.socket.send(attached.probe, 0, bytes.length, bytes.length, words, 0);
-    attached.socket.flush();
+    this.#flushFrame(attached);
   }
 
   /** Sends one PUNCH to the packed address at `index`. */
   punch(bytes: Uint8Array, addresses: Uint32Array, index: number): void {
     const attached = this.#sockets[this.#socketOf(addresses, index)];
-    if (attached === undefined) return;
+    if (attached === undefined || this.#refuses(attached)) return;
     attached.punch.bytes.set(bytes);
     attached.socket.send(attached.punch, 0, bytes.length, bytes.length, addresses, index);
-    attached.socket.flush();
+    this.#flushFrame(attached);
   }
 
-  #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
-    const attached = this.#sockets[this.#relaySocket]!;
-    attached.socket.send(attached.relayTransmit, offset, length, segment, endpoint.outAddress, 0);
+  /** A frame of ours finds no room: it is one of many, and dropped. */
+  #refuses({ socket }: Attached): boolean {
+    if (socket.isBlocked) this.#drops.values[Drop.send_blocked]!++;
+    return socket.isBlocked;
   }
 
-  #sendDirect(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
+  #flushFrame({ socket }: Attached): void {
+    socket.flush(false);
+    if (socket.isBlocked) this.#isBlocked = true;
+  }
+
+  #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket {
+    const { socket, relayTransmit } = this.#sockets[this.#relaySocket]!;
+    socket.send(relayTransmit, offset, length, segment, endpoint.outAddress, 0);
+    return socket;
+  }
+
+  #sendDirect(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket | undefined {
     const attached = this.#sockets[this.#socketOf(endpoint.outAddress, 0)];
     if (attached === undefined) this.#drops.values[Drop.no_route]! += Math.ceil(length / segment);
     else attached.socket.send(attached.linkTransmit, offset, length, segment, endpoint.outAddress, 0);
+    return attached?.socket;
   }
 
-  #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): void {
+  #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket | undefined {
     const channel = this.#byNumber.get(channelNumber(endpoint.outAddress, 0));
     if (channel === undefined) {
       this.#drops.values[Drop.unknown_channel]! += Math.ceil(length / segment);
-      return;
+      return undefined;
     }
     for (let at = offset; at < offset + length; at += segment) putRelayed(endpoint.tx, at, channel.high, channel.low);
-    const attached = this.#sockets[this.#relaySocket]!;
-    attached.socket.send(attached.linkTransmit, offset, length, segment, this.#relayAddress, 0);
+    const { socket, linkTransmit } = this.#sockets[this.#relaySocket]!;
+    socket.send(linkTransmit, offset, length, segment, this.#relayAddress, 0);
+    return socket;
   }
 
-  #flushSockets(): void {
-    for (const attached of this.#sockets) attached.socket.flush();
+  #flushSockets(now: Instant, isPatient: boolean): void {
+    this.#isBlocked = false;
+    for (const attached of this.#sockets) {
+      const { socket, room } = attached;
+      socket.flush(isPatient);
+      if (socket.isBlocked) {
+        room.onFull(now);
+        this.#isBlocked = true;
+      } else if (socket.waits !== attached.waits) {
+        attached.waits = socket.waits;
+        if (room.onRoom(now)) socket.setSendRoom(room.bytes);
+      }
+    }
+    if (!this.#isBlocked) this.#blockedSince = undefined;
+    else this.#blockedSince ??= now;
+  }
+
+  /** Lets go of what sockets have kept for too long. */
+  #endBlockade(now: Instant): void {
+    this.#blockedSince ??= now;
+    if (elapsed(this.#blockedSince, now) < MOST_BLOCKED) return;
+    for (const { socket, room } of this.#sockets) {
+      if (!socket.isBlocked) continue;
+      socket.giveUp();
+      if (room.onRoom(now)) socket.setSendRoom(room.bytes);
+    }
+    this.#flushSockets(now, false);
   }
 
   #socketFor(family: 4 | 6): number {

@@ -105,8 +105,23 @@ export interface UdpSocket {
     sources?: Uint32Array,
     sourceIndex?: number,
   ): void;
-  /** Hands everything queued to the kernel. What the kernel refuses for good is dropped and counted in `counters`. */
-  flush(): void;
+  /**
+   * Hands everything queued to the kernel. What the kernel refuses for good is dropped and counted in `counters`. When it has no
+   * room within a millisecond, the rest is dropped and counted too, or, with `UdpOptions.keepsUnsent`, stays queued: `isBlocked`.
+   * @param isPatient false: not even the millisecond. Default true.
+   */
+  flush(isPatient?: boolean): void;
+  /**
+   * Messages wait for room: their memory must not change, and nothing can be sent, until a `flush` has got rid of them. WRITABLE
+   * says when to try.
+   */
+  readonly isBlocked: boolean;
+  /** Times a flush found the buffer full and at least half of it free within its millisecond. */
+  readonly waits: number;
+  /** Drops and counts what waits. Until a flush finds room again, what finds none is dropped at once. */
+  giveUp(): void;
+  /** Bytes the kernel may hold for this socket, as it counts them; it may take less. */
+  setSendRoom(bytes: number): void;
   registerTransmit(memory: Uint8Array): TransmitMemory;
   readonly counters: UdpCounters;
   close(): void;
@@ -122,7 +137,7 @@ export interface UdpCounters {
   datagramsOut: number;
   bytesIn: number;
   bytesOut: number;
-  /** Datagrams given up after EAGAIN or ENOBUFS did not clear within one flush. */
+  /** Datagrams given up because EAGAIN or ENOBUFS did not clear in time. */
   sendBlocked: number;
   /** Datagrams the kernel refused: too large for the path, no route, and so on. */
   sendFailed: number;
@@ -236,6 +251,8 @@ export interface UdpOptions {
   readonly entryBytes?: number;
   /** False: no segmentation and no coalescing by the kernel, even where it could. Default true. */
   readonly offload?: boolean;
+  /** What finds no room stays queued instead of being dropped: `UdpSocket.isBlocked`. */
+  readonly keepsUnsent?: boolean;
   /** A hint: another port when this one is taken (port 0 is always ephemeral). */
   readonly anyPortIfTaken?: boolean;
 }

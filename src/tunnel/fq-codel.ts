@@ -15,7 +15,7 @@
  * may be kept and tried again.
  */
 import { Counters } from '../base/counters.js';
-import { Drop, type DropReason } from '../base/drop.js';
+import { Drop, type DropName, type DropReason } from '../base/drop.js';
 import { type Duration, type Instant, instantAt, Millis } from '../base/time.js';
 import { Arena, align, copyBytes } from '../wire/arena.js';
 import { markCongestion } from '../wire/ecn.js';
@@ -37,6 +37,8 @@ export interface FqCodelOptions {
   readonly interval?: Duration;
   /** Default true: packets of senders that understand it are marked where others are dropped. */
   readonly ecn?: boolean;
+  /** Where packets that were taken in and then dropped are counted too, by reason. */
+  readonly drops?: Counters<DropName>;
 }
 
 export const FQ_CODEL_COUNTERS = [
@@ -97,6 +99,8 @@ class Lists {
 export class FqCodel {
   readonly arena: Arena;
   readonly counters = new Counters<FqCodelCounter>(FQ_CODEL_COUNTERS);
+  /** How long the packet waited that `dequeue` returned last, in microseconds. */
+  lastDelay = 0;
   /** Whatever the caller gave with a packet, by slot. */
   readonly tags: Float64Array;
   /** Bytes of the packet in a slot. */
@@ -107,6 +111,7 @@ export class FqCodel {
   readonly #ecn: boolean;
   readonly #queueMask: number;
   readonly #codel: CoDel;
+  readonly #drops: Counters<DropName> | undefined;
   readonly #queued: Float64Array;
   /** List 0: the free slots. Lists 1 …: the packets of queue 0 …. */
   readonly #packets: Lists;
@@ -122,6 +127,7 @@ export class FqCodel {
   constructor(options: FqCodelOptions) {
     const { slots, mtu } = options;
     const queues = 2 ** Math.ceil(Math.log2(options.queues ?? QUEUES));
+    this.#drops = options.drops;
     this.#mtu = mtu;
     this.#room = align(mtu);
     this.#quantum = options.quantum ?? mtu;
@@ -206,6 +212,7 @@ export class FqCodel {
       const slot = this.#next(queue, now);
       if (slot !== EMPTY) {
         this.#credits[queue]! -= this.lengths[slot]!;
+        this.lastDelay = now - this.#queued[slot]!;
         this.counters.add('dequeued');
         return slot;
       }
@@ -239,6 +246,7 @@ export class FqCodel {
         return slot;
       }
       this.counters.add('dropped_queue_delay');
+      this.#drops?.add('queue_delay');
       this.#packets.push(0, slot);
     }
     this.#codel.onEmpty(queue);
@@ -265,6 +273,7 @@ export class FqCodel {
     const drops = Math.min(OVERFLOW_BATCH, (this.#counts[fattest]! + 1) >>> 1);
     for (let i = 0; i < drops; i++) this.#packets.push(0, this.#take(fattest));
     this.counters.add('dropped_queue_full', drops);
+    this.#drops?.add('queue_full', drops);
     return true;
   }
 }

@@ -17,14 +17,16 @@ export function ecnOf(bytes: Uint8Array, offset: number): number {
 }
 
 /**
- * Sets "congestion experienced" in the header at `offset`, which must be a whole IPv4 or IPv6 one. False, and nothing is
- * changed, when the sender does not understand it (not ECT): such a packet is dropped instead.
+ * Sets "congestion experienced" in the IP header at `offset`, which must be whole. False, and nothing is changed, when the sender
+ * does not understand it (not ECT), or what stands there is not a header (a fragment, a copy): such a packet is dropped instead.
  */
 export function markCongestion(bytes: Uint8Array, offset: number): boolean {
+  const version = bytes[offset]! >>> 4;
+  if (version !== 4 && version !== 6) return false;
   const code = ecnOf(bytes, offset);
   if (code === ECN_NOT_ECT) return false;
   if (code === ECN_CE) return true;
-  if (bytes[offset]! >>> 4 !== 4) {
+  if (version === 6) {
     bytes[offset + 1]! |= ECN_CE << 4;
     return true;
   }

@@ -6,7 +6,7 @@
  */
 import { ADDRESS_WORDS, SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { type Duration, type Instant, later, Millis } from '../../src/base/time.js';
+import { type Duration, earliest, type Instant, later, Millis } from '../../src/base/time.js';
 import {
   type IoResult,
   MAX_SEGMENTS,
@@ -16,7 +16,9 @@ import {
   type UdpCounters,
   type UdpOptions,
   type UdpSocket,
+  WRITABLE,
 } from '../../src/os/io.js';
+import { SimDevice } from './sim-device.js';
 import type { SimNat } from './sim-nat.js';
 import type { Descriptor, SimClock, SimReactor } from './sim-reactor.js';
 
@@ -60,6 +62,7 @@ export class SimNetwork {
   readonly #sockets = new Map<string, SimUdpSocket>();
   readonly #flying: Flying[] = [];
   readonly #nats = new Map<string, SimNat>();
+  readonly #devices = new Set<SimDevice>();
 
   constructor(clock: SimClock, seed: number) {
     this.clock = clock;
@@ -76,6 +79,10 @@ export class SimNetwork {
 
   isTaken(address: SocketAddress): boolean {
     return this.#sockets.has(address.toString());
+  }
+
+  addDevice(device: SimDevice): void {
+    this.#devices.add(device);
   }
 
   addNat(nat: SimNat): void {
@@ -96,12 +103,16 @@ export class SimNetwork {
     this.#flying.splice(i, 0, { ...packet, at });
   }
 
+  /** When something arrives, or leaves a device, next. */
   nextArrival(): Instant | undefined {
-    return this.#flying[0]?.at;
+    let next = this.#flying[0]?.at;
+    for (const device of this.#devices) next = earliest(next, device.next());
+    return next;
   }
 
   /** Hands over what has arrived by now. */
   deliver(): void {
+    for (const device of this.#devices) device.advance(this.clock.now);
     let count = 0;
     for (const { at, from, to, bytes } of this.#flying) {
       if (at > this.clock.now) break;
@@ -167,6 +178,13 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
   /** What others see as its address; `rebind` changes it. */
   external: SocketAddress;
   isClosed = false;
+  isBlocked = false;
+  waits = 0;
+  /** What it sends through, where that is slower than the network. */
+  device: SimDevice | undefined;
+  #sendRoom: number | undefined;
+  readonly #keepsUnsent: boolean;
+  #isStuck = false;
   /** What it is behind. */
   nat: SimNat | undefined;
   /** Sees every datagram that arrives, before the socket's owner does. */
@@ -191,6 +209,7 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
     this.local = local;
     this.external = external;
     this.path = path;
+    this.#keepsUnsent = options.keepsUnsent ?? false;
     this.#entries = options.batch ?? DEFAULT_BATCH;
     this.#entryBytes = options.entryBytes ?? DEFAULT_ENTRY;
     this.rx = {
@@ -206,7 +225,7 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
   }
 
   readiness(): number {
-    return this.#waiting.length > 0 ? READABLE : 0;
+    return (this.#waiting.length > 0 ? READABLE : 0) | (this.device?.isWritable === false ? 0 : WRITABLE);
   }
 
   /** The NAT in front gives another mapping: what is sent to the old one is lost. */
@@ -259,6 +278,7 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
     index: number,
   ): void {
     if (this.isClosed) throw new Error('send on a closed socket');
+    if (this.isBlocked) throw new Error('send on a blocked socket, whose memory is not free');
     if (length > MAX_SEND_BYTES || Math.ceil(length / segment) > MAX_SEGMENTS) {
       throw new Error(`one send of ${length} bytes in segments of ${segment}`);
     }
@@ -266,16 +286,52 @@ export class SimUdpSocket implements UdpSocket, Descriptor {
     this.#queued.push({ memory: memory.bytes, offset, length, segment, to: SocketAddress.read(addresses, index) });
   }
 
+  /** From now on it sends through a device of `rate` Mbit/s. */
+  limit(rate: number): void {
+    const { now } = this.#network.clock;
+    if (this.device === undefined) {
+      this.device = new SimDevice(now, rate);
+      this.#network.addDevice(this.device);
+      if (this.#sendRoom !== undefined) this.device.room = this.#sendRoom;
+    } else this.device.setRate(now, rate);
+  }
+
+  setSendRoom(bytes: number): void {
+    this.#sendRoom = bytes;
+    if (this.device !== undefined) this.device.room = bytes;
+  }
+
   /** Memory is read only here, as the kernel does: what changed it in between is a bug that shows. */
   flush(): void {
-    for (const { memory, offset, length, segment, to } of this.#queued.splice(0)) {
+    const { device } = this;
+    this.isBlocked = false;
+    while (this.#queued.length > 0) {
+      if (device?.hasRoom === false) {
+        if (this.#keepsUnsent && !this.#isStuck) this.isBlocked = true;
+        else this.#drop();
+        return;
+      }
+      this.#isStuck = false;
+      const { memory, offset, length, segment, to } = this.#queued.shift()!;
       for (let at = offset; at < offset + length; at += segment) {
         const bytes = memory.slice(at, Math.min(at + segment, offset + length));
         this.counters.datagramsOut++;
         this.counters.bytesOut += bytes.length;
-        this.#network.send(this.external, to, bytes, this.path, this.nat);
+        const leave = (): void => this.#network.send(this.external, to, bytes, this.path, this.nat);
+        if (device === undefined) leave();
+        else device.push(this.#network.clock.now, bytes.length, leave);
       }
     }
+  }
+
+  giveUp(): void {
+    this.isBlocked = false;
+    this.#isStuck = true;
+    this.#drop();
+  }
+
+  #drop(): void {
+    for (const { length, segment } of this.#queued.splice(0)) this.counters.sendBlocked += Math.ceil(length / segment);
   }
 
   /** Sends one datagram of the test's own. */

@@ -55,6 +55,12 @@ export function setBuffers(fd: number, bytes: number): void {
   if (!tryOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes)) tryOption(fd, SOL_SOCKET, SO_SNDBUF, bytes);
 }
 
+/** Lets the kernel hold `bytes` bytes for the socket, as it counts them: it doubles what it is asked for (socket(7)). */
+export function setSendRoom(fd: number, bytes: number): void {
+  const half = bytes >>> 1;
+  if (!tryOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, half)) tryOption(fd, SOL_SOCKET, SO_SNDBUF, half);
+}
+
 /** Reads an integer option. */
 export function readOption(fd: number, level: number, option: number): number {
   const memory = NativeMemory.allocate(16);

@@ -5,7 +5,11 @@
  *   control of a message:  [UDP_SEGMENT: 24 bytes]  [IP_PKTINFO: 32 | IPV6_PKTINFO: 40 bytes]   either, both or none
  *
  * What becomes of a message: sent; refused by itself (counted, the others go on); or not taken because buffers are full:
- * then the flush waits in small steps, at most `STEPS` × `STEP`, and gives up what is left (QUIC sends it again).
+ * then the flush waits in small steps, at most `STEPS` × `STEP`, and after that
+ *
+ *   open ──full──► blocked (what is left stays, with its memory) ──flush, room──► open        `keepsUnsent`
+ *     │               └──giveUp──► stuck (full: dropped at once) ──flush, room──► open
+ *     └──full──► what is left is dropped                                                      otherwise
  */
 import type { SocketAddress } from '../../base/address.js';
 import { ADDRESS_WORDS } from '../../base/address.js';
@@ -39,7 +43,7 @@ import { isV4At, putSockaddr, putWord, SOCKADDR_STRIDE } from './sockaddr.js';
 
 /** Messages queued before an early flush: at 64 segments each far more than one turn makes. */
 const QUEUE_LENGTH = 64;
-/** A full send buffer is waited for in this many steps of this length: 1 ms in all, then what is left is dropped. */
+/** A full send buffer is waited for in this many steps of this length: 1 ms in all. */
 const STEPS = 4;
 const STEP_NANOSECONDS = 250_000;
 
@@ -63,10 +67,18 @@ export class UdpSender {
   readonly #lengths = new Uint32Array(QUEUE_LENGTH);
   readonly #segments = new Uint32Array(QUEUE_LENGTH);
   readonly #wait = NativeMemory.allocate(24);
+  readonly #keepsUnsent: boolean;
+  /** See `UdpSocket`. */
+  isBlocked = false;
+  waits = 0;
+  #isStuck = false;
+  /** The first message that is not sent yet; not 0 only while blocked. */
+  #start = 0;
   #queued = 0;
   #segmentation: boolean;
 
-  constructor(fd: number, local: SocketAddress, counters: UdpCounters, segmentation: boolean) {
+  constructor(fd: number, local: SocketAddress, counters: UdpCounters, segmentation: boolean, keepsUnsent: boolean) {
+    this.#keepsUnsent = keepsUnsent;
     this.#fd = fd;
     this.#v4 = local.ip.isV4;
     this.#counters = counters;
@@ -104,9 +116,10 @@ export class UdpSender {
     }
   }
 
-  flush(): void {
-    let start = 0;
-    let steps = 0;
+  flush(isPatient: boolean): void {
+    let start = this.#start;
+    let steps = isPatient && !this.isBlocked && !this.#isStuck ? 0 : STEPS;
+    let hasSeenRoom = false;
     while (start < this.#queued) {
       if (!this.#segmentation && this.#lengths[start]! > this.#segments[start]!) {
         this.#sendApart(start++);
@@ -116,25 +129,51 @@ export class UdpSender {
       if (sent > 0) {
         for (let i = start; i < start + sent; i++) this.#countSent(this.#lengths[i]!, this.#segments[i]!);
         start += sent;
+        this.#isStuck = false;
         continue;
       }
       const code = sent < 0 ? errno() : EAGAIN;
       if (code === EINTR) continue;
       if (code === EAGAIN || code === ENOBUFS) {
-        if (steps++ === STEPS) break;
-        this.#pause(code === EAGAIN);
-      } else if (code === EIO && this.#segmentation && this.#lengths[start]! > this.#segments[start]!) {
+        if (steps < STEPS) {
+          steps++;
+          if (this.#pause(code === EAGAIN)) hasSeenRoom = true;
+          continue;
+        }
+        // Only a full buffer says when it has room: a full device queue is no reason to wait any longer.
+        if (code === EAGAIN && this.#keepsUnsent && !this.#isStuck) {
+          this.isBlocked = true;
+          this.#start = start;
+          return;
+        }
+        break;
+      }
+      if (code === EIO && this.#segmentation && this.#lengths[start]! > this.#segments[start]!) {
         this.#segmentation = false;
       } else {
         this.#counters.sendFailed += datagrams(this.#lengths[start]!, this.#segments[start]!);
         start++;
       }
     }
+    if (hasSeenRoom) this.waits++;
+    this.#drop(start);
+  }
+
+  /** As `UdpSocket.giveUp`. */
+  giveUp(): void {
+    this.#isStuck = true;
+    this.#drop(this.#start);
+  }
+
+  /** Empties the queue; what is left from `start` on is counted. */
+  #drop(start: number): void {
     for (let i = start; i < this.#queued; i++) {
       this.#counters.sendBlocked += datagrams(this.#lengths[i]!, this.#segments[i]!);
     }
     for (let i = 0; i < this.#queued; i++) this.#held[i] = undefined;
     this.#queued = 0;
+    this.#start = 0;
+    this.isBlocked = false;
   }
 
   #queue(
@@ -147,7 +186,11 @@ export class UdpSender {
     sources: Uint32Array | undefined,
     sourceIndex: number,
   ): void {
-    if (this.#queued === QUEUE_LENGTH) this.flush();
+    if (this.#queued === QUEUE_LENGTH && !this.isBlocked) this.flush(true);
+    if (this.isBlocked) {
+      this.#counters.sendBlocked += datagrams(length, segment);
+      return;
+    }
     const slot = this.#queued++;
     const words = this.#table.words;
     const header = slot * HEADER_WORDS;
@@ -249,9 +292,9 @@ export class UdpSender {
     this.#counters.bytesOut += length;
   }
 
-  /** Waits one step for room in the send buffer, or (a full device queue does not say when) just one step. */
-  #pause(untilWritable: boolean): void {
-    ppoll(this.#wait.address, untilWritable ? 1 : 0, this.#wait.address + 8, 0);
+  /** Waits one step for room in the send buffer, or (a full device queue does not say when) just one step. True: there is room. */
+  #pause(untilWritable: boolean): boolean {
+    return ppoll(this.#wait.address, untilWritable ? 1 : 0, this.#wait.address + 8, 0) > 0;
   }
 }
 

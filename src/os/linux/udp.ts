@@ -23,7 +23,7 @@ import {
 } from './constants.js';
 import { NativeMemory } from './memory.js';
 import { localAddress } from './sockaddr.js';
-import { bindSocket, closeSocket, openSocket, requireOption, setBuffers, tryOption } from './socket.js';
+import { bindSocket, closeSocket, openSocket, requireOption, setBuffers, setSendRoom, tryOption } from './socket.js';
 import { UdpReceiver } from './udp-receive.js';
 import { UdpSender } from './udp-send.js';
 
@@ -82,7 +82,8 @@ class LinuxUdpSocket implements UdpSocket {
         options.batch ?? DEFAULT_BATCH,
         options.entryBytes ?? DEFAULT_ENTRY_BYTES,
       );
-      this.#sender = new UdpSender(this.fd, this.local, this.counters, segmentation);
+      const keepsUnsent = options.keepsUnsent ?? false;
+      this.#sender = new UdpSender(this.fd, this.local, this.counters, segmentation, keepsUnsent);
     } catch (error) {
       closeSocket(this.fd);
       throw error;
@@ -120,8 +121,24 @@ class LinuxUdpSocket implements UdpSocket {
     this.#sender.send(memory as NativeMemory, offset, length, segment, addresses, index, sources, sourceIndex);
   }
 
-  flush(): void {
-    this.#sender.flush();
+  flush(isPatient = true): void {
+    this.#sender.flush(isPatient);
+  }
+
+  get isBlocked(): boolean {
+    return this.#sender.isBlocked;
+  }
+
+  get waits(): number {
+    return this.#sender.waits;
+  }
+
+  giveUp(): void {
+    this.#sender.giveUp();
+  }
+
+  setSendRoom(bytes: number): void {
+    setSendRoom(this.fd, bytes);
   }
 
   registerTransmit(memory: Uint8Array): TransmitMemory {

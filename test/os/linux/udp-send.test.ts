@@ -154,4 +154,76 @@ describe('a flush', () => {
     sender.flush();
     expect(arrived()).toEqual([1]);
   });
+
+  describe('that keeps what finds no room', () => {
+    beforeEach(() => {
+      sender.close();
+      sender = openUdp(LOOPBACK, { keepsUnsent: true });
+    });
+
+    it('is blocked until a flush finds room, and does not wait for it again', () => {
+      queue([100, 100], [3000, 1000], [50, 50]);
+      script.answers = new Array<number>(5).fill(EAGAIN);
+      sender.flush();
+      expect([sender.isBlocked, script.calls, script.pauses, sender.waits]).toEqual([true, 5, 4, 0]);
+      script.answers = [EAGAIN];
+      sender.flush();
+      expect([sender.isBlocked, script.calls, script.pauses]).toEqual([true, 6, 4]);
+      sender.flush();
+      expect(sender.isBlocked).toBe(false);
+      expect(arrived()).toEqual([100, 1000, 1000, 1000, 50]);
+      expect(sender.counters).toMatchObject({ datagramsOut: 5, sendBlocked: 0, sendFailed: 0 });
+    });
+
+    it('does not wait at all when it is told not to', () => {
+      queue([100, 100]);
+      script.answers = [EAGAIN];
+      sender.flush(false);
+      expect([sender.isBlocked, script.calls, script.pauses]).toEqual([true, 1, 0]);
+    });
+
+    it('takes nothing more while it is blocked, and counts it', () => {
+      queue([100, 100]);
+      script.answers = [EAGAIN];
+      sender.flush(false);
+      queue([3000, 1000], [7, 7]);
+      sender.flush();
+      expect(arrived()).toEqual([100]);
+      expect(sender.counters).toMatchObject({ datagramsOut: 1, sendBlocked: 4 });
+    });
+
+    it('blocks in the middle of a turn when more is queued than it holds, without losing what it has', () => {
+      script.answers = new Array<number>(5).fill(EAGAIN);
+      queue(...Array.from({ length: 66 }, (_, i): [number, number] => [i + 1, i + 1]));
+      expect([sender.isBlocked, sender.counters.sendBlocked]).toEqual([true, 2]);
+      sender.flush();
+      expect(arrived()).toEqual(Array.from({ length: 64 }, (_, i) => i + 1));
+    });
+
+    it('gives up when told to; then drops at once what finds no room, until something does', () => {
+      queue([3000, 1000]);
+      script.answers = [EAGAIN];
+      sender.flush(false);
+      sender.giveUp();
+      expect([sender.isBlocked, sender.counters.sendBlocked]).toEqual([false, 3]);
+      queue([7, 7]);
+      script.answers = [EAGAIN];
+      sender.flush();
+      expect([sender.isBlocked, sender.counters.sendBlocked, script.pauses]).toEqual([false, 4, 0]);
+      queue([8, 8]);
+      sender.flush();
+      expect(arrived()).toEqual([8]);
+      queue([9, 9]);
+      script.answers = new Array<number>(5).fill(EAGAIN);
+      sender.flush();
+      expect(sender.isBlocked).toBe(true);
+    });
+
+    it('does not keep what a full device queue refuses: nobody says when there is room', () => {
+      queue([100, 100]);
+      script.answers = new Array<number>(5).fill(ENOBUFS);
+      sender.flush();
+      expect([sender.isBlocked, sender.counters.sendBlocked]).toEqual([false, 1]);
+    });
+  });
 });

@@ -133,6 +133,41 @@ describe('UDP', () => {
       ),
     ).toEqual([200, true, true, 0, 1]);
   });
+
+  it('keeps what a full send buffer does not take, sends it when WRITABLE says so, and loses nothing', async () => {
+    const { a } = linked();
+    execFileSync('ip', [
+      ...['netns', 'exec', a, 'tc', 'qdisc', 'add', 'dev', 'ox-p0', 'root'],
+      ...['tbf', 'rate', '10mbit', 'burst', '3k', 'limit', '10mb'],
+    ]);
+    expect(
+      await inside(
+        a,
+        `const socket = sockets.udp(address('10.66.0.1:0'), { keepsUnsent: true });
+         socket.setSendRoom(20000);
+         const memory = socket.registerTransmit(new Uint8Array(1300));
+         const words = packed('10.66.0.2:9');
+         const reactor = createReactor({ onError: (e) => { throw e; } });
+         let left = 200;
+         let blocks = 0;
+         const send = () => {
+           socket.flush(false);
+           while (!socket.isBlocked && left > 0) {
+             socket.send(memory, 0, 1300, 1300, words, 0);
+             left--;
+             socket.flush(false);
+           }
+           if (socket.isBlocked) blocks++;
+           else { watch.close(); reactor.stop(); }
+         };
+         const watch = reactor.watch(socket.fd, 2, send);
+         const began = reactor.readClock();
+         await reactor.run();
+         const { datagramsOut, sendBlocked, sendFailed } = socket.counters;
+         out([datagramsOut, sendBlocked, sendFailed, blocks > 10, reactor.readClock() - began > 100000]);`,
+      ),
+    ).toEqual([200, 0, 0, true, true]);
+  });
 });
 
 describe('ICMP echo', () => {

@@ -1,0 +1,117 @@
+/**
+ * The queue of a node for the time in which its sockets take nothing: what would have gone into links waits here, shared fairly
+ * between the inner flows of all sessions (FQ-CoDel), and leaves in that order once there is room.
+ *
+ *   put: what would have been a DATAGRAM's payload, and its link ─► FQ-CoDel ─► drain: into that link
+ *
+ * Flows are told apart by the addresses and ports of the packet, also of one behind the header of a copy; fragments share a flow
+ * per link. A link that has died meanwhile takes its packets with it.
+ */
+import type { Counters } from '../base/counters.js';
+import { Drop, type DropName } from '../base/drop.js';
+import type { Instant } from '../base/time.js';
+import { EMPTY, FqCodel, flowHash } from '../tunnel/fq-codel.js';
+import { COPY_HEADER, LinkFrame } from '../tunnel/links/frames.js';
+import { type Arena, align, copyBytes } from '../wire/arena.js';
+import { ParsedPacket, parsePacket } from '../wire/inner.js';
+import type { Link } from './link.js';
+
+/** Bytes of a slot: no DATAGRAM of a link is larger, as its packets are at most 1,452 bytes. */
+export const QUEUE_MTU = 1440;
+/** 2 MB of packets: 17 ms at 1 Gbit/s, and a second's worth at 16 Mbit/s, far more than what CoDel lets stand. */
+export const QUEUE_SLOTS = 1456;
+
+/** Where packets are put on their way: the outbound memory of the links' endpoint. */
+export interface SendQueueExit {
+  readonly arena: Arena;
+  readonly table: Uint32Array;
+  /** The first `count` entries of the table go into `link`, now. */
+  write(now: Instant, link: Link, count: number): void;
+}
+
+export class SendQueue {
+  readonly #exit: SendQueueExit;
+  readonly #drops: Counters<DropName>;
+  readonly #seed: number;
+  readonly #packet = new ParsedPacket();
+  /** Made when first needed: 2 MB. */
+  #queue: FqCodel | undefined;
+  /** By number of connection, which is a packet's tag; those that have packets here. */
+  readonly #links = new Map<number, Link>();
+
+  /** @param seed unknown to whoever sends packets. */
+  constructor(exit: SendQueueExit, drops: Counters<DropName>, seed: number) {
+    this.#exit = exit;
+    this.#drops = drops;
+    this.#seed = seed;
+  }
+
+  /** Packets that wait. */
+  get size(): number {
+    return this.#queue === undefined ? 0 : this.#queue.size;
+  }
+
+  /** For `status`: what is in it now, how long the packet waited that left last, and what has been counted. */
+  counters(): Record<string, number> {
+    const queue = this.#queue;
+    if (queue === undefined) return {};
+    const { size, backlog, lastDelay } = queue;
+    const counted = Object.entries(queue.counters.snapshot()).map(([name, value]) => [`queue.${name}`, value]);
+    const now = { 'queue.packets': size, 'queue.bytes': backlog, 'queue.delayMicroseconds': lastDelay };
+    return { ...now, ...Object.fromEntries(counted) };
+  }
+
+  /** Takes in the first `count` entries of `table`, which are for `link`. */
+  put(now: Instant, link: Link, arena: Arena, table: Uint32Array, count: number): void {
+    this.#queue ??= new FqCodel({ slots: QUEUE_SLOTS, mtu: QUEUE_MTU, drops: this.#drops });
+    const tag = link.connection.id;
+    this.#links.set(tag, link);
+    for (let i = 0; i < count; i++) {
+      const offset = table[i * 2]!;
+      const length = table[i * 2 + 1]!;
+      const drop = this.#queue.enqueue(now, arena, offset, length, this.#hash(arena, offset, length, tag), tag);
+      if (drop !== Drop.none) this.#drops.values[drop]!++;
+    }
+  }
+
+  /** Lets packets go until `bytes` bytes have gone (at least one packet) or none waits. */
+  drain(now: Instant, bytes: number): void {
+    const queue = this.#queue;
+    if (queue === undefined) return;
+    const { arena, table } = this.#exit;
+    let link: Link | undefined;
+    let count = 0;
+    let offset = 0;
+    for (let gone = 0; gone < bytes; ) {
+      const slot = queue.dequeue(now);
+      if (slot === EMPTY) break;
+      const length = queue.lengths[slot]!;
+      const next = this.#links.get(queue.tags[slot]!);
+      if (next?.isLive !== true) this.#drops.values[Drop.no_link]!++;
+      else {
+        if ((link !== undefined && link !== next) || offset + length > arena.size || count * 2 === table.length) {
+          this.#exit.write(now, link!, count);
+          count = 0;
+          offset = 0;
+        }
+        link = next;
+        copyBytes(queue.arena, queue.offsetOf(slot), arena, offset, length);
+        table[count * 2] = offset;
+        table[count * 2 + 1] = length;
+        offset += align(length);
+        gone += length;
+        count++;
+      }
+      queue.release(slot);
+    }
+    if (count > 0) this.#exit.write(now, link!, count);
+    if (queue.size === 0) this.#links.clear();
+  }
+
+  #hash(arena: Arena, offset: number, length: number, tag: number): number {
+    const isCopy = arena.bytes[offset]! >>> 4 === LinkFrame.copy >>> 4;
+    const skip = isCopy ? COPY_HEADER : 0;
+    if (parsePacket(arena.bytes, offset + skip, length - skip, this.#packet) !== Drop.none) return tag ^ this.#seed;
+    return flowHash(this.#packet, this.#seed);
+  }
+}
