@@ -51,6 +51,9 @@ class Wires {
   }
 }
 
+/** Sockets that take everything. */
+const OPEN = { isBlocked: false, batchBytes: 65_536, flushLinks: (): void => {} };
+
 class End {
   readonly drops = new Counters(DROP_REASONS);
   readonly counters = new Counters(LINK_COUNTERS);
@@ -77,7 +80,7 @@ class End {
       link.enter(NOW, 'live');
       this.set.add(NOW, link, i === 1, false);
     }
-    this.outbound = new Outbound(this.wires as unknown as QuicEndpoint, this.drops, {
+    this.outbound = new Outbound(this.wires as unknown as QuicEndpoint, OPEN, this.drops, 1, {
       onTooBig: (_now, _arena, _offset, length) => this.tooBig.push(length),
     });
     this.#inbound = new Inbound(this.drops, {

@@ -105,7 +105,7 @@ export class SimNetwork {
 
   /** When something arrives, or leaves a device, next. */
   nextArrival(): Instant | undefined {
-    let next = this.#flying[0]?.at;
+    let next: Instant | undefined = this.#flying[0]?.at;
     for (const device of this.#devices) next = earliest(next, device.next());
     return next;
   }
