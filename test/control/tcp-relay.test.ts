@@ -30,11 +30,8 @@ afterEach(async () => {
 });
 
 function open(path = TCP_PATH, protocol = TCP_SUBPROTOCOL): Promise<WebSocket> {
-  const stream = new WebSocket(`wss://127.0.0.1:${network.port}${path}`, [protocol], {
-    ...STREAM_OPTIONS,
-    ca: [network.folder.caPem],
-    servername: 'relay.relay.acme',
-  });
+  const tls = { ca: [network.folder.caPem], servername: 'relay.relay.acme' };
+  const stream = new WebSocket(`wss://127.0.0.1:${network.port}${path}`, [protocol], { ...STREAM_OPTIONS, ...tls });
   streams.push(stream);
   return new Promise((resolve, reject) => {
     stream.on('error', reject);

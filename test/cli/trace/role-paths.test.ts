@@ -6,6 +6,7 @@ type Of<R extends RoleStatus['role']> = Extract<RoleStatus, { readonly role: R }
 
 const COMMON = { network: 'lab', name: 'x', policyVersion: 1, policyState: 'valid', counters: {}, drops: {} };
 const READY = {
+  over: 'udp' as const,
   state: 'ready',
   address: '198.51.100.2:4433',
   observed: undefined,

@@ -228,4 +228,3 @@ export function query(
 export const read = (bytes: Uint8Array) => decode(Buffer.from(bytes)) as DecodedPacket & { readonly rcode: string };
 export const texts = (addresses: readonly IpAddress[]): string[] => addresses.map((ip) => ip.toString());
 export const server = (text: string): SocketAddress => SocketAddress.parse(text)!;
-export { LATENCY };

@@ -92,7 +92,7 @@ describe.each([4, 6] as const)('a path with another way back over IPv%i', (famil
 });
 
 describe('a path into a WireGuard tunnel', () => {
-  it('is found as any other, inside and outside, in both families', async () => {
+  it('is found like every other, inside and outside, in both families', async () => {
     lab = new Lab();
     const [source, middle, far, target] = [router('source'), router('middle'), router('far'), router('target')];
     const link = (net: number, left: Host, right: Host): void => {
