@@ -86,8 +86,9 @@ export class LinkSet {
     return active && this.#byManaged.get(active);
   }
 
-  /** The link that gets copies of what `link` carries; undefined: no copies. */
-  secondOf(link: Link): Link | undefined {
+  /** Packets go out on `link` now: the link that gets copies of them; undefined: no copies. */
+  secondOf(now: Instant, link: Link): Link | undefined {
+    this.traffic(now);
     const { copyTo, active } = this.manager;
     return copyTo === undefined || link.managed !== active ? undefined : this.#byManaged.get(copyTo);
   }

@@ -141,7 +141,6 @@ export class Link {
     this.packetsOut += packets;
     this.lastOut = now;
     this.lifeSigns.sent(now);
-    this.set?.traffic(now);
     this.#onSent(now);
   }
 

@@ -115,7 +115,7 @@ export class Outbound {
     this.count = 0;
     if (link === undefined || count === 0) return;
     const { set } = link;
-    const second = set?.secondOf(link);
+    const second = set?.secondOf(now, link);
     if (second === undefined) this.#send(now, link, count);
     else this.#sendCopies(now, link, second, set!, count);
   }

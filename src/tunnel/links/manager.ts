@@ -38,6 +38,10 @@ export const DEAD_AFTER: Duration = Seconds(15);
 const PLANNED_SPACING: Duration = Seconds(2);
 /** The peer's copies are answered by copies this long. */
 const MIRROR_TIME: Duration = Millis(500);
+/** A link that has rested this long may have died unnoticed, as NATs forget: the first packets go out on two. */
+const REST: Duration = Seconds(10);
+/** By then a heartbeat has been missed, or has not. */
+const AFTER_REST: Duration = Millis(250);
 /** QUIC's figures are looked at no more often than this. */
 const FIGURES_INTERVAL: Duration = Millis(25);
 /** Heartbeats missed at which a link in use is left. */
@@ -79,7 +83,7 @@ export class LinkManager {
   #word = -1;
   #lastTraffic: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #watchUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
-  #mirrorUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #copyUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastAlarm: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastFigures: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #missed = 0;
@@ -140,15 +144,22 @@ export class LinkManager {
   /** Packets of the session go or have come. Returns whether it was quiet before: `turn` is wanted. */
   traffic(now: Instant): boolean {
     const wasQuiet = !this.#isFlowing(now);
+    const last = Math.max(this.#lastTraffic, this.activeSince) as Instant;
+    const rested = elapsed(last, now) >= REST;
     this.#lastTraffic = now;
-    return wasQuiet && this.links.length > 1;
+    if (this.links.length < 2) return false;
+    if (rested) {
+      this.#copyUntil = later(now, AFTER_REST);
+      this.#chooseCopies(now);
+    }
+    return wasQuiet;
   }
 
   /** A copy has come, or the peer's word that it suspects a link. */
   onCopy(now: Instant, isMirrored: boolean): void {
     this.#options.counters.add('copies_in');
     if (isMirrored) return;
-    this.#mirrorUntil = later(now, MIRROR_TIME);
+    this.#copyUntil = later(now, MIRROR_TIME);
     if (this.copyTo === undefined) this.#chooseCopies(now);
   }
 
@@ -348,7 +359,7 @@ export class LinkManager {
   }
 
   #chooseCopies(now: Instant): void {
-    const isWanted = this.active?.state === 'suspect' || now < this.#mirrorUntil;
+    const isWanted = this.active?.state === 'suspect' || now < this.#copyUntil;
     this.copyTo = isWanted ? this.#bestOther(now, this.active) : undefined;
   }
 

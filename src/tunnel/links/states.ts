@@ -40,8 +40,6 @@ export const LINK_REASONS = [
   /** Ends. */
   'silent',
   'closed',
-  'handshake_failed',
-  'network_changed',
 ] as const;
 export type LinkReason = (typeof LINK_REASONS)[number];
 

@@ -150,6 +150,19 @@ test('an idle session has no timer', () => {
   expect(ends.waiting).toBe(0);
 });
 
+test('a link that died while nobody used it loses nothing of what comes then', () => {
+  const { ends, direct } = directAndRelay();
+  ends.ping(Seconds(2));
+  ends.run(Seconds(60));
+  direct.up.loss = () => 1;
+  direct.down.loss = () => 1;
+  const from = ends.pings;
+  ends.ping(Seconds(3));
+  ends.run(Seconds(1));
+  expect([...Array(ends.pings).keys()].filter((i) => i >= from && !ends.agent.received.has(i))).toEqual([]);
+  expect(ends.agent.manager.active!.number).toBe(0);
+});
+
 test('a direct link that stays silent for 15 s of traffic is dead', () => {
   const { ends, direct } = directAndRelay();
   ends.ping(Seconds(2));
