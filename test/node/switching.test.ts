@@ -1,6 +1,7 @@
 /** The links of a session in a whole network, with the real QUIC: planned switches lose nothing, bad links are left in time. */
 import { expect, test } from 'vitest';
-import { Millis, Seconds, toMillis } from '../../src/base/time.js';
+import { SeededEntropy } from '../../src/base/entropy.js';
+import { elapsed, Millis, Seconds, toMillis, toSeconds } from '../../src/base/time.js';
 import { connected } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
 import { bothUse, directScene, isBetween, manager, pinging } from './direct-scene.js';
@@ -93,4 +94,23 @@ test.each([
   it.world.network.filter = undefined;
   it.pinger.run(Seconds(8));
   expect(bothUse(it, 'direct')).toBe(true);
+});
+
+test('loss that grows on the direct path: copies begin in time, and nothing is lost from then on', async () => {
+  const it = await pinging({ world: { seed: 3 } });
+  const entropy = new SeededEntropy(5);
+  const from = it.pinger.sent.length;
+  const since = it.world.now;
+  it.world.network.filter = (packet) =>
+    isBetween(it, packet) === undefined || entropy.unit() >= toSeconds(elapsed(since, it.world.now)) / 5;
+  const copies = () => it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out');
+  while (copies() === 0) it.pinger.run(Millis(10));
+  const begun = it.pinger.sent.length;
+  it.pinger.run(Seconds(5));
+  it.world.run(Seconds(1));
+  expect(it.pinger.lost(from).filter((number) => number < begun).length).toBeLessThanOrEqual(10);
+  // What one end alone suspected takes half a round trip to be copied by both.
+  expect(it.pinger.lost(begun + 10)).toEqual([]);
+  expect(bothUse(it, 'relay')).toBe(true);
+  expect(it.pinger.duplicates).toBe(0);
 });

@@ -1,10 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Counters } from '../../../src/base/counters.js';
 import { instantAt, later, Millis, Minutes, Seconds } from '../../../src/base/time.js';
 import { LossAlarm } from '../../../src/tunnel/links/loss-alarm.js';
 import { ManagedLink, Tier } from '../../../src/tunnel/links/managed-link.js';
 import { LinkManager } from '../../../src/tunnel/links/manager.js';
-import { LINK_COUNTERS, LINK_STATES, mayEnter } from '../../../src/tunnel/links/states.js';
+import { LINK_COUNTERS, LINK_REASONS, LINK_STATES, mayEnter } from '../../../src/tunnel/links/states.js';
 
 const NOW = instantAt(1_000_000_000);
 const connection = { silentFor: () => Millis(0), sendDatagram: () => true, stats: () => undefined };
@@ -33,6 +34,15 @@ test('every step there is, and no other', () => {
     'suspect active',
     'suspect dead',
   ]);
+});
+
+test('the documentation names every state and reason, and no other', () => {
+  const text = readFileSync(new URL('../../../docs/protocol.md', import.meta.url), 'utf8');
+  const section = text.slice(text.indexOf('## Staying on the best link'), text.indexOf('| DATAGRAM payload'));
+  const named = section
+    .split('\n')
+    .flatMap((line) => [...(line.split('|')[1]?.matchAll(/`(\w+)`/g) ?? [])].map(([, word]) => word));
+  expect(named.sort()).toEqual([...LINK_STATES, ...LINK_REASONS].sort());
 });
 
 test('a step is counted with its reason; one that does not exist changes nothing but a counter', () => {
