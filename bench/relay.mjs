@@ -20,6 +20,7 @@ import { makeRelayEndpoint } from '../dist/relay/endpoint.js';
 import { Forwarder } from '../dist/relay/forwarder.js';
 import { NO_LIMITS } from '../dist/relay/limits.js';
 import { RelayNode } from '../dist/relay/node.js';
+import { ProbeAnswers } from '../dist/relay/probe-answers.js';
 import { putRelayed } from '../dist/tunnel/frames.js';
 
 /** Bytes of one datagram: header and a QUIC packet as links send it. */
@@ -73,7 +74,8 @@ async function runRelay() {
   const drops = new Counters(DROP_REASONS);
   const entropy = new SystemEntropy();
   const table = new ChannelTable(entropy, NO_LIMITS.channel);
-  const forwarder = new Forwarder([socket], endpoint, table, drops, entropy);
+  const probes = new ProbeAnswers([socket], [], drops);
+  const forwarder = new Forwarder([socket], endpoint, table, drops, entropy, probes);
   const node = (kind, address) => {
     const made = new RelayNode({ role: kind, name: kind }, undefined, reactor.now(), NO_LIMITS[kind]);
     forwarder.placeNode(made, SocketAddress.parse(address));
