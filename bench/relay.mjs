@@ -31,6 +31,7 @@ const RUN = 44;
 const CHANNELS = 64;
 /** As in the relay's packet thread. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
+const BATCH = 8;
 const BATCHES_PER_TURN = 4;
 
 const CASES = [
@@ -65,7 +66,7 @@ async function runRelay() {
     wall,
     accept: () => undefined,
   });
-  const socket = sockets.udp(any, { bufferBytes: BUFFER_BYTES });
+  const socket = sockets.udp(any, { bufferBytes: BUFFER_BYTES, batch: BATCH });
   const reactor = createReactor({
     onError: (error) => {
       throw error;

@@ -151,11 +151,8 @@ export class RelayCore implements ConnectionOwner {
   /** Runs what is due; returns when it wants to run again. */
   turn(now: Instant): Instant | undefined {
     this.#parts.endpoint.process(now);
-    for (const connection of this.#greeting) {
-      if (connection.deadline > now) break;
-      connection.close(now, CloseCode.timeout, 'no hello');
-      this.#greeting.delete(connection);
-    }
+    // Guarded, here and below: an iterator for every turn is garbage on the packet path.
+    if (this.#greeting.size > 0) this.#endSilent(now);
     this.#opener.expire(now);
     if (now >= this.#nextSweep) {
       this.#sweep(now);
@@ -165,7 +162,7 @@ export class RelayCore implements ConnectionOwner {
     if (this.draining.isOver(now)) this.#parts.onEvent({ kind: 'drained', channels: this.channels.size });
     this.forwarder.flushEndpoint(now);
     this.probes.turn(now);
-    const greeting = this.#greeting.values().next().value?.deadline;
+    const greeting = this.#greeting.size === 0 ? undefined : this.#greeting.values().next().value?.deadline;
     return earliest(
       earliest(this.#parts.endpoint.nextTimeout(), greeting),
       earliest(
@@ -173,6 +170,15 @@ export class RelayCore implements ConnectionOwner {
         earliest(earliest(this.draining.due, this.#former.due), this.probes.due),
       ),
     );
+  }
+
+  /** Closes the connections that have not said who they are in time. */
+  #endSilent(now: Instant): void {
+    for (const connection of this.#greeting) {
+      if (connection.deadline > now) break;
+      connection.close(now, CloseCode.timeout, 'no hello');
+      this.#greeting.delete(connection);
+    }
   }
 
   onHello(now: Instant, connection: NodeConnection, hello: Extract<ToRelay, { type: 'hello' }>): void {

@@ -46,7 +46,7 @@ export class Opener {
   }
 
   get deadline(): Instant | undefined {
-    return this.#pending.values().next().value?.deadline;
+    return this.#pending.size === 0 ? undefined : this.#pending.values().next().value?.deadline;
   }
 
   open(now: Instant, agent: RelayNode, request: Open): void {
@@ -137,6 +137,8 @@ export class Opener {
 
   /** Refuses the requests whose connector did not get ready in time. */
   expire(now: Instant): void {
+    // At every turn: without an iterator while nothing waits.
+    if (this.#pending.size === 0) return;
     for (const [side, pending] of this.#pending) {
       if (pending.deadline > now) return;
       this.close(side, 'the connector did not answer', undefined);

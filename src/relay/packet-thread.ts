@@ -17,6 +17,11 @@ import type { RelayProtocol, RelayThreadData, RelayThreadStatus } from './thread
 
 /** A relay socket takes bursts of every node: the kernel is asked for this much. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
+/**
+ * Entries of one receive batch, 64 KB each: what is received is sent from where it lies, and half a megabyte is still in a core's second-level
+ * cache then. 16 entries cost a sixth more processor time per packet of a run; fewer than 8 cost single datagrams more.
+ */
+const BATCH = 8;
 /** A second port gets PROBEs only, at most 2,000 a second. */
 const PROBE_SOCKET: UdpOptions = { bufferBytes: 256 * 1024, batch: 16, entryBytes: 2048, offload: false };
 /** Batches taken from one socket before the others get their turn. */
@@ -121,7 +126,7 @@ function openSockets(listen: readonly string[]): UdpSocket[] {
     if (sockets.some((one) => one.local.ip.family === local.ip.family)) {
       throw new SallyportError('caller', 'LISTEN_TWICE', 'a relay listens on one address per address family');
     }
-    sockets.push(linux.udp(local, { bufferBytes: BUFFER_BYTES }));
+    sockets.push(linux.udp(local, { bufferBytes: BUFFER_BYTES, batch: BATCH }));
   }
   return sockets;
 }
