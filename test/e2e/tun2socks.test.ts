@@ -156,6 +156,24 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     expect([routesOfDevice(), await resolvConf()]).toEqual(before);
   });
 
+  it('another network: sockets leave by it, what is dialled goes on, connections of the old one are reset', async () => {
+    lab.link({ host: user, addresses: ['10.2.0.1/24'], device: 'other' }, { host: net, addresses: ['10.2.0.2/24'] });
+    await start('--direct', '--routes');
+    const slow = curl('http://10.50.0.1:8080/slow/30000', '--max-time', '30');
+    await role.waitForStatus<Tun2socksThreadStatus>('a flow', ({ flows }) => flows.tcp === 1, Seconds(10));
+    user.ip('route', 'replace', 'default', 'via', '10.2.0.2');
+    try {
+      await role.waitForLog('the way out has changed', (line) => line['interface'] === 'other');
+      expect((await slow).code).toBe(CURL.receiveFailed);
+      const peer = await curl('http://10.50.0.1:8080/peer');
+      expect(JSON.parse(peer.stdout)).toMatchObject({ address: '::ffff:10.2.0.1' });
+      const { metrics } = await role.status<Tun2socksThreadStatus>();
+      expect(metrics.values['path_changes']).toBe(1);
+    } finally {
+      user.ip('route', 'replace', 'default', 'via', '10.1.0.2');
+    }
+  });
+
   it('programs learn of the end: an open connection is reset', async () => {
     await start('--direct', '--routes');
     const slow = curl('http://10.50.0.1:8080/slow/8000');

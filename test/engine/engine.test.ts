@@ -140,6 +140,29 @@ test('a host that does not pause loses the connection, not bytes in its middle',
   expect(connection.closed).toBe('aborted');
 });
 
+test('when more than half of everything that may wait does, every connection is asked to pause, and then to go on', () => {
+  const host = new MockHost({
+    preset: 'mobile',
+    settings: { tcp: { sendMax: 32 * 1024 }, host: { queueBytes: 256 * 1024 } },
+  });
+  const pairs = Array.from({ length: 4 }, () => host.open(WEB));
+  for (const { client } of pairs) client.reads = false;
+  const [one, two, , idle] = pairs;
+  for (let i = 0; i < 120 && !idle!.host.paused; i++) {
+    for (const { host: connection } of [one!, two!])
+      if (!connection.paused) host.reply(connection, new Uint8Array(4000));
+    if (one!.host.paused && two!.host.paused) host.reply(pairs[2]!.host, new Uint8Array(4000));
+  }
+  expect(idle!.host.paused).toBe(true);
+  for (const { client } of pairs) {
+    client.reads = true;
+    client.connection.pull();
+  }
+  host.run(Seconds(2));
+  expect(pairs.map(({ host: connection }) => connection.paused)).toEqual([false, false, false, false]);
+  expect(host.values['backpressure_drops{where=host}']).toBe(0);
+});
+
 test('the host closes: an error is a reset, an end is an end', () => {
   const host = new MockHost();
   const one = host.open(WEB);
@@ -183,11 +206,11 @@ test('a datagram of the host without an address, or beyond what may wait, is dro
   host.engine.packets([udpPacket(ends, 5000, 53, 'q')]);
   host.run(Millis(10));
   host.reply(host.last, 'x');
-  for (let i = 0; i < 100; i++) host.reply(host.last, new Uint8Array(1000), '9.9.9.9:9');
+  for (let i = 0; i < 300; i++) host.reply(host.last, new Uint8Array(1000), '9.9.9.9:9');
   host.run(Millis(10));
   const dropped = host.values['backpressure_drops{where=host}']!;
-  expect(dropped).toBe(1 + 100 - 65);
-  expect(host.packets.length).toBe(65);
+  expect(dropped).toBe(1 + 300 - 262);
+  expect(host.packets.length).toBe(262);
 });
 
 test('echo is answered here where the dialer carries none, in both families', () => {

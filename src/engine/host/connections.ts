@@ -60,6 +60,9 @@ export interface HostConnections {
   resume(id: number): void;
 }
 
+/** Hosts read in pieces of 64 KiB and more: so many times what makes a connection pause may wait for it. */
+const OVERSHOOT = 4;
+
 const ERRNO: Readonly<Record<DialFailure, number>> = {
   refused: ECONNREFUSED,
   'unreachable-net': ENETUNREACH,
@@ -84,6 +87,8 @@ type Connection = HostStream | HostOutlet;
 export class HostTable {
   /** Bytes that wait, of all connections. */
   queued = 0;
+  /** More than half of all that may wait does: every connection is paused, down to a quarter. */
+  isHeld = false;
   readonly parts: HostTableParts;
   readonly #connections = new Map<number, Connection>();
   #nextId = 1;
@@ -103,6 +108,20 @@ export class HostTable {
   forget(id: number, fd: number): void {
     this.#connections.delete(id);
     this.parts.reactor.release(fd);
+  }
+
+  grew(bytes: number): void {
+    this.queued += bytes;
+    if (this.isHeld || this.queued < 0.5 * this.parts.totalBytes) return;
+    this.isHeld = true;
+    for (const connection of this.#connections.values()) connection.pause();
+  }
+
+  shrank(bytes: number): void {
+    this.queued -= bytes;
+    if (!this.isHeld || this.queued > 0.25 * this.parts.totalBytes) return;
+    this.isHeld = false;
+    for (const connection of this.#connections.values()) connection.resumeIfRoom();
   }
 
   connected(id: number): void {
@@ -204,33 +223,43 @@ abstract class HostConnection implements HostDescriptor {
     this.table.parts.reactor.notify(this.fd);
   }
 
+  /** Asks the host to hold back; nothing when it does already. */
+  pause(): void {
+    if (this.#isPaused || this.isClosed) return;
+    this.#isPaused = true;
+    this.dialer.tell((host) => host.pause(this.id));
+  }
+
+  /** Lets the host go on, unless this connection has enough of its own or all together have. */
+  resumeIfRoom(): void {
+    if (!this.#isPaused || this.isClosed || this.table.isHeld) return;
+    if (this.queue.bytes > 0.5 * this.table.parts.perFlowBytes) return;
+    this.#isPaused = false;
+    this.dialer.tell((host) => host.resume(this.id));
+  }
+
   /** False: it does not fit. */
   protected enqueue(bytes: Uint8Array, from: SocketAddress | undefined): boolean {
-    const { dialer, queue, table } = this;
+    const { queue, table } = this;
     const { perFlowBytes, totalBytes } = table.parts;
-    if (queue.bytes + bytes.length > 2 * perFlowBytes || table.queued + bytes.length > totalBytes) return false;
+    const isTooMuch = queue.bytes + bytes.length > OVERSHOOT * perFlowBytes;
+    if (isTooMuch || table.queued + bytes.length > totalBytes) return false;
     queue.push(bytes.slice(), from);
-    table.queued += bytes.length;
-    const isFull = queue.bytes >= 0.75 * perFlowBytes || table.queued >= 0.5 * totalBytes;
-    if (isFull && !this.#isPaused) {
-      this.#isPaused = true;
-      dialer.tell((host) => host.pause(this.id));
-    }
+    if (queue.bytes >= 0.75 * perFlowBytes) this.pause();
+    table.grew(bytes.length);
     this.notify();
     return true;
   }
 
   protected taken(bytes: number): void {
-    const { perFlowBytes } = this.table.parts;
-    this.table.queued -= bytes;
-    if (!this.#isPaused || this.queue.bytes > 0.5 * perFlowBytes || this.isClosed) return;
-    this.#isPaused = false;
-    this.dialer.tell((host) => host.resume(this.id));
+    this.table.shrank(bytes);
+    this.resumeIfRoom();
   }
 
   protected discard(): void {
-    this.table.queued -= this.queue.bytes;
+    const { bytes } = this.queue;
     this.queue.clear();
+    this.table.shrank(bytes);
   }
 
   protected finish(reason: 'finished' | 'aborted' | undefined): void {
