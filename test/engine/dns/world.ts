@@ -26,7 +26,6 @@ export interface Asked {
 type Reaction = Uint8Array | readonly Uint8Array[] | 'silence' | 'refuse';
 export type Server = (asked: Asked) => Reaction;
 
-const LATENCY = Millis(10);
 
 export class DnsWorld implements DnsTimers {
   readonly counters = new Counters(DNS_COUNTERS);
