@@ -4,13 +4,15 @@
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import { describeError, type SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
+import { NatWatch } from '../node/netcheck/nat-watch.js';
+import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import { RelayName } from '../node/relay-name.js';
 import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
@@ -66,7 +68,7 @@ export interface RunningAgent {
    * @throws SallyportError of the sockets, those of `reloadIdentity`; then the listeners stay as they were.
    */
   reload(proxy: ProxyOptions): Promise<void>;
-  status(): Promise<AgentThreadStatus & PortMapped>;
+  status(): Promise<AgentThreadStatus & NetworkView>;
   stop(): Promise<void>;
 }
 
@@ -82,7 +84,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let routes: TunRoutes | undefined;
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
-  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
+  const nat = new NatWatch(new SystemEntropy());
+  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => {
+    if (options.direct.path !== 'relay') nat.setRelays(resolved.addresses.map((text) => SocketAddress.parse(text)!));
+    return thread.request('relayAddresses', resolved);
+  });
   const tcp = new RelayTcp({
     network: state.network,
     relay: state.relays[0]!,
@@ -131,6 +137,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const stopWatching = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     mapping.networkChanged();
+    nat.networkChanged();
   });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
@@ -143,9 +150,14 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       await reloadIdentity(thread, state);
       device = await thread.request('listeners', proxy);
     },
-    status: async () => ({ ...(await thread.request('status', undefined)), portMapping: mapping.status }),
+    status: async () => ({
+      ...(await thread.request('status', undefined)),
+      portMapping: mapping.status,
+      nat: nat.status,
+    }),
     stop: async () => {
       stopWatching();
+      nat.stop();
       const unmapped = mapping.stop();
       tcp.stop();
       stopRenewal();

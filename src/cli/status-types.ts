@@ -1,7 +1,7 @@
 /** What a running role answers to the command `status`. */
 import type { AgentThreadStatus } from '../agent/thread-protocol.js';
 import type { ConnectorThreadStatus } from '../connector/thread-protocol.js';
-import type { PortMapped } from '../node/portmap/keep-mapped.js';
+import type { NetworkView } from '../node/portmap/keep-mapped.js';
 import type { RelayThreadStatus } from '../relay/thread-protocol.js';
 import type { Tun2socksThreadStatus } from '../tun2socks/thread-protocol.js';
 import type { TracedStatus } from './trace/role-traces.js';
@@ -15,8 +15,8 @@ interface Named {
 
 /** A role of a network. */
 export type NodeStatus =
-  | ({ readonly role: 'agent' } & Named & PortMapped & AgentThreadStatus)
-  | ({ readonly role: 'connector' } & Named & PortMapped & ConnectorThreadStatus)
+  | ({ readonly role: 'agent' } & Named & NetworkView & AgentThreadStatus)
+  | ({ readonly role: 'connector' } & Named & NetworkView & ConnectorThreadStatus)
   | ({ readonly role: 'relay' } & Named & RelayThreadStatus);
 
 export type RoleStatus =

@@ -1,12 +1,14 @@
 /**
  * A running connector as the main thread sees it: its packet thread, the names of relay and backends, the state folder.
  */
+import { SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { keepMapped, type PortMapped } from '../node/portmap/keep-mapped.js';
+import { NatWatch } from '../node/netcheck/nat-watch.js';
+import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import { RelayName, resolveHost } from '../node/relay-name.js';
 import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
@@ -38,7 +40,7 @@ export interface ConnectorOptions {
 }
 
 export interface RunningConnector {
-  status(): Promise<ConnectorThreadStatus & PortMapped>;
+  status(): Promise<ConnectorThreadStatus & NetworkView>;
   /**
    * Reads the state folder again and puts these services in the place of the configured ones.
    * @throws SallyportError BACKEND_INVALID (caller), those of `reloadIdentity`; then the services stay as they were.
@@ -57,7 +59,11 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     services,
   };
   const writer = new StateWriter(log);
-  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => thread.request('relayAddresses', resolved));
+  const nat = new NatWatch(new SystemEntropy());
+  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => {
+    if (options.direct.path !== 'relay') nat.setRelays(resolved.addresses.map((text) => SocketAddress.parse(text)!));
+    return thread.request('relayAddresses', resolved);
+  });
   const tcp = new RelayTcp({
     network: state.network,
     relay: state.relays[0]!,
@@ -108,12 +114,17 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const stopWatching = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     mapping.networkChanged();
+    nat.networkChanged();
   });
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
-    status: async () => ({ ...(await thread.request('status', undefined)), portMapping: mapping.status }),
+    status: async () => ({
+      ...(await thread.request('status', undefined)),
+      portMapping: mapping.status,
+      nat: nat.status,
+    }),
     reload: async (configured) => {
       const present = await reloadIdentity(thread, state);
       const wanted = { ...present.services, ...configured };
@@ -125,6 +136,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     stop: async () => {
       clearInterval(resolving);
       stopWatching();
+      nat.stop();
       const unmapped = mapping.stop();
       tcp.stop();
       stopRenewal();

@@ -5,10 +5,11 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { becomesDirect } from '../../bench/nat/pair.js';
 import { Seconds } from '../../src/base/time.js';
+import type { NetworkView } from '../../src/node/portmap/keep-mapped.js';
 import { Lab } from '../lab/lab.js';
 import type { NatKind } from '../lab/nat.js';
 import { ADDRESSES } from '../lab/topology.js';
-import { Network } from './network.js';
+import { type AgentThreadStatus, Network } from './network.js';
 
 describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => {
   let network: Network;
@@ -38,6 +39,14 @@ describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => 
     expect(result.path).toBe('relay');
     expect(result.reason).toMatch(/^direct_unproved: no answer to \d+ punches$/);
     expect(result.punches).toBeLessThan(100);
+    const { nat } = await network.agent.waitForStatus<AgentThreadStatus & NetworkView>(
+      'the NAT to be known',
+      (status) => status.nat !== undefined,
+    );
+    expect(nat?.ipv4).toMatchObject({ name: 'symmetric', ease: 'strict' });
+    expect(nat?.ipv6).toBeUndefined();
+    const status = await network.must('status', '--dir', network.agent.dir);
+    expect(status).toMatch(/^before this machine: IPv4 symmetric \(sallyport netcheck\)$/m);
     const { v4 } = await network.virtual('host');
     await network.topology.user.exec(['ping', '-c', '3', '-i', '0.2', '-W', '3', v4]);
   });

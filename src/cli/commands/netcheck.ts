@@ -56,7 +56,7 @@ async function run(options: Options, context: CommandContext): Promise<void> {
   const relays = await addressesOf(names);
   const lifetimeSpans = options.lifetime === true ? LIFETIME_SPANS : undefined;
   const [report, running] = await Promise.all([
-    netcheck({ relays, entropy, lifetimeSpans, gateway: defaultGateway4() }),
+    netcheck({ relays, entropy, lifetimeSpans, gateway: defaultGateway4(), isBackground: false }),
     options.relay === undefined ? runningView(dir) : undefined,
   ]);
   const result: NetcheckResult = { ...report, running };

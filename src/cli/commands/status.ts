@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../../base/text.js';
 import { Seconds } from '../../base/time.js';
 import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
-import type { PortMapped } from '../../node/portmap/keep-mapped.js';
+import type { NetworkView } from '../../node/portmap/keep-mapped.js';
 import { askLocal } from '../../os/local-control.js';
 import { PORTMAP_NAMES } from '../../tunnel/portmap/protocols.js';
 import { stateFolder } from '../config.js';
@@ -66,7 +66,7 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
     `agent ${status.name} in network ${status.network}`,
     `packets: ${how}${device.reason === undefined ? '' : ` (${device.reason})`}`,
     relayLine(status.relay),
-    ...mappingLine(status),
+    ...networkLines(status),
     policyLine(status),
   ];
   const services = status.services.map((one) => [
@@ -101,7 +101,7 @@ function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): 
   const head = [
     `connector ${status.name} in network ${status.network}`,
     relayLine(status.relay),
-    ...mappingLine(status),
+    ...networkLines(status),
     policyLine(status),
   ];
   if (status.echoAnsweredHere) {
@@ -175,7 +175,18 @@ function relayLine(relay: RelayStatus): string {
   return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}${relay.lies === 0 ? '' : `; ${relay.lies} statements not believed`}`;
 }
 
-function mappingLine({ portMapping }: PortMapped): string[] {
+function networkLines({ portMapping, nat }: NetworkView): string[] {
+  const families = [nat?.ipv4, nat?.ipv6].map((family, index) =>
+    family === undefined ? '' : `IPv${index === 0 ? 4 : 6} ${family.name}`,
+  );
+  const seen = families.filter((text) => text !== '').join(', ');
+  return [
+    ...(seen === '' ? [] : [`before this machine: ${seen} (sallyport netcheck)`]),
+    ...portMappingLine(portMapping),
+  ];
+}
+
+function portMappingLine(portMapping: NetworkView['portMapping']): string[] {
   if (portMapping === undefined) return [];
   const { protocol, address, lifetime } = portMapping;
   return [`port mapping: ${address} by ${PORTMAP_NAMES[protocol]}, for ${formatDuration(Seconds(lifetime))}`];

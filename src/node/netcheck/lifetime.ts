@@ -27,14 +27,15 @@ export interface MappingLifetime {
 export async function measureLifetime(
   relay: SocketAddress,
   entropy: Entropy,
-  spans: readonly number[] = LIFETIME_SPANS,
+  spans: readonly number[],
+  isBackground = false,
 ): Promise<MappingLifetime | undefined> {
   const sockets: ProbeSocket[] = [];
   const stop = (): void => {
     for (const socket of sockets.splice(0)) socket.close();
   };
   try {
-    const runs = await Promise.all(spans.map((span) => begin(relay, entropy, span, sockets)));
+    const runs = await Promise.all(spans.map((span) => begin(relay, entropy, span, sockets, isBackground)));
     if (runs.some((run) => run === undefined)) return undefined;
     let atLeast = 0;
     for (const [index, run] of runs.entries()) {
@@ -53,8 +54,9 @@ async function begin(
   entropy: Entropy,
   delaySeconds: number,
   sockets: ProbeSocket[],
+  isBackground: boolean,
 ): Promise<{ readonly came: Promise<boolean> } | undefined> {
-  const socket = await ProbeSocket.open(relay, entropy);
+  const socket = await ProbeSocket.open(relay, entropy, isBackground);
   if (socket === undefined) return undefined;
   sockets.push(socket);
   for (let i = 0; i < 2; i++) if ((await socket.ask(relay, { patience: PATIENCE })) === undefined) return undefined;

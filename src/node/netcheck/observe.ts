@@ -32,8 +32,12 @@ export interface Observation {
 }
 
 /** @param relays of one family, at least one. Undefined where this machine has no way to them. */
-export async function observeNat(relays: readonly SocketAddress[], entropy: Entropy): Promise<Observation | undefined> {
-  const socket = await ProbeSocket.open(relays[0]!, entropy);
+export async function observeNat(
+  relays: readonly SocketAddress[],
+  entropy: Entropy,
+  isBackground: boolean,
+): Promise<Observation | undefined> {
+  const socket = await ProbeSocket.open(relays[0]!, entropy, isBackground);
   if (socket === undefined) return undefined;
   try {
     const outcomes: ProbeOutcome[] = [];
@@ -47,7 +51,9 @@ export async function observeNat(relays: readonly SocketAddress[], entropy: Entr
     }
     const observed = outcomes.find((one) => one.observed !== undefined)?.observed;
     const isTranslated = observed !== undefined && !observed.equals(socket.local);
-    const hairpin = isTranslated ? await turnsBack(socket, observed, relays[0]!, entropy) : undefined;
+    const hairpin = isTranslated
+      ? await turnsBack(socket, observed, await ProbeSocket.open(relays[0]!, entropy, isBackground), relays[0]!)
+      : undefined;
     return { nat: classifyNat({ local: socket.local, outcomes, hairpin }), relays: latencies, hasOtherPort };
   } finally {
     socket.close();
@@ -84,10 +90,9 @@ function quickest(answers: readonly (Answered | undefined)[]): Duration {
 async function turnsBack(
   socket: ProbeSocket,
   address: SocketAddress,
+  other: ProbeSocket | undefined,
   relay: SocketAddress,
-  entropy: Entropy,
 ): Promise<boolean | undefined> {
-  const other = await ProbeSocket.open(relay, entropy);
   if (other === undefined) return undefined;
   try {
     // Filters that go by what was asked would hide a hairpin: the first one asks the second's public address, too.

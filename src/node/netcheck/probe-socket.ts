@@ -43,13 +43,15 @@ export class ProbeSocket {
   readonly local: SocketAddress;
   readonly #socket: Socket;
   readonly #entropy: Entropy;
+  readonly #isBackground: boolean;
   readonly #listeners = new Set<Listener>();
   /** When the next send may be, on the clock of `performance`. */
   #free = 0;
   /** What gives up the questions that wait. */
   readonly #waiting = new Set<() => void>();
 
-  private constructor(socket: Socket, local: SocketAddress, entropy: Entropy) {
+  private constructor(socket: Socket, local: SocketAddress, entropy: Entropy, isBackground: boolean) {
+    this.#isBackground = isBackground;
     this.#socket = socket;
     this.local = local;
     this.#entropy = entropy;
@@ -60,8 +62,11 @@ export class ProbeSocket {
     socket.on('error', () => undefined);
   }
 
-  /** Undefined where this machine has no way to `relay`. */
-  static async open(relay: SocketAddress, entropy: Entropy): Promise<ProbeSocket | undefined> {
+  /**
+   * Undefined where this machine has no way to `relay`.
+   * @param isBackground true: a process that has nothing else to do ends, whatever is still asked.
+   */
+  static async open(relay: SocketAddress, entropy: Entropy, isBackground: boolean): Promise<ProbeSocket | undefined> {
     const family = relay.ip.isV4 ? 'udp4' : 'udp6';
     const route = createSocket(family);
     const socket = createSocket({ type: family, ipv6Only: !relay.ip.isV4 });
@@ -72,7 +77,8 @@ export class ProbeSocket {
       const ip = IpAddress.parse(route.address().address.replace(/%.*$/, ''))!;
       socket.bind(0);
       await once(socket, 'listening');
-      return new ProbeSocket(socket, new SocketAddress(ip, socket.address().port), entropy);
+      if (isBackground) socket.unref();
+      return new ProbeSocket(socket, new SocketAddress(ip, socket.address().port), entropy, isBackground);
     } catch {
       socket.close();
       return undefined;
@@ -149,14 +155,19 @@ export class ProbeSocket {
         }
         left--;
         send();
-        timer = setTimeout(next, toMillis(left === 0 ? patience : RESEND));
+        timer = this.#after(toMillis(left === 0 ? patience : RESEND), next);
       };
       this.#listeners.add(listener);
       this.#waiting.add(giveUp);
       const wait = this.#free - performance.now();
       if (wait <= 0) next();
-      else timer = setTimeout(next, wait);
+      else timer = this.#after(wait, next);
     });
+  }
+
+  #after(milliseconds: number, act: () => void): NodeJS.Timeout {
+    const timer = setTimeout(act, milliseconds);
+    return this.#isBackground ? timer.unref() : timer;
   }
 
   #send(bytes: Uint8Array, to: SocketAddress): void {

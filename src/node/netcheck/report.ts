@@ -62,6 +62,8 @@ export interface NetcheckOptions {
   readonly lifetimeSpans: readonly number[] | undefined;
   /** IPv4 address of the default route's router. */
   readonly gateway: IpAddress | undefined;
+  /** True: it does not keep the process alive. */
+  readonly isBackground: boolean;
 }
 
 export async function netcheck(options: NetcheckOptions): Promise<NetcheckReport> {
@@ -90,11 +92,11 @@ async function checkPortMapping({ gateway: at, entropy }: NetcheckOptions): Prom
 }
 
 async function checkFamily(
-  { relays, entropy, lifetimeSpans }: NetcheckOptions,
+  { relays, entropy, lifetimeSpans, isBackground }: NetcheckOptions,
   isV4: boolean,
 ): Promise<{ readonly report: FamilyReport; readonly observation: Observation } | undefined> {
   const own = relays.filter((one) => one.ip.isV4 === isV4);
-  const observation = own.length === 0 ? undefined : await observeNat(own, entropy);
+  const observation = own.length === 0 ? undefined : await observeNat(own, entropy, isBackground);
   if (observation === undefined) return undefined;
   const { nat } = observation;
   const works = nat.publicAddress !== undefined;
@@ -102,7 +104,7 @@ async function checkFamily(
   const lifetime =
     lifetimeSpans === undefined || answering === undefined || nat.mapping === 'none'
       ? undefined
-      : await measureLifetime(answering, entropy, lifetimeSpans);
+      : await measureLifetime(answering, entropy, lifetimeSpans, isBackground);
   const { mapping, mappingIsSure, filtering, preservesPort, hairpin, name } = nat;
   const report: FamilyReport = {
     works,

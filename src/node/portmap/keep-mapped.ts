@@ -2,14 +2,16 @@
 import type { Entropy } from '../../base/entropy.js';
 import type { Log } from '../../base/log.js';
 import { defaultGateway4 } from '../../os/linux/host-network.js';
+import type { NatStatus } from '../netcheck/nat-watch.js';
 import { type MappingStatus, PortMapper } from './port-mapper.js';
 
 /** What a node's thread is told: where it may be reached by a mapping. It answers with its IPv4 port; undefined: it has none. */
 export type MappedRequest = { readonly input: readonly string[]; readonly output: number | undefined };
 
-/** What a role's status says of it. */
-export interface PortMapped {
+/** What the main thread of agent and connector adds to `status`. */
+export interface NetworkView {
   readonly portMapping: MappingStatus | undefined;
+  readonly nat: NatStatus | undefined;
 }
 
 interface KeptMapping {

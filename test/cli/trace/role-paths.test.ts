@@ -71,6 +71,7 @@ function connector(backend: string, resolved?: string): Of<'connector'> {
     sessions: [],
     echoAnsweredHere: false,
     portMapping: undefined,
+    nat: undefined,
   } as Of<'connector'>;
 }
 

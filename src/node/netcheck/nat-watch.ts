@@ -1,0 +1,81 @@
+/**
+ * What NAT is before a running node, looked at beside its work: once it knows its relay, and again after every change of the network.
+ * Nothing of the node waits for it, and it never keeps the process alive.
+ *
+ *   relay known, network changed ──QUIET later──► look (≈ 2 s) ──► lifetime of idle mappings (≤ 5 min), once per network
+ */
+import type { SocketAddress } from '../../base/address.js';
+import type { Entropy } from '../../base/entropy.js';
+import { LIFETIME_SPANS } from './lifetime.js';
+import { type FamilyReport, netcheck } from './report.js';
+
+/** A network that changes does so several times at once; and the node's own start comes first. In milliseconds. */
+const QUIET_MS = 3000;
+
+/** What a role's status says of it; undefined: not known yet, or no relay address of this family. */
+export interface NatStatus {
+  readonly ipv4: FamilyReport | undefined;
+  readonly ipv6: FamilyReport | undefined;
+}
+
+export class NatWatch {
+  readonly #entropy: Entropy;
+  #relays: readonly SocketAddress[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #latest: NatStatus | undefined;
+  /** Counts networks: a look that ends on another one than it began on says nothing. */
+  #network = 0;
+  #isMeasuring = false;
+  #isStopped = false;
+
+  constructor(entropy: Entropy) {
+    this.#entropy = entropy;
+  }
+
+  get status(): NatStatus | undefined {
+    return this.#latest;
+  }
+
+  /** The relay's addresses; the same ones again change nothing. */
+  setRelays(relays: readonly SocketAddress[]): void {
+    if (relays.map(String).join() === this.#relays.map(String).join()) return;
+    this.#relays = relays;
+    this.networkChanged();
+  }
+
+  networkChanged(): void {
+    this.#network++;
+    clearTimeout(this.#timer);
+    if (this.#relays.length === 0) return;
+    this.#timer = setTimeout(() => void this.#look(this.#network), QUIET_MS).unref();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#network++;
+    clearTimeout(this.#timer);
+  }
+
+  async #look(network: number): Promise<void> {
+    const first = await netcheck({ ...this.#options, lifetimeSpans: undefined });
+    if (network !== this.#network) return;
+    this.#latest = { ipv4: first.ipv4, ipv6: first.ipv6 };
+    if (first.udp) await this.#measure();
+  }
+
+  /** One at a time, whatever the network does; what was measured on another one is measured again. */
+  async #measure(): Promise<void> {
+    if (this.#isMeasuring) return;
+    this.#isMeasuring = true;
+    for (let network = -1; network !== this.#network && !this.#isStopped; ) {
+      network = this.#network;
+      const whole = await netcheck({ ...this.#options, lifetimeSpans: LIFETIME_SPANS });
+      if (network === this.#network) this.#latest = { ipv4: whole.ipv4, ipv6: whole.ipv6 };
+    }
+    this.#isMeasuring = false;
+  }
+
+  get #options() {
+    return { relays: this.#relays, entropy: this.#entropy, gateway: undefined, isBackground: true };
+  }
+}
