@@ -3,7 +3,7 @@
  */
 import { join } from 'node:path';
 import { Prefix, SocketAddress } from '../base/address.js';
-import { describeError, type SallyportError } from '../base/error.js';
+import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { UdpFiltering } from '../engine/flow-options.js';
@@ -56,6 +56,11 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
   const follows =
     way.kind === 'direct' && isRouted(options) && options.interface === undefined && options.mark === undefined;
   let out = options.interface ?? (follows ? defaultDevice(network) : undefined);
+  if (follows && out === undefined) {
+    throw new SallyportError('environment', 'NO_DEFAULT_ROUTE', 'this host has no default route', {
+      hint: 'name the interface that sockets leave by: --interface',
+    });
+  }
   const data: Tun2socksThreadData = {
     tun: options.tun,
     mtu: options.mtu,
@@ -90,14 +95,15 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
     await thread.stop(STOP_WITHIN);
     throw error;
   }
-  const watch = setInterval(() => {
+  const look = (): void => {
     const now = defaultDevice(network);
-    if (!follows || now === out || now === device) return;
+    // Without a default route sockets stay where they are: unbound, they would come back through the device.
+    if (now === undefined || now === out || now === device) return;
     out = now;
-    log.info({ interface: now ?? 'none' }, 'the way out has changed');
+    log.info({ interface: now }, 'the way out has changed');
     thread.request('path', { device: now }).catch(() => undefined);
-  }, toMillis(PATH_CHECK));
-  watch.unref();
+  };
+  const watch = follows ? setInterval(look, toMillis(PATH_CHECK)).unref() : undefined;
   return {
     device,
     routes,

@@ -38,7 +38,7 @@ export type Tun2socksProtocol = {
   readonly requests: {
     readonly status: { readonly input: undefined; readonly output: Tun2socksThreadStatus };
     /** The device sockets leave by is another now. */
-    readonly path: { readonly input: { readonly device: string | undefined }; readonly output: undefined };
+    readonly path: { readonly input: { readonly device: string }; readonly output: undefined };
     /** Ends every flow, before the device goes. */
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };

@@ -183,6 +183,13 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     expect((await slow).code).toBe(CURL.receiveFailed);
   });
 
+  it('without a default route there is no telling which way sockets leave: it does not start', async () => {
+    const alone = lab.host('alone');
+    const argv = sallyport('tun2socks', '--dir', dir, '--direct', '--routes');
+    const { code, stderr } = await alone.exec(argv, { check: false });
+    expect([code, stderr]).toEqual([1, expect.stringContaining('--interface')]);
+  });
+
   it.each([
     [['--direct', '--proxy', 'socks5://x'], 'one of --direct and --proxy'],
     [[], 'one of --direct and --proxy'],
