@@ -39,7 +39,9 @@ export interface LinkContext {
 export function linkStatus(link: Link, { now, active, relay, why }: LinkContext): LinkStatus {
   const stats = link.connection.stats();
   const { managed } = link;
-  const own = managed?.reason ?? (link.isDirect ? 'pair_proved' : 'channel_open');
+  // What it has been suspected of meanwhile is not why it is in use.
+  const chosen = managed?.state === 'active' ? link.set?.manager.activeReason : undefined;
+  const own = chosen ?? managed?.reason ?? (link.isDirect ? 'pair_proved' : 'channel_open');
   return {
     via: link.isDirect ? 'direct' : 'relay',
     number: link.number,
