@@ -15,9 +15,9 @@
 import { TokenBucket } from '../../base/bucket.js';
 import type { Counters } from '../../base/counters.js';
 import { type Duration, earliest, elapsed, type Instant, instantAt, later, Millis, Seconds } from '../../base/time.js';
-import { LOSS_WINDOW } from './beat-history.js';
 import { COPY_HEADER, emptyHeartbeat, HEARTBEAT_LENGTH, putCopy, putHeartbeat, readHeartbeat } from './frames.js';
 import { FAST_INTERVAL, type Pace } from './health.js';
+import { isDead, troubleOf, whyLeave } from './judgement.js';
 import { ManagedLink, type ManagedLinkOptions, Tier } from './managed-link.js';
 import { preferred, whyBetter } from './rank.js';
 import type { LinkCounter, LinkReason } from './states.js';
@@ -32,8 +32,6 @@ const TRAFFIC_HOLD: Duration = Seconds(1);
 const WATCH_TIME: Duration = Seconds(30);
 /** A suspect link without trouble for this long is trusted again. */
 const RECOVERY: Duration = Seconds(1);
-/** A direct link that has been suspect and silent for this long is dead. */
-export const DEAD_AFTER: Duration = Seconds(15);
 /** A switch for a better rank within a tier comes no sooner after the last one. */
 const PLANNED_SPACING: Duration = Seconds(2);
 /** The peer's copies are answered by copies this long. */
@@ -44,14 +42,6 @@ const REST: Duration = Seconds(10);
 const AFTER_REST: Duration = Millis(250);
 /** QUIC's figures are looked at no more often than this. */
 const FIGURES_INTERVAL: Duration = Millis(25);
-/** Heartbeats missed at which a link in use is left. */
-const LEAVE_MISSED = 3;
-/** More lost than on the other link by this share: left. */
-const LEAVE_LOSS = 0.2;
-/** Packets lost more than heartbeats by this share: the way swallows large ones, and says nothing. */
-const LARGE_LOSS = 0.4;
-/** Above this share lost a link is no clean one. */
-const BAD_LOSS = 0.1;
 /** Bytes of copies a second while fewer than two heartbeats are missed: an overloaded path must not get twice the load. */
 const COPY_RATE = 2_500_000;
 const COPY_BURST = 250_000;
@@ -243,26 +233,16 @@ export class LinkManager {
     const { health } = link;
     if (!link.isUsable || health.pace === 'none') return;
     if (health.missedDown(now) > 0) health.heard(later(now, -link.connection.silentFor(now) as Duration));
-    const trouble = this.#troubleOf(now, link);
+    const trouble = troubleOf(now, link);
     if (link === this.active) this.#missed = health.missed(now);
     if (trouble !== undefined) {
       link.troubledAt = now;
       if (link.state !== 'suspect') this.#watchUntil = later(now, WATCH_TIME);
       link.enter(now, 'suspect', trouble);
-      if (link.tier === Tier.direct && this.#isDead(now, link)) this.#bury(now, link);
+      if (isDead(now, link)) this.#bury(now, link);
     } else if (link.state === 'suspect' && elapsed(link.troubledAt, now) >= RECOVERY) {
       link.enter(now, link === this.active ? 'active' : 'standby', 'recovered');
     }
-  }
-
-  #troubleOf(now: Instant, { health, losses }: ManagedLink): LinkReason | undefined {
-    if (health.missedDown(now) > 0) return 'missed_heartbeat';
-    if (health.missedUp(now) > 0) return 'upload_unheard';
-    return losses.isRinging(now) ? 'packet_loss' : undefined;
-  }
-
-  #isDead(now: Instant, { health, since }: ManagedLink): boolean {
-    return elapsed(health.lastHeard, now) >= DEAD_AFTER && elapsed(since, now) >= DEAD_AFTER;
   }
 
   #bury(now: Instant, link: ManagedLink): void {
@@ -296,21 +276,10 @@ export class LinkManager {
   #leaveIfWorse(now: Instant, active: ManagedLink): void {
     const other = this.#bestOther(now, active);
     if (other === undefined || other.state === 'suspect') return;
-    const reason = this.#whyLeave(now, active, other);
+    const reason = whyLeave(now, active, other);
     if (reason === undefined) return;
     active.failed(now, this.activeSince);
     this.#use(now, other, reason);
-  }
-
-  #whyLeave(now: Instant, active: ManagedLink, other: ManagedLink): LinkReason | undefined {
-    if (active.isDrained && !other.isDrained) return 'drained';
-    if (active.health.missed(now) >= LEAVE_MISSED) return 'three_missed';
-    if (active.losses.share(now) - active.health.loss(now) >= LARGE_LOSS) return 'large_lost';
-    if (active.health.known < LOSS_WINDOW || other.health.known < LOSS_WINDOW) return undefined;
-    // Where both are bad, sixteen heartbeats tell too little.
-    const window = other.health.loss(now) > BAD_LOSS ? 2 * LOSS_WINDOW : LOSS_WINDOW;
-    const difference = active.health.loss(now, window) - other.health.loss(now, window);
-    return difference >= LEAVE_LOSS ? 'heavy_loss' : undefined;
   }
 
   #improve(now: Instant, active: ManagedLink): void {
