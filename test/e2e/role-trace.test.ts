@@ -20,6 +20,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('traces of a running role', () 
 
   beforeAll(async () => {
     network = await Network.make({
+      agent: ['--mode', 'tun', '--path', 'relay'],
       services: {
         web: `tcp://${ADDRESSES.backend.v4}:8080`,
         all: 'any://10.20.0.0/24',

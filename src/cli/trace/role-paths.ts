@@ -2,14 +2,15 @@
  * The paths of a running role that can be traced, out of what it says of itself in `status`.
  *
  *   agent, connector   relay           the way to the relay                        quic, else icmp, else udp
- *                      SESSION         by its peer's name or its id: what its link goes by
+ *                      SESSION         by its peer's name or its id: what its link goes by    direct: icmp, else udp
  *   relay              NODE            the way to an agent or connector            icmp
  *                      AGENT/CONNECTOR both ends of a channel
- *   agent              service ID      TUN mode: through the tunnel, and the way to the relay; else the latter alone
+ *   agent              service ID      TUN mode: through the tunnel, and the way below it; else the latter alone
  *   connector          service ID      the way to the backend
  */
 import { IpAddress, SocketAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
+import type { LinkStatus } from '../../node/link-status.js';
 import { parseBackend } from '../../policy/backend.js';
 import type { TracedPath } from '../../trace/paths/path-tracer.js';
 import type { TraceProtocol } from '../../trace/types.js';
@@ -57,24 +58,48 @@ function nodePath(status: Of<'agent'> | Of<'connector'>, path: string): ChosenPa
     const names = ['relay', ...new Set(sessions.map(({ peer }) => peer))].join(', ');
     throw unknown('PATH_UNKNOWN', `there is no session ${path}`, `paths of this ${status.role}: ${names}`);
   }
-  const { link } = session;
-  if (link === undefined) throw notReady(`the session with ${session.peer} has no link now`);
-  return {
-    paths: [wayToRelay(status)],
-    notes: [`the session with ${session.peer} goes by the relay: the way to that`],
-  };
+  if (session.link === undefined) throw notReady(`the session with ${session.peer} has no link now`);
+  return { paths: [wayOf(status, session)], notes: session.link.via === 'direct' ? [] : [byRelay(session.peer)] };
+}
+
+const byRelay = (peer: string): string => `the session with ${peer} goes by the relay: the way to that`;
+
+/** Straight to the peer, as the session's link goes, or to the relay. */
+function wayOf(status: Of<'agent'> | Of<'connector'>, { peer, link }: SessionWay): TracedPath {
+  const remote = link?.via === 'direct' ? SocketAddress.parse(link.remote) : undefined;
+  if (remote === undefined) return wayToRelay(status);
+  // The peer answers no QUIC of strangers; its host, or the router before it, answers echo requests.
+  return { id: `session ${peer}`, target: remote.ip.toString(), port: remote.port, protocols: ['icmp', 'udp'] };
 }
 
 function wayToRelay({ relay }: Of<'agent'> | Of<'connector'>): TracedPath {
   const address = relay.address === undefined ? undefined : SocketAddress.parse(relay.address);
   if (address === undefined) throw notReady(`the relay has not been reached yet: ${relay.problem || relay.state}`);
+  if (relay.over === 'tcp') {
+    throw notReady(
+      'the relay is reached over TLS, by way of this machine',
+      'trace it by name: sallyport trace -P tcp RELAY:443',
+    );
+  }
   return { id: 'relay', target: address.ip.toString(), port: address.port, protocols: OUTER };
 }
 
-function sessionsOf(status: Of<'agent'> | Of<'connector'>) {
+interface SessionWay {
+  readonly peer: string;
+  readonly id: string;
+  readonly link: LinkStatus | undefined;
+  readonly services: readonly string[];
+}
+
+function sessionsOf(status: Of<'agent'> | Of<'connector'>): SessionWay[] {
   return status.role === 'agent'
-    ? status.sessions.map((one) => ({ peer: one.connector, id: one.session, link: one.link }))
-    : status.sessions.map((one) => ({ peer: one.agent, id: one.session, link: one.link }));
+    ? status.sessions.map(({ connector, session, link, services }) => ({
+        peer: connector,
+        id: session,
+        link,
+        services,
+      }))
+    : status.sessions.map(({ agent, session, link, services }) => ({ peer: agent, id: session, link, services }));
 }
 
 function relayPath({ nodes, channels }: Of<'relay'>, path: string): ChosenPaths {
@@ -100,7 +125,8 @@ function relayPath({ nodes, channels }: Of<'relay'>, path: string): ChosenPaths 
 function agentService(status: Of<'agent'>, id: string): ChosenPaths {
   const service = status.services.find((one) => one.id === id);
   if (service === undefined) throw noService(id, status.services);
-  const outer = wayToRelay(status);
+  const session = sessionsOf(status).find((one) => one.link !== undefined && one.services.includes(id));
+  const outer = session === undefined ? wayToRelay(status) : wayOf(status, session);
   if (status.device.mode === 'proxy') return { paths: [outer], notes: [PROXY_NOTE] };
   const target = service.virtualIp4 ?? service.virtualIp6;
   if (target === undefined) {
@@ -151,6 +177,6 @@ function unknown(code: string, message: string, hint?: string): SallyportError {
   return new SallyportError('caller', code, message, hint === undefined ? {} : { hint });
 }
 
-function notReady(message: string): SallyportError {
-  return new SallyportError('environment', 'PATH_NOT_READY', message);
+function notReady(message: string, hint?: string): SallyportError {
+  return new SallyportError('environment', 'PATH_NOT_READY', message, hint === undefined ? {} : { hint });
 }

@@ -93,6 +93,7 @@ async function serve({ values }: ParsedFlags, machine: TraceMachine): Promise<nu
     crypto: context.crypto,
     log,
     token,
+    windowsDriver: values.get('windows-driver') === true,
     concurrency: atLeast(values, 'concurrency', 1, CONCURRENCY),
     queue: atLeast(values, 'queue', 0, QUEUE),
     timeLimit: Seconds(atLeast(values, 'time-limit', 1, TIME_LIMIT)),

@@ -5,10 +5,10 @@
  *     ▲        └ sessions turn out impossible, and SYNs are allowed ─┐
  *     └──────────────────────────────────────────────────────────────┘
  */
-import type { SallyportError } from '../../base/error.js';
+import { SallyportError } from '../../base/error.js';
 import type { Duration } from '../../base/time.js';
 import { EMSGSIZE } from '../../os/io.js';
-import { traceError } from '../error.js';
+import { traceError, traceErrorCode } from '../error.js';
 import type { ProbeTransport, TransportEvents } from '../net/probe.js';
 import { SackFailure } from '../net/sack-session.js';
 import type { EndReason, MultipathGraph, TraceEvent, TraceOptions, TraceRun } from '../types.js';
@@ -48,7 +48,7 @@ export class TraceJob {
     try {
       return await this.#attempt('sack');
     } catch (error) {
-      if (!isSackFailure(error)) throw error;
+      if (!isSackFailure(error)) throw this.#notFallingBack(error);
       if (tcpMethod === 'prefer_sack') return await this.#attempt('syn');
       const prefix =
         error instanceof SackFailure && error.supported ? '' : 'SACK not supported for this target/source: ';
@@ -60,6 +60,14 @@ export class TraceJob {
   abort(error: SallyportError): void {
     this.#aborted ??= error;
     this.#abort?.(error);
+  }
+
+  /** SYNs take the place of sessions only where the target cannot do those: another failure would be theirs too. */
+  #notFallingBack(error: unknown): unknown {
+    const isOurs = error === this.#aborted || !(error instanceof SallyportError);
+    if (isOurs || this.#options.tcpMethod !== 'prefer_sack') return error;
+    const message = `SACK traceroute failed fatally, not falling back: ${error.message}`;
+    return traceError(traceErrorCode(error), message, error);
   }
 
   async #attempt(method: 'syn' | 'sack'): Promise<TraceRun> {

@@ -43,6 +43,8 @@ export interface TraceServerOptions {
   readonly concurrency: number;
   /** Requests that wait. */
   readonly queue: number;
+  /** Windows: by the kernel driver, whatever a request says. */
+  readonly windowsDriver: boolean;
   /** A request is answered in this time, its wait included. */
   readonly timeLimit: Duration;
 }
@@ -182,7 +184,8 @@ export class TraceServer {
     }
     const started = environment.clock.now();
     try {
-      const result = await runTrace(target, asked, environment, signal, () => undefined);
+      const request = this.#options.windowsDriver ? { ...asked, windowsDriver: true } : asked;
+      const result = await runTrace(target, request, environment, signal, () => undefined);
       const took = toSeconds(elapsed(started, environment.clock.now()));
       this.#metrics.traced(result, took);
       log.debug({ target, took }, 'traced');

@@ -16,6 +16,11 @@ const READY = {
 };
 const LINK = {
   via: 'relay',
+  remote: '198.51.100.2:4433',
+  state: 'active',
+  why: 'best_rank',
+  jitterMilliseconds: 0,
+  loss: { in: 0, out: 0 },
   number: 1,
   secondsLive: 1,
   rttMilliseconds: 1,
@@ -53,13 +58,15 @@ function agent(more: Partial<Of<'agent'>> = {}): Of<'agent'> {
         secondsInState: 1,
         problem: '',
         link: LINK,
+        links: [LINK],
+        direct: '',
         reconnects: 0,
         waitingPackets: 0,
         services: ['web'],
       },
     ],
     ...more,
-  } as Of<'agent'>;
+  } as unknown as Of<'agent'>;
 }
 
 function connector(backend: string, resolved?: string): Of<'connector'> {
@@ -72,7 +79,7 @@ function connector(backend: string, resolved?: string): Of<'connector'> {
     echoAnsweredHere: false,
     portMapping: undefined,
     nat: undefined,
-  } as Of<'connector'>;
+  } as unknown as Of<'connector'>;
 }
 
 const NODE = { services: [], channels: 1, secondsConnected: 1 };
@@ -118,6 +125,23 @@ describe('the paths of an agent', () => {
     expect(error(agent({ relay }), { path: 'relay' })).toMatchObject({
       code: 'PATH_NOT_READY',
       message: expect.stringContaining('no answer'),
+    });
+  });
+
+  it('are straight to the peer where the link is direct, also below a service', () => {
+    const link = { ...LINK, via: 'direct', remote: '[2001:db8:5::5]:40000' } as const;
+    const sessions = agent().sessions.map((one) => ({ ...one, link }));
+    const direct = { id: 'session office', target: '2001:db8:5::5', port: 40_000, protocols: ['icmp', 'udp'] };
+    expect(choose(agent({ sessions }), { path: 'office' })).toEqual({ paths: [direct], notes: [] });
+    expect(choose(agent({ sessions }), { service: 'web' }).paths[1]).toEqual(direct);
+    expect(choose(agent({ sessions }), { path: 'relay' }).paths).toEqual([TO_RELAY]);
+  });
+
+  it('do not show what is behind a TCP connection to the relay', () => {
+    const relay = { ...READY, over: 'tcp', address: '127.0.0.1:40000' } as const;
+    expect(error(agent({ relay }), { path: 'relay' })).toMatchObject({
+      code: 'PATH_NOT_READY',
+      hint: expect.stringContaining('-P tcp'),
     });
   });
 

@@ -35,6 +35,7 @@ describe('the trace server', () => {
       crypto: createCrypto(),
       log,
       token: undefined,
+      windowsDriver: false,
       concurrency: 4,
       queue: 4,
       timeLimit: Seconds(30),
