@@ -7,7 +7,7 @@ export class SimTun implements TunDevice, Descriptor {
   readonly fd: number;
   readonly name = 'sim0';
   readonly offload = true;
-  readonly udpOffload = false;
+  readonly udpOffload: boolean = false;
   /** Packets for the host, each with its virtio header. */
   readonly delivered: Uint8Array[] = [];
   /** Called with each delivered packet, virtio header included. */
