@@ -7,7 +7,7 @@ describe('docs/benchmarks.md', () => {
 
   it('shows the published results as they are (node bench/docs.mjs renews it)', () => {
     expect(withResults(page)).toBe(page);
-    for (const name of ['clean', 'lossy', 'loopback', 'soak', 'heap'])
+    for (const name of ['clean', 'lossy', 'loopback', 'idle', 'soak', 'heap'])
       expect(page).toContain(`<!-- results: ${name} -->`);
   });
 
