@@ -17,7 +17,7 @@ import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import type { Link } from './link.js';
 
 /** Bytes of a slot: no DATAGRAM of a link is larger, as its packets are at most 1,452 bytes. */
-export const QUEUE_MTU = 1440;
+const QUEUE_MTU = 1440;
 /** 2 MB of packets: 17 ms at 1 Gbit/s, and a second's worth at 16 Mbit/s, far more than what CoDel lets stand. */
 export const QUEUE_SLOTS = 1456;
 

@@ -419,7 +419,7 @@ export class Underlay {
       } else if (socket.waits !== attached.waits) {
         attached.waits = socket.waits;
         if (room.onRoom(now)) socket.setSendRoom(room.bytes);
-      }
+      } else if (room.onSent(now)) socket.setSendRoom(room.bytes);
     }
     if (!this.#isBlocked) this.#blockedSince = undefined;
     else this.#blockedSince ??= now;
