@@ -25,7 +25,7 @@ export interface FlowLimits {
   readonly echoIdle: Duration;
   /** With every TCP flow taken, one that has moved nothing for this long makes room for a new one; 0 = none does. */
   readonly tcpEvictIdle: Duration;
-  /** With every UDP flow taken, the one unused for longest makes room for a new one. */
+  /** With every UDP flow taken, one of those unused for longest makes room for a new one. */
   readonly udpEvict: boolean;
   /** Which datagrams reach a client; undefined: one flow per 5-tuple, to one peer. */
   readonly udpFiltering: UdpFiltering | undefined;

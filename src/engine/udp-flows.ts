@@ -21,6 +21,8 @@ import type { FlowHost } from './tcp-flows.js';
 const MAX_DATAGRAM = 65_507;
 /** Datagrams taken from one socket before others get their turn. */
 const READ_BUDGET = 64;
+/** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
+const LOOKED_AT = 64;
 const TUPLE_WORDS = 2 * ADDRESS_WORDS;
 
 const scratch = new Uint8Array(MAX_DATAGRAM + 1);
@@ -182,11 +184,22 @@ export class UdpFlows {
   #makeRoom(now: Instant): boolean {
     const { udpFlows, udpEvict } = this.#host.limits;
     if (this.size < udpFlows) return true;
-    this.expire(now);
-    if (this.size < udpFlows || !udpEvict) return this.size < udpFlows;
-    let oldest: UdpFlow | undefined;
-    for (const flow of this.#flows) if (oldest === undefined || flow.lastUsed < oldest.lastUsed) oldest = flow;
-    if (oldest === undefined) return false;
+    if (!udpEvict) {
+      this.expire(now);
+      return this.size < udpFlows;
+    }
+    const looked: UdpFlow[] = [];
+    for (const flow of this.#flows) {
+      looked.push(flow);
+      if (looked.length === LOOKED_AT) break;
+    }
+    let oldest = looked[0]!;
+    for (const flow of looked) {
+      if (flow.lastUsed < oldest.lastUsed) oldest = flow;
+      // Whoever was looked at comes last the next time.
+      this.#flows.delete(flow);
+      this.#flows.add(flow);
+    }
     this.#host.counters.add('udp_evicted');
     this.#remove(oldest);
     return true;
