@@ -1,9 +1,12 @@
 /** What a configuration of `sallyport tun2socks` holds. */
 import * as v from 'valibot';
 import { IpAddress, Prefix } from '../base/address.js';
+import { DNS_MODES } from '../engine/dns/service.js';
+import { parseDnsServer } from '../engine/dns/upstream.js';
+import { RuleSchema } from '../engine/rules/schema.js';
 import { FILTERINGS } from '../engine/settings.js';
 import { parseProxyUrl } from '../tun2socks/proxy-url.js';
-import { accepts, cidr, common, deviceName, flag } from './config-parts.js';
+import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js';
 
 const PRESETS = ['mobile', 'server'] as const;
 const PROXY = 'must be socks5://[USER:PASSWORD@]HOST[:PORT] or http://[USER:PASSWORD@]HOST[:PORT]';
@@ -11,6 +14,7 @@ const INNER = 'must be an address with its prefix length, private or shared, for
 const ADDRESS = 'must be an IP address';
 const MTU = 'must be a whole number from 1280 to 65535';
 const MARK = 'must be a whole number from 1 to 4294967295';
+const DNS_SERVER = 'must be a name server: 192.0.2.53, [2001:db8::53]:5353 or tcp://192.0.2.53';
 const PREFIXES = 'must be a list of prefixes, for example ["10.0.0.0/8"]';
 
 /** RFC 1918, RFC 6598, RFC 4193: what an inner address may be. */
@@ -96,6 +100,37 @@ export const Tun2socksConfig = v.strictObject({
   dns: v.optional(
     v.pipe(v.array(ip, 'must be a list of IP addresses'), v.description('The host’s name servers while this runs.')),
     [],
+  ),
+  dnsMode: v.optional(
+    v.pipe(
+      v.picklist(DNS_MODES, `must be one of ${DNS_MODES.join(', ')}`),
+      v.description(
+        'Which DNS queries are answered here: none, those to the address after the device’s own (forward), all (hijack), all with addresses that stand for names (fake-ip).',
+      ),
+    ),
+    'off',
+  ),
+  dnsServers: v.optional(
+    v.pipe(
+      v.array(
+        v.pipe(v.string(DNS_SERVER), v.check(accepts(parseDnsServer), DNS_SERVER)),
+        'must be a list of name servers',
+      ),
+      v.description('Whom the resolver asks, in order; the host’s name servers when absent.'),
+    ),
+    [],
+  ),
+  rules: v.optional(
+    v.pipe(
+      v.array(RuleSchema, 'must be a list of rules'),
+      v.description(
+        'Rules about flows; the first that fits decides: ACTION [host=…] [suffix=…] [cidr=…] [port=…] [protocol=…].',
+      ),
+    ),
+    [],
+  ),
+  pcap: v.optional(
+    v.pipe(text, v.description('Writes every packet into this file (pcapng), and full ones beside it.')),
   ),
 });
 export type Tun2socksConfig = v.InferOutput<typeof Tun2socksConfig>;

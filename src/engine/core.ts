@@ -13,12 +13,12 @@ import type { Crypto } from '../base/crypto.js';
 import type { DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { earliest, type Instant, later } from '../base/time.js';
+import { earliest, type Instant, later, Micros } from '../base/time.js';
 import { createStackCounters } from '../netstack/counters.js';
 import type { Rejection, StackSink } from '../netstack/types.js';
 import type { Reactor } from '../os/io.js';
 import type { Arena } from '../wire/arena.js';
-import type { Dialer } from './dialer.js';
+import { DelayedDialer, type Dialer } from './dialer.js';
 import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { Flows } from './flows.js';
 import { askFlow, type EngineHooks } from './hooks.js';
@@ -136,11 +136,12 @@ export class EngineCore implements FlowRouter {
       case 'allow': {
         const dialer = decision.dialer === undefined ? this.#default : this.#dialers.get(decision.dialer);
         if (dialer === undefined) return 'host-unreachable';
-        const { tap, onClosed } = decision;
+        const { tap, onClosed, delay = 0 } = decision;
+        const isLater = delay > 0 && protocol === PROTOCOL_TCP;
         return {
           service: dialer.name,
           address: decision.target ?? SocketAddress.read(addresses, 1),
-          dialer,
+          dialer: isLater ? new DelayedDialer(dialer, this.#parts.reactor, Micros(delay)) : dialer,
           ...(tap === undefined ? {} : { tap }),
           ...(onClosed === undefined ? {} : { onClosed }),
         };

@@ -9,8 +9,9 @@
  * other one counts as unreachable.
  */
 import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
+import { type Duration, later } from '../base/time.js';
 import type { EchoSocket, IoResult, Reactor, Sockets, TcpStream, UdpFlowSocket, UdpPortSocket } from '../os/io.js';
-import { WRITABLE } from '../os/io.js';
+import { EHOSTUNREACH, WRITABLE } from '../os/io.js';
 
 /** A datagram socket of one flow. */
 export interface UdpOutlet {
@@ -76,6 +77,42 @@ export class DirectDialer implements Dialer {
 
   echo(family: 4 | 6): EchoSocket {
     return this.#sockets.echo(family);
+  }
+}
+
+/** Dials through another dialer, some time after it was asked. */
+export class DelayedDialer implements Dialer {
+  readonly #inner: Dialer;
+  readonly #reactor: Reactor;
+  readonly #delay: Duration;
+
+  constructor(inner: Dialer, reactor: Reactor, delay: Duration) {
+    this.#inner = inner;
+    this.#reactor = reactor;
+    this.#delay = delay;
+  }
+
+  get name(): string {
+    return this.#inner.name;
+  }
+
+  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void {
+    let giveUp = this.#reactor.at(later(this.#reactor.now(), this.#delay), () => {
+      try {
+        giveUp = this.#inner.tcp(target, done);
+      } catch {
+        done(-EHOSTUNREACH, undefined);
+      }
+    });
+    return () => giveUp();
+  }
+
+  udp(flow: Uint32Array, target: SocketAddress): UdpOutlet | undefined {
+    return this.#inner.udp(flow, target);
+  }
+
+  echo(family: 4 | 6): EchoSocket {
+    return this.#inner.echo(family);
   }
 }
 

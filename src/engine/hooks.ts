@@ -4,6 +4,7 @@
  */
 import { SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
+import type { Duration } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { Rejection } from '../netstack/types.js';
 import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
@@ -27,6 +28,8 @@ export type FlowDecision =
       readonly dialer?: string;
       /** Where it goes instead of its destination. */
       readonly target?: SocketAddress;
+      /** A TCP flow is dialled this much later. */
+      readonly delay?: Duration;
       /** Sees the first bytes of both directions, until it returns false. */
       readonly tap?: PayloadTap;
       readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;

@@ -12,6 +12,7 @@ import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
+import { type Duration, Micros } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
 import type { Reactor } from '../os/io.js';
@@ -27,7 +28,7 @@ import type { DnsServer } from './dns/upstream.js';
 import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
 import type { TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
-import { formatRule, type Rule } from './rules/rule.js';
+import { formatRule, type Rule, type Shape } from './rules/rule.js';
 import type { RuleSet } from './rules/rule-set.js';
 import { EventStream, type FlowEvent } from './taps/events.js';
 
@@ -112,6 +113,12 @@ export class Traffic {
     return { names: { ...this.#names }, rules: { ...this.#decisions }, dns };
   }
 
+  /** How often each rule decided, in their order. */
+  get ruleHits(): { readonly rule: string; readonly hits: number }[] {
+    const { rules } = this.#parts;
+    return rules?.rules.map((rule, i) => ({ rule: formatRule(rule), hits: rules.hits[i]! })) ?? [];
+  }
+
   /** The host's hooks with what is decided here before them. */
   join(hooks: EngineHooks, host: TrafficHost): EngineHooks {
     this.#host = host;
@@ -167,6 +174,7 @@ export class Traffic {
     const watches = protocol !== 'icmp';
     return {
       ...decision,
+      ...(rule?.shape === undefined ? {} : { delay: this.#delayOf(rule.shape) }),
       tap: (toHost, bytes, offset, length) => {
         const hostWants = hostTap?.(toHost, bytes, offset, length) === true;
         if (watches && toHost) this.#learn(flow, state.name, bytes, offset, length);
@@ -226,6 +234,11 @@ export class Traffic {
       if (isRefused) this.#tell('refused', flow, name, rule);
     }
     return rule;
+  }
+
+  /** Latency and a random part of the jitter. */
+  #delayOf({ latency, jitter }: Shape): Duration {
+    return Micros(latency + (jitter * this.#parts.entropy.uint32()) / 2 ** 32);
   }
 
   #serveDns(service: DnsService): FlowDecision {

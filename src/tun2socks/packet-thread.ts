@@ -2,6 +2,7 @@
  * The packet thread of `tun2socks`: a TUN device, the engine's core, and the host's sockets, in one loop.
  */
 import { SocketAddress } from '../base/address.js';
+import { describeError } from '../base/error.js';
 import { encodeUtf8 } from '../base/utf8.js';
 import { EngineCore } from '../engine/core.js';
 import { type Dialer, DirectDialer } from '../engine/dialer.js';
@@ -15,6 +16,10 @@ import { READABLE, type Reactor, type Sockets } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import { servePacketThread } from '../os/packet-thread.js';
 import type { Tun2socksProtocol, Tun2socksThreadData, WayOut } from './thread-protocol.js';
+import { setUpTraffic } from './traffic.js';
+
+/** Events of flows told to the main thread in one turn. */
+const EVENTS_AT_ONCE = 64;
 
 await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const { data, reactor } = context;
@@ -22,7 +27,10 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const sockets = createLinuxSockets(path);
   const tun = sockets.tun({ name: data.tun, offload: true });
   let packets: TunPackets | undefined;
-  const dialer = makeDialer(data.way, reactor, sockets);
+  const way = makeDialer(data.way, reactor, sockets);
+  const entropy = new SystemEntropy();
+  const crypto = createCrypto();
+  const { traffic, dialer, hooks, capture } = setUpTraffic(data.traffic, tun.name, way, reactor, entropy, crypto);
   const core = new EngineCore({
     reactor,
     dialers: [dialer],
@@ -31,9 +39,10 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
       return packets;
     },
     settings: engineSettings(data.preset, { mtu: data.mtu, flows: { udpFiltering: data.udpFiltering } }),
-    hooks: {},
-    entropy: new SystemEntropy(),
-    crypto: createCrypto(),
+    hooks,
+    traffic,
+    entropy,
+    crypto,
   });
   const device = packets!;
   reactor.watch(tun.fd, READABLE, () =>
@@ -45,7 +54,8 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     const next = core.turn(now);
     device.flush();
     core.measured(reactor.readClock() - now);
-    return next;
+    if (traffic.events.length > 0) context.emit('flows', traffic.events.take(EVENTS_AT_ONCE));
+    return traffic.events.length > 0 ? now : next;
   });
   return {
     requests: {
@@ -54,6 +64,17 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
         way: dialer.name,
         flows: { tcp: core.flows.tcp.size, udp: core.flows.udp.size, echo: core.flows.echo.size },
         echoAnsweredHere: core.flows.echo.answersHere,
+        dns: traffic.resolver && {
+          mode: data.traffic.dnsMode,
+          cached: traffic.resolver.cached,
+          outstanding: traffic.resolver.outstanding,
+        },
+        rules: traffic.ruleHits,
+        capture: capture && {
+          packets: capture.packets,
+          dropped: capture.dropped,
+          failure: capture.failure === undefined ? undefined : describeError(capture.failure),
+        },
         metrics: core.snapshot(),
       }),
       path: ({ device: name }) => {
@@ -67,7 +88,10 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
         return undefined;
       },
     },
-    close: () => tun.close(),
+    close: () => {
+      capture?.close();
+      tun.close();
+    },
   };
 });
 

@@ -2,11 +2,16 @@
  * A running `tun2socks` as the main thread sees it: its packet thread, the device's addresses and routes, the host's resolver.
  */
 import { join } from 'node:path';
-import { Prefix, SocketAddress } from '../base/address.js';
+import { IpAddress, Prefix, SocketAddress } from '../base/address.js';
 import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
+import { checkFakeRange, FAKE_RANGE_V4, FAKE_RANGE_V6 } from '../engine/dns/fake-ip.js';
+import type { DnsMode } from '../engine/dns/service.js';
+import { parseDnsServer } from '../engine/dns/upstream.js';
 import type { UdpFiltering } from '../engine/flow-options.js';
+import { lintRules } from '../engine/rules/lint.js';
+import { parseRule } from '../engine/rules/rule.js';
 import type { PresetName } from '../engine/settings.js';
 import type { NetworkConfig } from '../os/io.js';
 import { createNetwork } from '../os/linux/network.js';
@@ -14,6 +19,7 @@ import { ResolverFile } from '../os/linux/resolver-file.js';
 import { ThreadHost } from '../os/thread.js';
 import { planRoutes } from './route-plan.js';
 import type { Tun2socksProtocol, Tun2socksThreadData, Tun2socksThreadStatus, WayOut } from './thread-protocol.js';
+import type { TrafficOptions } from './traffic.js';
 
 /** Packets the kernel holds for the device. */
 const QUEUE_LENGTH = 4096;
@@ -36,6 +42,11 @@ export interface Tun2socksOptions {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   readonly dns: readonly string[];
+  readonly dnsMode: DnsMode;
+  /** Empty: the host's own name servers. */
+  readonly dnsServers: readonly string[];
+  readonly rules: readonly string[];
+  readonly pcap: string | undefined;
   readonly log: Log;
   readonly onDeath: (error: SallyportError) => void;
 }
@@ -69,12 +80,18 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
     way,
     device: out,
     mark: options.mark,
+    traffic: planTraffic(options, network, resolver),
   };
+  for (const { message } of lintRules(options.rules.map(parseRule)))
+    log.warn({ rule: message }, 'a rule that is surely not meant');
   const thread = await ThreadHost.start<Tun2socksProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'tun2socks',
     data,
-    onEvent: () => {},
+    onEvent: (_name, { events, dropped }) => {
+      for (const { at: _at, kind, ...fields } of events) log.debug(fields, `flow ${kind}`);
+      if (dropped > 0) log.debug({ dropped }, 'more happened to flows than is told here');
+    },
     onBug: (error, suppressed) =>
       log.error({ error: error.message, suppressed }, 'unexpected error on the packet path'),
     onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
@@ -89,7 +106,12 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
   try {
     ({ device } = await thread.request('status', undefined));
     routes = configure(options, network, device);
-    if (options.dns.length > 0) resolver.use(options.dns);
+    if (options.dnsMode === 'fake-ip') {
+      for (const range of [FAKE_RANGE_V4, FAKE_RANGE_V6]) network.addRoute(device, range.toString());
+    }
+    const own = options.routes && options.dnsMode !== 'off' ? data.traffic.dnsAddresses : [];
+    const nameServers = options.dns.length > 0 ? options.dns : own;
+    if (nameServers.length > 0) resolver.use(nameServers);
   } catch (error) {
     undo();
     await thread.stop(STOP_WITHIN);
@@ -152,6 +174,41 @@ function configure(options: Tun2socksOptions, network: NetworkConfig, device: st
 }
 
 const isRouted = ({ routes, include }: Tun2socksOptions): boolean => routes || include.length > 0;
+
+/**
+ * @throws SallyportError DNS_SERVERS, DNS_TLS (caller), FAKE_IP_OVERLAP (caller): a range of fake addresses is a local network.
+ */
+function planTraffic(options: Tun2socksOptions, network: NetworkConfig, resolver: ResolverFile): TrafficOptions {
+  const { dnsMode, rules, pcap, addresses } = options;
+  const none = { dnsMode, dnsServers: [], dnsAddresses: [], rules, pcap };
+  if (dnsMode === 'off') return none;
+  const dnsServers = options.dnsServers.length > 0 ? options.dnsServers : resolver.nameServers();
+  if (dnsServers.length === 0) {
+    throw new SallyportError('caller', 'DNS_SERVERS', 'nobody is there to ask: this host has no name servers', {
+      hint: 'name them with --dns-server ADDRESS',
+    });
+  }
+  for (const text of dnsServers) {
+    const { transport } = parseDnsServer(text);
+    if (transport === 'tls' || transport === 'https') {
+      throw new SallyportError('caller', 'DNS_TLS', `${text}: tun2socks asks name servers over UDP and TCP only`);
+    }
+  }
+  if (dnsMode === 'fake-ip') {
+    const routes = network.routes().flatMap(({ prefix, device }) => (device === options.tun ? [] : [prefix]));
+    for (const range of [FAKE_RANGE_V4, FAKE_RANGE_V6]) checkFakeRange(range, routes);
+  }
+  return { ...none, dnsServers, dnsAddresses: addresses.flatMap((text) => neighbourOf(text) ?? []) };
+}
+
+/** The address after the device's own in its network, at which the resolver answers: 10.83.0.1/30 → 10.83.0.2. */
+function neighbourOf(text: string): string | undefined {
+  const { ip, length } = addressOf(text);
+  const { w0, w1, w2, w3 } = IpAddress.parse(ip)!;
+  const next = new IpAddress(w0, w1, w2, (w3 + 1) >>> 0);
+  const network = Prefix.of(IpAddress.parse(ip)!, length);
+  return network?.contains(next) === true ? next.toString() : undefined;
+}
 
 function defaultDevice(network: NetworkConfig): string | undefined {
   return network.routes().find(({ prefix }) => prefix.length === 0)?.device;

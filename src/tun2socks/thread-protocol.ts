@@ -2,6 +2,8 @@
 import type { UdpFiltering } from '../engine/flow-options.js';
 import type { EngineSnapshot } from '../engine/metrics.js';
 import type { PresetName } from '../engine/settings.js';
+import type { FlowEvent } from '../engine/taps/events.js';
+import type { TrafficOptions } from './traffic.js';
 
 /** Where flows go: sockets of this host, or a proxy. */
 export type WayOut =
@@ -23,6 +25,7 @@ export interface Tun2socksThreadData {
   /** Device and mark of the sockets that flows leave by, so that they do not come back. */
   readonly device: string | undefined;
   readonly mark: number | undefined;
+  readonly traffic: TrafficOptions;
 }
 
 export interface Tun2socksThreadStatus {
@@ -31,6 +34,13 @@ export interface Tun2socksThreadStatus {
   readonly flows: { readonly tcp: number; readonly udp: number; readonly echo: number };
   /** True when the host permits no ICMP socket, so that echo is answered by the engine itself. */
   readonly echoAnsweredHere: boolean;
+  /** The resolver inside, where there is one. */
+  readonly dns: { readonly mode: string; readonly cached: number; readonly outstanding: number } | undefined;
+  /** How often each rule decided, in their order. */
+  readonly rules: readonly { readonly rule: string; readonly hits: number }[];
+  readonly capture:
+    | { readonly packets: number; readonly dropped: number; readonly failure: string | undefined }
+    | undefined;
   readonly metrics: EngineSnapshot;
 }
 
@@ -42,5 +52,8 @@ export type Tun2socksProtocol = {
     /** Ends every flow, before the device goes. */
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
-  readonly events: Readonly<Record<string, never>>;
+  readonly events: {
+    /** What happened to flows, oldest first, and how many events found no room. */
+    readonly flows: { readonly events: readonly FlowEvent[]; readonly dropped: number };
+  };
 };

@@ -1,5 +1,5 @@
 /** `sallyport tun2socks`: the engine alone; what enters a TUN device leaves through sockets or a proxy. */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { makeFolder } from '../../identity/files.js';
@@ -28,6 +28,10 @@ interface Flags extends RoleFlags {
   readonly include?: string[];
   readonly exclude?: string[];
   readonly dns?: string[];
+  readonly dnsMode?: string;
+  readonly dnsServer?: string[];
+  readonly rule?: string[];
+  readonly pcap?: string;
 }
 
 type Config = Tun2socksConfig & { readonly dir: string };
@@ -43,6 +47,10 @@ export function register(program: Command, context: CommandContext): void {
     .option('--include <prefix>', 'route this prefix, instead of everything', many)
     .option('--exclude <prefix>', 'do not route this prefix', many)
     .option('--dns <address>', 'the host’s name server while this runs', many)
+    .option('--dns-mode <mode>', 'answer DNS inside: off (default), forward, hijack or fake-ip')
+    .option('--dns-server <address>', 'ask this name server (default: the host’s); also tcp://ADDRESS', many)
+    .option('--rule <rule>', 'allow, block, reject or delay flows, e.g. "reject suffix=ads.example"; first match', many)
+    .option('--pcap <file>', 'write every packet, with the names of flows, into this pcapng file')
     .option('--interface <name>', 'interface that sockets leave by (with --routes: that of the default route)')
     .option('--mark <number>', 'mark of sockets, for routing rules of your own')
     .option('--udp-filtering <mode>', 'endpoint-independent (default), address-dependent or address-and-port-dependent')
@@ -58,8 +66,8 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 async function run(flags: Flags, context: CommandContext): Promise<void> {
-  const { config: file, mtu, mark, address: addresses, ...rest } = flags;
-  const given = { ...rest, addresses, mtu: numberText(mtu), mark: numberText(mark) };
+  const { config: file, mtu, mark, address: addresses, dnsServer: dnsServers, rule: rules, ...rest } = flags;
+  const given = { ...rest, addresses, dnsServers, rules, mtu: numberText(mtu), mark: numberText(mark) };
   const live = new LiveConfig<typeof Tun2socksConfig, Config>(Tun2socksConfig, 'tun2socks', file, given, [], context);
   const config = live.current;
   const dir = flags.dir === undefined ? join(config.dir, 'tun2socks') : config.dir;
@@ -87,6 +95,10 @@ async function run(flags: Flags, context: CommandContext): Promise<void> {
         include: config.include,
         exclude: config.exclude,
         dns: config.dns,
+        dnsMode: config.dnsMode,
+        dnsServers: config.dnsServers,
+        rules: config.rules,
+        pcap: config.pcap === undefined ? undefined : resolve(config.pcap),
         log,
         onDeath,
       });

@@ -1,13 +1,12 @@
 /**
  * One rule about flows, as text, as an object (configuration files), and compiled:
  *
- *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp] [delay=…] [jitter=…] [rate=…] [per=…]
+ *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp] [delay=…] [jitter=…]
  *
  *   allow       goes its way                  block     gets no answer at all
- *   reject      refused at once               delay     goes its way, later: delay=100ms jitter=20ms
+ *   reject      refused at once               delay     a TCP flow is dialled later: delay=100ms jitter=20ms
  *
- * Everything given must fit. `host` is one name, `suffix` a name and all below it. `rate` (bytes a second, k, M, G as decimal) shapes
- * what is allowed or delayed, together for the rule, or per host or flow.
+ * Everything given must fit. `host` is one name, `suffix` a name and all below it.
  */
 import { IpAddress, Prefix } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
@@ -18,8 +17,6 @@ import { hostName } from '../names/host-name.js';
 export const RULE_ACTIONS = ['allow', 'block', 'reject', 'delay'] as const;
 export type RuleAction = (typeof RULE_ACTIONS)[number];
 export const RULE_PROTOCOLS = ['tcp', 'udp', 'icmp'] as const;
-export const SHAPE_SCOPES = ['rule', 'host', 'flow'] as const;
-export type ShapeScope = (typeof SHAPE_SCOPES)[number];
 
 /** As written in a configuration file; the same words as in the text form. */
 export interface RuleText {
@@ -31,18 +28,13 @@ export interface RuleText {
   readonly protocol?: FlowProtocol | undefined;
   readonly delay?: string | undefined;
   readonly jitter?: string | undefined;
-  readonly rate?: string | undefined;
-  readonly per?: ShapeScope | undefined;
 }
 
-/** What is done to the packets of a flow that is allowed. */
+/** How much later a flow is dialled. */
 export interface Shape {
   readonly latency: Duration;
   /** Added at random, 0 to this much. */
   readonly jitter: Duration;
-  /** Bytes a second; Infinity = no limit. */
-  readonly rate: number;
-  readonly per: ShapeScope;
 }
 
 export interface Rule {
@@ -56,10 +48,9 @@ export interface Rule {
   readonly shape: Shape | undefined;
 }
 
-const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'delay', 'jitter', 'rate', 'per'] as const;
+const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'delay', 'jitter'] as const;
 /** Delays beyond this are mistakes: connections end before. */
 const DELAY_MAX = Seconds(60);
-const RATE_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, M: 1e6, G: 1e9 };
 
 /** Splits the text form. @throws SallyportError RULE (caller). */
 export function parseRule(text: string): Rule {
@@ -82,10 +73,9 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
   const fail = (why: string): never => {
     throw invalid(shown, why);
   };
-  const { action, protocol, per } = rule;
+  const { action, protocol } = rule;
   if (!RULE_ACTIONS.includes(action)) fail(`a rule begins with ${RULE_ACTIONS.join(', ')}`);
   if (protocol !== undefined && !RULE_PROTOCOLS.includes(protocol)) fail(`protocol= is ${RULE_PROTOCOLS.join(', ')}`);
-  if (per !== undefined && !SHAPE_SCOPES.includes(per)) fail(`per= is ${SHAPE_SCOPES.join(', ')}`);
   const nameOf = (key: 'host' | 'suffix'): string | undefined => {
     const text = rule[key];
     if (text === undefined) return undefined;
@@ -98,8 +88,7 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
   if (rule.port !== undefined && ports === undefined) fail(`port=${rule.port} is no list such as 443,8000-8080`);
   if (ports !== undefined && protocol === 'icmp') fail('ICMP has no ports');
   const shape = shapeOf(rule, fail);
-  if (shape !== undefined && (action === 'block' || action === 'reject'))
-    fail(`nothing is left to shape after ${action}`);
+  if (shape !== undefined && action !== 'delay') fail(`delay= and jitter= belong to delay, not to ${action}`);
   if (action === 'delay' && rule.delay === undefined) fail('delay wants delay=…');
   return { action, host: nameOf('host'), suffix: nameOf('suffix'), prefix, ports, protocol, shape };
 }
@@ -117,8 +106,6 @@ export function formatRule(rule: Rule): string {
     protocol: rule.protocol,
     delay: shape && span(shape.latency),
     jitter: shape && span(shape.jitter),
-    rate: shape === undefined || shape.rate === Number.POSITIVE_INFINITY ? undefined : String(shape.rate),
-    per: shape === undefined || shape.per === 'rule' ? undefined : shape.per,
   });
 }
 
@@ -128,24 +115,14 @@ function formatRuleText(rule: RuleText): string {
 }
 
 function shapeOf(rule: RuleText, fail: (why: string) => never): Shape | undefined {
-  const { delay, jitter, rate, per } = rule;
-  if (delay === undefined && jitter === undefined && rate === undefined) {
-    return per === undefined ? undefined : fail('per= says nothing without delay=, jitter= or rate=');
-  }
+  const { delay, jitter } = rule;
+  if (delay === undefined && jitter === undefined) return undefined;
   const spanOf = (text: string | undefined): Duration => {
     const match = /^(\d{1,6}(?:\.\d{1,3})?)(ms|s)$/.exec(text ?? '0ms');
     const span = match === null ? Micros(-1) : (match[2] === 's' ? Seconds : Millis)(Number(match[1]));
     return span < 0 || span > DELAY_MAX ? fail(`"${text}" is no time such as 100ms or 2s, at most 60s`) : span;
   };
-  const match = /^(\d{1,12})([kMG]?)$/.exec(rate ?? '');
-  const bytes = match === null ? 0 : Number(match[1]) * RATE_UNITS[match[2]!]!;
-  if (rate !== undefined && bytes < 1) fail(`rate=${rate} is no number of bytes a second such as 125000 or 1M`);
-  return {
-    latency: spanOf(delay),
-    jitter: spanOf(jitter),
-    rate: rate === undefined ? Number.POSITIVE_INFINITY : bytes,
-    per: per ?? 'rule',
-  };
+  return { latency: spanOf(delay), jitter: spanOf(jitter) };
 }
 
 /** `80,443,8000-8080` as ranges. */

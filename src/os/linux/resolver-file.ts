@@ -16,6 +16,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { IpAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 
 const PATH = '/etc/resolv.conf';
@@ -32,6 +33,18 @@ export class ResolverFile {
     this.#saved = saved;
     this.#path = path;
     this.undo();
+  }
+
+  /** The name servers that programs use now, in order; without zones, which a socket elsewhere cannot use. */
+  nameServers(): string[] {
+    let content: string;
+    try {
+      content = readFileSync(this.#path, 'utf8');
+    } catch {
+      return [];
+    }
+    const found = content.split('\n').map((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1]);
+    return found.filter((text) => text !== undefined).filter((text) => IpAddress.parse(text) !== undefined);
   }
 
   /** @throws SallyportError DNS_NOT_SET (environment). */

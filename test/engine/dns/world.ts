@@ -3,7 +3,7 @@ import { type Answer, type DecodedPacket, decode, encode, type Packet, type Ques
 import { type IpAddress, SocketAddress } from '../../../src/base/address.js';
 import { Counters } from '../../../src/base/counters.js';
 import { SeededEntropy } from '../../../src/base/entropy.js';
-import { type Instant, instantAt, later, Millis } from '../../../src/base/time.js';
+import { type Instant, instantAt, later, Millis, scale } from '../../../src/base/time.js';
 import { Timer, TimerQueue } from '../../../src/base/timers.js';
 import {
   DNS_COUNTERS,
@@ -74,7 +74,7 @@ export class DnsWorld implements DnsTimers {
   }
 
   #after(act: () => void, steps = 1): void {
-    this.at(later(this.#now, Millis(10 * steps)), act);
+    this.at(later(this.#now, scale(LATENCY, steps)), act);
   }
 
   #udp(to: SocketAddress, handlers: DnsUdpHandlers) {

@@ -137,6 +137,21 @@ describe('rules', () => {
     expect(client.closed).toBeUndefined();
   });
 
+  it('of delay dial a TCP flow later, and give up with it', () => {
+    const host = new MockHost({ rules: ['delay port=443 delay=300ms'] });
+    host.connect(WEB);
+    host.run(Millis(299));
+    expect(host.connections).toHaveLength(0);
+    host.run(Millis(2));
+    expect(host.connections).toHaveLength(1);
+    host.connect(WEB);
+    host.run(Millis(10));
+    host.engine.stop();
+    host.run(Millis(400));
+    expect(host.connections).toHaveLength(1);
+    expect(host.values['rule_decisions{action=delay}']).toBe(2);
+  });
+
   it('and servers that are wrong are refused when the engine is made', () => {
     const make = (overrides: ConstructorParameters<typeof MockHost>[0]) => () => new MockHost(overrides);
     expect(make({ rules: ['deny'] })).toThrow(expect.objectContaining({ code: 'RULE' }));
