@@ -27,6 +27,9 @@ type Reaction = Uint8Array | readonly Uint8Array[] | 'silence' | 'refuse';
 export type Server = (asked: Asked) => Reaction;
 
 
+/** One way. */
+const LATENCY = Millis(10);
+
 export class DnsWorld implements DnsTimers {
   readonly counters = new Counters(DNS_COUNTERS);
   readonly entropy = new SeededEntropy(7);
