@@ -31,11 +31,6 @@ const WISHES: Readonly<Record<string, string>> = {
 };
 const OTHERS = ['dir', 'json'];
 
-/** Whether the flags are about a role's paths. */
-export function isAboutRole({ values }: ParsedFlags): boolean {
-  return [...CHOICES, 'dir'].some((flag) => values.has(flag));
-}
-
 /** Resolves with the exit status. @throws SallyportError FLAG_SYNTAX, NOT_RUNNING, or what the role answered. */
 export async function askRole({ values, args }: ParsedFlags, machine: TraceMachine): Promise<number> {
   const { context, terminal } = machine;

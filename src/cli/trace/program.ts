@@ -12,7 +12,6 @@ import { checkRequest, type TraceRequest } from '../../trace/request.js';
 import type { TraceResult } from '../../trace/result.js';
 import type { CommandContext } from '../context.js';
 import { flagUsages, type ParsedFlags, parseFlags } from '../flags.js';
-import { askRole, isAboutRole } from './ask-role.js';
 import { requestOf, TRACE_FLAGS } from './flags.js';
 import { LiveTable, type Terminal } from './live.js';
 
@@ -27,6 +26,8 @@ const SHORTEST_INTERVAL_MS = 100;
 const DEFAULT_INTERVAL_MS = 1_000;
 /** Names that nobody asked for are not worth a longer wait: name servers that do not answer would cost five seconds. */
 const UNASKED_PATIENCE_MS = 500;
+/** Flags of the second form. */
+const ABOUT_ROLES = ['path', 'service', 'history', 'dir'];
 const LOOKUPS = ['reverse-dns', 'asn', 'location'];
 
 export interface TraceMachine {
@@ -70,7 +71,10 @@ export async function traceProgram(argv: readonly string[], machine: TraceMachin
 
 async function runParsed(parsed: ParsedFlags, machine: TraceMachine): Promise<number> {
   const { values, args } = parsed;
-  if (isAboutRole(parsed)) return await askRole(parsed, machine);
+  // What asks a role reads the configuration's defaults: their modules would delay every other trace.
+  if (ABOUT_ROLES.some((flag) => values.has(flag))) {
+    return await (await import('./ask-role.js')).askRole(parsed, machine);
+  }
   if (args.length !== 1) throw wrong(`accepts 1 arg(s), received ${args.length}`);
   const target = args[0]!;
   const format = formatOf(parsed, machine.terminal !== undefined);
