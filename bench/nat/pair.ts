@@ -22,8 +22,8 @@ export interface PairResult {
   readonly punches: number;
 }
 
-/** How long a pair has to get direct: two rounds and what lies between. */
-const PATIENCE: Duration = Seconds(10);
+/** How long a pair has to get direct: two rounds, what lies between, and the guessing of ports after them. */
+const PATIENCE: Duration = Seconds(20);
 const POLL: Duration = Millis(20);
 
 export async function runPair(user: PairKind, service: PairKind): Promise<PairResult> {
