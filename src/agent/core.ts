@@ -12,6 +12,7 @@ import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
 import { earliest, type Instant, later, Millis, type WallTime } from '../base/time.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
+import type { ExtraSockets } from '../node/extra-sockets.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
@@ -78,6 +79,7 @@ export interface AgentParts {
   readonly endProxied: (isOver: (service: string) => boolean) => void;
   readonly onRelayAttempt: () => void;
   readonly direct: DirectOptions;
+  readonly extraSockets: ExtraSockets;
 }
 
 export class AgentCore {
@@ -111,15 +113,21 @@ export class AgentCore {
       {
         onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
         onRelayed: (now) => this.relay.receivedRelayed(now),
-        onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
-        onPunch: (now, bytes, offset, length, sources, index) =>
-          this.punching.receive(now, bytes, offset, length, sources, index),
+        onProbeReply: (now, reply) => {
+          this.relay.onProbeReply(now, reply.nonce);
+          this.punching.nat.onReply(now, reply);
+        },
+        onPunch: (now, bytes, offset, length, sources, index, socket) =>
+          this.punching.receive(now, bytes, offset, length, sources, index, socket),
       },
       entropy.uint32(),
     );
-    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, entropy, (now) =>
-      this.sessions.networkChanged(now),
-    );
+    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, entropy, {
+      extraSockets: parts.extraSockets,
+      relays: () => this.relay.addresses,
+      now: () => parts.clock.now(),
+      onNetwork: (now) => this.sessions.networkChanged(now),
+    });
     this.relay = new RelayClient({
       endpoint: relayEndpoint,
       entropy,
@@ -130,6 +138,7 @@ export class AgentCore {
       owner: {
         onRelayReady: (now) => {
           parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
+          this.punching.nat.ask(now);
           this.sessions.relayReady(now);
         },
         onRelayLost: (now, reason) => {

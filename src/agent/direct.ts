@@ -214,7 +214,7 @@ export class AgentDirect {
       return;
     }
     direct.gatherUntil = undefined;
-    if (puncher.isRunning) return;
+    if (puncher.isRunning || direct.path.isGuessing) return;
     if (direct.lastRound !== undefined && direct.nextRound === undefined) this.#unanswered(now, direct);
     if (direct.nextRound !== undefined && now >= direct.nextRound) this.#round(now, session);
   }
@@ -249,7 +249,7 @@ export class AgentDirect {
     direct.gatherUntil = undefined;
     direct.lastRound = undefined;
     direct.path.puncher.stop();
-    this.#parts.table.hold(now, pair.address);
+    this.#parts.table.hold(now, pair.address, pair.socket);
     direct.attempt = this.#parts.links.connect(now, session, pair.address, undefined);
     direct.attemptPair = pair;
     direct.attemptEnds = later(now, HANDSHAKE_TIMEOUT);
@@ -258,6 +258,11 @@ export class AgentDirect {
 
   /** A round is over and nothing is proved. */
   #unanswered(now: Instant, direct: DirectSide): void {
+    if (direct.path.beginGuessing(now)) {
+      direct.lastRound = now;
+      direct.reason = 'guessing_ports';
+      return;
+    }
     direct.lastRound = undefined;
     const { believed = 0, puncher } = direct.path;
     const sent = puncher.pairs.all.reduce((sum, pair) => sum + pair.sends, 0);

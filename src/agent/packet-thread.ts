@@ -7,6 +7,7 @@ import { parsePeerIdentity } from '../identity/peer-identity.js';
 import {
   directOptions,
   driveNode,
+  extraSockets,
   makeNodeEndpoints,
   nodeRequests,
   openNodeSockets,
@@ -65,6 +66,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     },
     onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
     direct: directOptions(data.direct),
+    extraSockets: extraSockets(reactor, sockets),
   });
   if (tun !== undefined) {
     reactor.watch(tun.fd, READABLE, () => {

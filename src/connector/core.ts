@@ -18,6 +18,7 @@ import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits }
 import { Flows } from '../engine/flows.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { createStackCounters } from '../netstack/counters.js';
+import type { ExtraSockets } from '../node/extra-sockets.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
@@ -76,6 +77,7 @@ export interface ConnectorParts {
   readonly onRelayAttempt: () => void;
   readonly limits?: FlowLimits;
   readonly direct: DirectOptions;
+  readonly extraSockets: ExtraSockets;
 }
 
 export class ConnectorCore {
@@ -110,15 +112,21 @@ export class ConnectorCore {
       {
         onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
         onRelayed: (now) => this.relay.receivedRelayed(now),
-        onProbeReply: (now, nonce) => this.relay.onProbeReply(now, nonce),
-        onPunch: (now, bytes, offset, length, sources, index) =>
-          this.punching.receive(now, bytes, offset, length, sources, index),
+        onProbeReply: (now, reply) => {
+          this.relay.onProbeReply(now, reply.nonce);
+          this.punching.nat.onReply(now, reply);
+        },
+        onPunch: (now, bytes, offset, length, sources, index, socket) =>
+          this.punching.receive(now, bytes, offset, length, sources, index, socket),
       },
       parts.entropy.uint32(),
     );
-    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, parts.entropy, (now) =>
-      this.links.networkChanged(now),
-    );
+    this.punching = makePunching(parts.direct, parts.udp, this.#underlay, parts.entropy, {
+      extraSockets: parts.extraSockets,
+      relays: () => this.relay.addresses,
+      now: () => parts.reactor.now(),
+      onNetwork: (now) => this.links.networkChanged(now),
+    });
     this.relay = new RelayClient({
       endpoint: parts.relayEndpoint,
       entropy: parts.entropy,
@@ -291,6 +299,7 @@ export class ConnectorCore {
 
   #relayReady(now: Instant): void {
     this.#parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
+    this.punching.nat.ask(now);
     this.#registerWait = REGISTER_RETRY;
     this.#registerAt = now;
   }

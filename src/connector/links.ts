@@ -278,7 +278,8 @@ export class ConnectorLinks {
   #mayBeDirect(now: Instant, session: ConnectorSession, { remote }: QuicConnection): boolean {
     const words = new Uint32Array(ADDRESS_WORDS);
     remote.write(words, 0);
-    const heardAt = session.path.puncher.pairs.at(words, 0)?.heardAt;
+    const socket = this.#parts.underlay.direct.socketOf(words, 0);
+    const heardAt = session.path.puncher.pairs.at(words, 0, socket)?.heardAt;
     const isFresh = heardAt !== undefined && elapsed(heardAt, now) <= PROOF_AGE;
     return this.#parts.punching.path !== 'relay' && isFresh;
   }
@@ -289,7 +290,7 @@ export class ConnectorLinks {
     if (message.type === 'error' || !session.path.isNews(message.n)) return;
     if (message.type === 'active') session.set.manager.follow(now, message.n, message.link);
     else if (message.type === 'punch') session.path.hearPunch(message);
-    else if (isOn) session.path.joinRound(now, message.startIn);
+    else if (isOn) session.path.joinRound(now, message.startIn, message.guess);
   }
 
   #join(now: Instant, session: ConnectorSession, link: Link): void {

@@ -5,6 +5,7 @@ import { parsePeerIdentity } from '../identity/peer-identity.js';
 import {
   directOptions,
   driveNode,
+  extraSockets,
   makeNodeEndpoints,
   nodeRequests,
   openNodeSockets,
@@ -52,6 +53,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     onEvent: (event) => context.emit('event', event),
     onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
     direct: directOptions(data.direct),
+    extraSockets: extraSockets(reactor, sockets),
   });
   driveNode(reactor, udp, endpoints, core);
   return {

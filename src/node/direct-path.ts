@@ -5,7 +5,7 @@
  * Messages carry a number that grows, as they go out on every live link: what is not newer than the last is ignored.
  */
 import { SocketAddress } from '../base/address.js';
-import { type Duration, type Instant, later, Millis, scale, toMillis } from '../base/time.js';
+import { type Duration, elapsed, type Instant, later, Millis, Minutes, scale, toMillis } from '../base/time.js';
 import type { ToAgent, ToConnector } from '../tunnel/messages.js';
 import { believeCandidates, type Candidate, judgeCandidate, tellCandidates } from '../tunnel/punch/candidates.js';
 import { Puncher } from '../tunnel/punch/puncher.js';
@@ -17,13 +17,19 @@ export type SessionMessage = Extract<ToConnector, { type: 'punch' | 'round' | 'a
 /** A round begins this much later, so that the slower end has finished with its message. */
 const START_IN: Duration = Millis(20);
 
+/** Ports are guessed once per session and this time. */
+const GUESS_INTERVAL: Duration = Minutes(10);
+
 export class DirectPath {
   readonly puncher: Puncher;
   /** Candidates of the peer that may be tried; undefined before it has told any. */
   believed: number | undefined;
+  /** Whether the peer's NAT gives every destination another port, as it says. */
+  isPeerStrict = false;
   #n = 0;
+  #guessedAt: Instant | undefined;
   #heard = -1;
-  #told = '';
+  #told: string | undefined;
   readonly #punching: Punching;
   readonly #say: (message: SessionMessage) => void;
 
@@ -37,16 +43,22 @@ export class DirectPath {
 
   /** Tells the peer a new token and where we are. */
   announce(now: Instant): void {
-    const candidates = this.#punching.candidates;
-    this.#told = candidates.map(({ address }) => address.toString()).join();
+    const { candidates, nat } = this.#punching;
+    this.#told = this.#news(candidates);
     const token = this.puncher.renewToken(now);
     this.#punching.registerTokens(now, this);
-    this.#say({ type: 'punch', n: this.#n++, token: toHex(token), candidates: tellCandidates(candidates) });
+    this.#say({
+      type: 'punch',
+      n: this.#n++,
+      token: toHex(token),
+      candidates: tellCandidates(candidates),
+      ...(nat.isStrict === undefined ? {} : { strict: nat.isStrict }),
+    });
   }
 
   /** The same, if what was told is no longer so. Returns whether it was. */
   announceChange(now: Instant, candidates: readonly Candidate[]): boolean {
-    if (this.#told === '' || candidates.map(({ address }) => address.toString()).join() === this.#told) return false;
+    if (this.#told === undefined || this.#news(candidates) === this.#told) return false;
     this.announce(now);
     return true;
   }
@@ -64,7 +76,12 @@ export class DirectPath {
     this.puncher.stop();
   }
 
-  hearPunch({ token, candidates }: PunchMessage): void {
+  #news(candidates: readonly Candidate[]): string {
+    return `${this.#punching.nat.isStrict} ${candidates.map(({ address }) => address.toString()).join()}`;
+  }
+
+  hearPunch({ token, candidates, strict }: PunchMessage): void {
+    this.isPeerStrict = strict === true;
     const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));
     this.believed = believed.length;
     this.puncher.setPeer(fromHex(token), believed);
@@ -72,14 +89,39 @@ export class DirectPath {
 
   /** Agent: both ends begin. @param rtt of the link that carries the word. */
   beginRound(now: Instant, rtt: Duration): void {
-    this.#say({ type: 'round', n: this.#n++, startIn: toMillis(START_IN) });
+    this.#say({ type: 'round', n: this.#n++, startIn: toMillis(START_IN), guess: false });
     this.puncher.start(later(later(now, START_IN), scale(rtt, 0.5)));
     this.#punching.wake(this);
   }
 
-  /** Connector: the agent wants a round. */
-  joinRound(now: Instant, startIn: number): void {
+  /** Agent: both ends begin to guess ports, if that is of use. Returns whether they do. */
+  beginGuessing(now: Instant): boolean {
+    if (!this.#mayGuess(now)) return false;
+    this.#say({ type: 'round', n: this.#n++, startIn: toMillis(START_IN), guess: true });
+    this.#punching.guess(later(now, START_IN), this);
+    return true;
+  }
+
+  /** The peer alone says where it is, and may mean somebody else: a thousand packets are not sent there twice. */
+  #mayGuess(now: Instant): boolean {
+    const isTooSoon = this.#guessedAt !== undefined && elapsed(this.#guessedAt, now) < GUESS_INTERVAL;
+    if (isTooSoon || this.#punching.birthdayRole(this) === undefined) return false;
+    this.#guessedAt = now;
+    return true;
+  }
+
+  get isGuessing(): boolean {
+    return this.#punching.isGuessing(this);
+  }
+
+  /** Connector: the agent wants a round, or ports to be guessed. */
+  joinRound(now: Instant, startIn: number, guess: boolean): void {
     if (!this.puncher.knowsPeer) return;
+    if (guess) {
+      if (!this.#mayGuess(now)) return;
+      this.#punching.guess(later(now, Millis(startIn)), this);
+      return;
+    }
     this.puncher.start(later(now, Millis(startIn)));
     this.#punching.wake(this);
   }
@@ -100,8 +142,8 @@ export class DirectPath {
   }
 
   /** Whether the packed address at `index`, from which a frame came, may be talked to; a private one has shown that it is there. */
-  mayAnswer(sources: Uint32Array, index: number): boolean {
-    if (this.puncher.pairs.at(sources, index) !== undefined) return true;
+  mayAnswer(sources: Uint32Array, index: number, socket: number): boolean {
+    if (this.puncher.pairs.at(sources, index, socket) !== undefined) return true;
     const why = judgeCandidate(SocketAddress.read(sources, index), this.#punching.rules);
     if (why !== undefined && why !== 'private') this.#punching.refusals.add(why);
     return why === undefined || why === 'private';

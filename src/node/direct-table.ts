@@ -26,6 +26,8 @@ const MAX_CID = 20;
 interface Entry {
   readonly words: Uint32Array;
   until: Instant;
+  /** The socket it was last proved on; 0: the one of its family. */
+  socket: number;
   /** Handshakes and links that live on it. */
   holds: number;
   /** Hashes of the source connection ids of new connections, and when they came. */
@@ -51,18 +53,19 @@ export class DirectTable {
   }
 
   /** A PUNCH from this address was verified. False: the table is full. */
-  open(now: Instant, sources: Uint32Array, index: number): boolean {
+  open(now: Instant, sources: Uint32Array, index: number, socket = 0): boolean {
     if (now >= this.#nextSweep) this.#sweep(now);
     const entry = this.#find(sources, index) ?? this.#add(sources, index);
     if (entry === undefined) return false;
     entry.until = later(now, OPEN_TIME);
+    if (entry.holds === 0) entry.socket = socket;
     return true;
   }
 
   /** A handshake or link on this address begins, and ends with `release`. */
-  hold(now: Instant, address: SocketAddress): void {
+  hold(now: Instant, address: SocketAddress, socket?: number): void {
     const words = packed(address);
-    this.open(now, words, 0);
+    this.open(now, words, 0, socket ?? this.socketOf(words, 0));
     const entry = this.#find(words, 0);
     if (entry !== undefined) entry.holds++;
   }
@@ -72,6 +75,22 @@ export class DirectTable {
     if (entry === undefined || entry.holds === 0) return;
     entry.holds--;
     entry.until = later(now, OPEN_TIME);
+  }
+
+  /** The socket that packets to the packed address at `index` leave by. */
+  socketOf(addresses: Uint32Array, index: number): number {
+    const last = this.#last;
+    const entry =
+      last !== undefined && sameWords(addresses, index, last.words, 0) ? last : this.#find(addresses, index);
+    return entry?.socket ?? 0;
+  }
+
+  /** Whether an open address belongs to this socket. */
+  needs(now: Instant, socket: number): boolean {
+    for (const entry of this.#all) {
+      if (entry.socket === socket && (entry.holds > 0 || entry.until > now)) return true;
+    }
+    return false;
   }
 
   /** Whether packets from the packed address at `index` are taken. */
@@ -118,6 +137,7 @@ export class DirectTable {
     const entry: Entry = {
       words: sources.slice(at, at + ADDRESS_WORDS),
       until: 0 as Instant,
+      socket: 0,
       holds: 0,
       seen: new Uint32Array(MAX_NEW),
       seenAt: new Float64Array(MAX_NEW).fill(Number.NEGATIVE_INFINITY),

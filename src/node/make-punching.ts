@@ -1,16 +1,25 @@
 /** A node's punching, wired to its sockets. */
+import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import type { Instant } from '../base/time.js';
 import type { UdpSocket } from '../os/io.js';
+import type { ExtraSockets } from './extra-sockets.js';
 import { type DirectOptions, Punching } from './punching.js';
 import type { Underlay } from './underlay.js';
+
+export interface MakePunchingParts {
+  readonly extraSockets: ExtraSockets;
+  readonly relays: () => readonly SocketAddress[];
+  readonly now: () => Instant;
+  readonly onNetwork: (now: Instant) => void;
+}
 
 export function makePunching(
   options: DirectOptions,
   sockets: readonly UdpSocket[],
   underlay: Underlay,
   entropy: Entropy,
-  onNetwork: (now: Instant) => void,
+  parts: MakePunchingParts,
 ): Punching {
   const port = (family: 4 | 6): number | undefined =>
     sockets.find(({ local }) => local.ip.family === family)?.local.port;
@@ -19,11 +28,15 @@ export function makePunching(
     entropy,
     port4: port(4),
     port6: port(6),
-    send: (frame, addresses, index) => underlay.punch(frame, addresses, index),
-    open: (now, sources, index) => {
-      underlay.direct.open(now, sources, index);
+    send: (frame, addresses, index, socket) => underlay.punch(frame, addresses, index, socket),
+    open: (now, sources, index, socket) => {
+      underlay.direct.open(now, sources, index, socket);
     },
+    openSocket: () => underlay.extra.open(parts.extraSockets, parts.now),
+    closeSockets: (now) => underlay.extra.closeUnused(now),
+    relays: parts.relays,
+    probe: (address, bytes) => underlay.probe(address, bytes),
     isRelay: (address) => underlay.isRelay(address) || underlay.isVirtual(address),
-    onNetwork,
+    onNetwork: parts.onNetwork,
   });
 }

@@ -7,11 +7,12 @@
 import { IpAddress, type Prefix, SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Entropy } from '../base/entropy.js';
-import { earliest, type Instant } from '../base/time.js';
+import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { HostNetwork } from '../os/io.js';
 import { wordAt } from '../tunnel/frames.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
+import { Birthday, type BirthdayRole, publicTarget } from '../tunnel/punch/birthday.js';
 import {
   type Candidate,
   type CandidateKind,
@@ -24,7 +25,11 @@ import {
 import { isPunch, PUNCH_TOKEN } from '../tunnel/punch/punch-frame.js';
 import { PUNCH_COUNTERS, type PunchCounter } from '../tunnel/punch/puncher.js';
 import type { DirectPath } from './direct-path.js';
+import { NatWatch } from './nat-watch.js';
 import { RouteTable } from './route-table.js';
+
+/** Further sockets that may no longer be needed are looked at this often. */
+const CLOSE_INTERVAL: Duration = Seconds(10);
 
 /** What the operator says about direct links. */
 export interface DirectOptions {
@@ -42,9 +47,16 @@ export interface PunchingParts extends DirectOptions {
   /** Local ports, of the socket of each family; undefined: none. */
   readonly port4: number | undefined;
   readonly port6: number | undefined;
-  readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number) => void;
-  /** The packed address at `index` has proved that it knows a token. */
-  readonly open: (now: Instant, sources: Uint32Array, index: number) => void;
+  readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number, socket: number) => void;
+  /** The packed address at `index` has proved on `socket` that it knows a token. */
+  readonly open: (now: Instant, sources: Uint32Array, index: number, socket: number) => void;
+  /** One more IPv4 socket; undefined: there are no more. */
+  readonly openSocket: () => number | undefined;
+  /** Closes those that nothing needs; returns how many are left. */
+  readonly closeSockets: (now: Instant) => number;
+  /** The relay's addresses, and how they are probed. */
+  readonly relays: () => readonly SocketAddress[];
+  readonly probe: (address: SocketAddress, bytes: Uint8Array) => void;
   readonly isRelay: (address: SocketAddress) => boolean;
   /** Own candidates have changed, or where the host's routes lead. */
   readonly onNetwork: (now: Instant) => void;
@@ -58,6 +70,9 @@ export class Punching {
   readonly rules: CandidateRules;
   readonly path: PathChoice;
   candidates: readonly Candidate[] = [];
+  readonly nat: NatWatch;
+  #guessing: { readonly path: DirectPath; readonly birthday: Birthday } | undefined;
+  #closeAt: Instant | undefined;
   readonly #parts: PunchingParts;
   readonly #byToken: U64Map<DirectPath>;
   /** Paths whose punchers wait for something: the others cost nothing. */
@@ -82,7 +97,34 @@ export class Punching {
       isRelay: parts.isRelay,
       isOwn: (address) => this.#isOwn(address),
     };
+    this.nat = new NatWatch({
+      entropy: parts.entropy,
+      relays: parts.relays,
+      send: parts.probe,
+      onChange: parts.onNetwork,
+    });
     this.#gather();
+  }
+
+  /** What this end does when ports are guessed with the peer of `path`; undefined: guessing is of no use, or another pair's turn. */
+  birthdayRole(path: DirectPath): BirthdayRole | undefined {
+    if (this.#guessing !== undefined || (this.nat.isStrict === true) === path.isPeerStrict) return undefined;
+    return path.isPeerStrict ? 'ports' : 'sockets';
+  }
+
+  isGuessing(path: DirectPath): boolean {
+    return this.#guessing?.path === path;
+  }
+
+  /** Begins to guess at `start`. */
+  guess(start: Instant, path: DirectPath): void {
+    const role = this.birthdayRole(path);
+    const { puncher } = path;
+    const target = publicTarget(puncher.pairs);
+    if (role === undefined || target === undefined) return;
+    const { entropy, openSocket } = this.#parts;
+    this.counters.add('birthdays');
+    this.#guessing = { path, birthday: new Birthday(start, { role, puncher, entropy, target, openSocket }) };
   }
 
   /**
@@ -97,6 +139,7 @@ export class Punching {
     this.#routes = new RouteTable(network.routes);
     for (const path of this.#registered.keys()) path.judgeAgain();
     this.#gather();
+    if (isOther) this.nat.ask(now);
     this.#parts.onNetwork(now);
     return isOther;
   }
@@ -130,20 +173,29 @@ export class Punching {
   forget(path: DirectPath): void {
     for (const token of this.#registered.get(path) ?? []) this.#byToken.delete(wordAt(token, 0), wordAt(token, 4));
     this.#registered.delete(path);
+    if (this.#guessing?.path === path) this.#guessing = undefined;
     this.#busy.delete(path);
   }
 
-  /** A frame of PUNCH's type, from the packed address at `index`. */
-  receive(now: Instant, bytes: Uint8Array, offset: number, length: number, sources: Uint32Array, index: number): void {
+  /** A frame of PUNCH's type has come on `socket` from the packed address at `index`. */
+  receive(
+    now: Instant,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    sources: Uint32Array,
+    index: number,
+    socket: number,
+  ): void {
     if (!isPunch(bytes, offset, length)) {
       this.counters.add('malformed');
       return;
     }
     const at = offset + PUNCH_TOKEN;
     const path = this.#byToken.get(wordAt(bytes, at), wordAt(bytes, at + 4));
-    if (path === undefined || !path.mayAnswer(sources, index)) this.counters.add('forged');
-    else if (path.puncher.receive(now, bytes, offset, sources, index)) {
-      this.#parts.open(now, sources, index);
+    if (path === undefined || !path.mayAnswer(sources, index, socket)) this.counters.add('forged');
+    else if (path.puncher.receive(now, bytes, offset, sources, index, socket)) {
+      this.#parts.open(now, sources, index, socket);
       this.wake(path);
     }
   }
@@ -156,16 +208,31 @@ export class Punching {
   /** Sends what is due. */
   turn(now: Instant): void {
     for (const { puncher } of this.#busy) puncher.turn(now);
+    this.#guessOn(now);
+    this.nat.turn(now);
   }
 
   nextTimeout(): Instant | undefined {
-    let next: Instant | undefined;
+    let next = earliest(earliest(this.#guessing?.birthday.nextTimeout(), this.#closeAt), this.nat.due);
     for (const path of this.#busy) {
       const due = path.puncher.nextTimeout();
       if (due === undefined) this.#busy.delete(path);
       next = earliest(next, due);
     }
     return next;
+  }
+
+  #guessOn(now: Instant): void {
+    const guessing = this.#guessing;
+    if (guessing !== undefined) {
+      const isFound = guessing.path.puncher.pairs.all.some(({ state }) => state === 'proved');
+      if (isFound || !guessing.birthday.turn(now)) {
+        this.#guessing = undefined;
+        this.#closeAt = now;
+      }
+    }
+    if (this.#closeAt === undefined || now < this.#closeAt) return;
+    this.#closeAt = this.#parts.closeSockets(now) > 0 ? later(now, CLOSE_INTERVAL) : undefined;
   }
 
   #isOwn(address: SocketAddress): boolean {

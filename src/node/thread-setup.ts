@@ -11,6 +11,7 @@ import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+import type { ExtraSockets } from './extra-sockets.js';
 import type { DirectOptions, Punching } from './punching.js';
 import type { RelayClient } from './relay-client.js';
 import type { Resolved } from './relay-name.js';
@@ -83,6 +84,28 @@ export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
     }
     return [v4];
   }
+}
+
+/** Sockets for guessing ports: many for a short time, so each is small until it is used. */
+export function extraSockets(reactor: Reactor, sockets: Sockets): ExtraSockets {
+  return {
+    open: (onReadable) => {
+      try {
+        const socket = sockets.udp(new SocketAddress(IpAddress.v4(0), 0), { batch: 1 });
+        const watch = reactor.watch(socket.fd, READABLE, onReadable);
+        return {
+          socket,
+          close: () => {
+            watch.close();
+            socket.close();
+          },
+        };
+      } catch {
+        // Descriptors are used up: what is open has to do.
+        return undefined;
+      }
+    },
+  };
 }
 
 export interface NodeEndpoints {

@@ -21,13 +21,14 @@ import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import { type Duration, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
-import type { TransmitMemory, UdpSocket } from '../os/io.js';
+import type { TransmitMemory, UdpBatch, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
   decodeNonce,
   decodeProbeReply,
   Frame,
   PROBE_LENGTH,
+  type ProbeReply,
   putRelayed,
   RELAYED_HEADER,
   SHORTEST_QUIC_PACKET,
@@ -36,6 +37,7 @@ import {
 } from '../tunnel/frames.js';
 import { PUNCH_LENGTH } from '../tunnel/punch/punch-frame.js';
 import { DirectTable } from './direct-table.js';
+import { ExtraSocketSet } from './extra-sockets.js';
 import { SendRoom } from './send-room.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';
 
@@ -66,9 +68,17 @@ export interface UnderlayOwner {
   onRevalidate(now: Instant, nonce: Word64): void;
   /** A valid RELAYED frame arrived: the relay carries our packets. */
   onRelayed(now: Instant): void;
-  onProbeReply(now: Instant, nonce: Word64): void;
+  onProbeReply(now: Instant, reply: ProbeReply): void;
   /** A frame of PUNCH's type came from the packed address at `index`; whether it is one, and whose, is the owner's to know. */
-  onPunch(now: Instant, bytes: Uint8Array, offset: number, length: number, sources: Uint32Array, index: number): void;
+  onPunch(
+    now: Instant,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    sources: Uint32Array,
+    index: number,
+    socket: number,
+  ): void;
 }
 
 /** A device that sends nothing for so long is not slow but stuck; QUIC has long sent again what it held. */
@@ -92,6 +102,8 @@ interface Attached {
 export class Underlay {
   /** Whose QUIC packets are taken besides the relay's. */
   readonly direct: DirectTable;
+  /** Sockets besides one per family, while ports are guessed. */
+  readonly extra: ExtraSocketSet;
   readonly #sockets: readonly Attached[];
   readonly #relay: QuicEndpoint;
   readonly #links: QuicEndpoint;
@@ -118,6 +130,11 @@ export class Underlay {
     seed: number,
   ) {
     this.direct = new DirectTable(seed);
+    this.extra = new ExtraSocketSet({
+      links,
+      table: this.direct,
+      onEntry: (now, rx, entry, linkMemory, id) => this.#fromElsewhere(now, rx, entry, linkMemory, id),
+    });
     this.#relay = relay;
     this.#links = links;
     this.#drops = drops;
@@ -206,7 +223,7 @@ export class Underlay {
     for (let entry = 0; entry < entries; entry++) {
       if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
         this.#fromRelay(now, attached, entry);
-      } else this.#fromElsewhere(now, attached, entry);
+      } else this.#fromElsewhere(now, rx, entry, attached.linkMemory, 0);
     }
     if (entries > 0) {
       this.#relay.receive(now);
@@ -235,15 +252,15 @@ export class Underlay {
         const nonce = first === Frame.revalidate ? decodeNonce(memory, at, size) : undefined;
         const reply = first === Frame.probeReply ? decodeProbeReply(memory, at, size) : undefined;
         if (nonce !== undefined) this.#owner.onRevalidate(now, nonce);
-        else if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
+        else if (reply !== undefined) this.#owner.onProbeReply(now, reply);
         else this.#drops.values[Drop.unknown_frame]!++;
         at += size;
       }
     }
   }
 
-  #fromElsewhere(now: Instant, attached: Attached, entry: number): void {
-    const { memory, offsets, lengths, segments, sources } = attached.socket.rx;
+  #fromElsewhere(now: Instant, rx: UdpBatch, entry: number, linkMemory: number, socket: number): void {
+    const { memory, offsets, lengths, segments, sources } = rx;
     const isOpen = this.direct.isOpen(now, sources, entry);
     const segment = segments[entry]!;
     let at = offsets[entry]!;
@@ -261,13 +278,13 @@ export class Underlay {
           at = stop;
           continue;
         }
-        this.#links.queueRun(attached.linkMemory, at, stop - at, segment, 0, sources, entry);
+        this.#links.queueRun(linkMemory, at, stop - at, segment, 0, sources, entry);
         at = stop;
         continue;
       }
       const reply = first === Frame.probeReply ? decodeProbeReply(memory, at, size) : undefined;
-      if (first === Frame.punch) this.#owner.onPunch(now, memory, at, size, sources, entry);
-      else if (reply !== undefined) this.#owner.onProbeReply(now, reply.nonce);
+      if (first === Frame.punch) this.#owner.onPunch(now, memory, at, size, sources, entry, socket);
+      else if (reply !== undefined) this.#owner.onProbeReply(now, reply);
       else this.#drops.values[Drop.unknown_source]!++;
       at += size;
     }
@@ -363,8 +380,12 @@ export class Underlay {
     this.#flushFrame(attached);
   }
 
-  /** Sends one PUNCH to the packed address at `index`. */
-  punch(bytes: Uint8Array, addresses: Uint32Array, index: number): void {
+  /** Sends one PUNCH to the packed address at `index`, from the socket of its family (0) or a further one. */
+  punch(bytes: Uint8Array, addresses: Uint32Array, index: number, socket: number): void {
+    if (socket !== 0) {
+      this.extra.punch(socket, bytes, addresses, index);
+      return;
+    }
     const attached = this.#sockets[this.#socketOf(addresses, index)];
     if (attached === undefined || this.#refuses(attached)) return;
     attached.punch.bytes.set(bytes);
@@ -390,6 +411,8 @@ export class Underlay {
   }
 
   #sendDirect(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket | undefined {
+    const further = this.extra.size === 0 ? undefined : this.extra.send(endpoint, offset, length, segment);
+    if (further !== undefined) return further;
     const attached = this.#sockets[this.#socketOf(endpoint.outAddress, 0)];
     if (attached === undefined) this.#drops.values[Drop.no_route]! += Math.ceil(length / segment);
     else attached.socket.send(attached.linkTransmit, offset, length, segment, endpoint.outAddress, 0);
@@ -410,6 +433,7 @@ export class Underlay {
 
   #flushSockets(now: Instant, isPatient: boolean): void {
     this.#isBlocked = false;
+    if (this.extra.size > 0) this.extra.flush(isPatient);
     for (const attached of this.#sockets) {
       const { socket, room } = attached;
       socket.flush(isPatient);

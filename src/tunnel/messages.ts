@@ -118,6 +118,8 @@ const Punch = v.object({
   type: v.literal('punch'),
   n: count,
   token: hex(TOKEN_LENGTH * 2),
+  /** Whether the sender's NAT gives every destination another port; absent: not known. */
+  strict: v.optional(v.boolean()),
   candidates: v.pipe(
     v.array(
       v.object({
@@ -135,6 +137,8 @@ const Round = v.object({
   type: v.literal('round'),
   n: count,
   startIn: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_START_IN)),
+  /** Not the pairs that were told, but ports are to be guessed. */
+  guess: v.optional(v.boolean(), false),
 });
 /** The link that carries the agent's packets from now on, by its number. */
 const Active = v.object({ type: v.literal('active'), n: count, link: count, reason });

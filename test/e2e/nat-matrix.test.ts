@@ -25,9 +25,13 @@ describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => 
     });
   };
 
-  it('strict and open get a direct link', async () => {
-    await build('strict', 'open');
-    const result = await becomesDirect(network);
+  it.each([
+    ['strict', 'open'],
+    // One of them has to guess the other's port.
+    ['strict', 'moderate'],
+  ] as const)('%s and %s get a direct link', async (user, service) => {
+    await build(user, service);
+    const result = await becomesDirect(network, Seconds(25));
     expect(result).toMatchObject({ path: 'direct', reason: 'best_rank' });
     const { v4 } = await network.virtual('host');
     await network.topology.user.exec(['ping', '-c', '3', '-i', '0.2', '-W', '3', v4]);

@@ -8,10 +8,12 @@ import { type ServiceBackend, serviceBackend } from '../../src/connector/backend
 import { ConnectorCore, type ConnectorCoreEvent } from '../../src/connector/core.js';
 import type { FlowLimits } from '../../src/engine/flow-options.js';
 import { parsePeerIdentity } from '../../src/identity/peer-identity.js';
+import type { ExtraSockets } from '../../src/node/extra-sockets.js';
 import {
   type DirectSettings,
   directOptions,
   driveNode,
+  extraSockets,
   makeNodeEndpoints,
   type NodeEndpoints,
   openNodeSockets,
@@ -176,6 +178,18 @@ export abstract class SimNode {
     };
   }
 
+  /** The host's further sockets, behind the same NAT. */
+  protected extraSockets(nat: SimNat | undefined): ExtraSockets {
+    const made = extraSockets(this.host.reactor, this.host.sockets);
+    return {
+      open: (onReadable) => {
+        const opened = made.open(onReadable);
+        if (opened !== undefined) (opened.socket as SimUdpSocket).nat = nat;
+        return opened;
+      },
+    };
+  }
+
   /** What a main thread would tell of this host: its addresses, and that everything is behind a default route. */
   protected hostNetwork(): HostNetwork {
     const addresses = this.udp.map(({ local }) => local.ip.toString());
@@ -224,6 +238,7 @@ export class SimConnector extends SimNode {
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       direct: directOptions({ ...DIRECT_OFF, ...setup.direct }),
+      extraSockets: this.extraSockets(setup.nat),
       onEvent: (event) => this.events.push(event),
       onRelayAttempt: () => {},
       ...(setup.limits === undefined ? {} : { limits: setup.limits }),
@@ -283,6 +298,7 @@ export class SimAgent extends SimNode {
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       direct: directOptions({ ...DIRECT_OFF, ...setup.direct }),
+      extraSockets: this.extraSockets(setup.nat),
       onEvent: (event) => this.events.push(event),
       onRelayAttempt: () => this.attempts++,
     });

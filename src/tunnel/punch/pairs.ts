@@ -1,6 +1,6 @@
 /**
- * The pairs of one session: our socket of an address family with an address of the peer's. A node has one socket per family, so
- * the peer's address names the pair, and the order of the pairs is that of the peer's priorities (RFC 8445 §6.1.2.3, §6.1.2.4).
+ * The pairs of one session: a socket of ours with an address of the peer's. A node has one socket per family (others for a short
+ * time only, when ports are guessed), so the order of the pairs is that of the peer's priorities (RFC 8445 §6.1.2.3, §6.1.2.4).
  *
  *   waiting ──request sent──► trying ──answer from its address──► proved
  *      ▲                        │ five requests unanswered
@@ -25,6 +25,8 @@ export interface Pair {
   readonly address: SocketAddress;
   /** That address, packed. */
   readonly words: Uint32Array;
+  /** Our socket: 0 is the one of the address's family. */
+  readonly socket: number;
   kind: CandidateKind;
   priority: number;
   state: PairState;
@@ -54,7 +56,7 @@ export class Pairs {
   /** The peer's new list: pairs that stay keep what is known of them, learnt ones stay while there is room. */
   replace(candidates: readonly Candidate[]): void {
     const told = candidates.map((candidate) => {
-      const known = this.#pairs.find((pair) => pair.address.equals(candidate.address));
+      const known = this.#pairs.find((pair) => pair.socket === 0 && pair.address.equals(candidate.address));
       if (known === undefined) return makePair(candidate);
       known.kind = candidate.kind;
       known.priority = candidate.priority;
@@ -65,17 +67,27 @@ export class Pairs {
     this.#order();
   }
 
-  at(words: Uint32Array, index: number): Pair | undefined {
-    for (const pair of this.#pairs) if (sameWords(words, index, pair.words, 0)) return pair;
+  at(words: Uint32Array, index: number, socket: number): Pair | undefined {
+    for (const pair of this.#pairs) {
+      if (sameWords(words, index, pair.words, 0) && pair.socket === socket) return pair;
+    }
     return undefined;
   }
 
+  /** A pair that was guessed and has turned out to be one. */
+  adopt(pair: Pair): void {
+    if (this.#pairs.includes(pair)) return;
+    if (this.#pairs.length >= MAX_PAIRS) this.#pairs.pop();
+    this.#pairs.push(pair);
+    this.#order();
+  }
+
   /** A source nobody told of; undefined when there have been too many. */
-  learn(now: Instant, address: SocketAddress): Pair | undefined {
+  learn(now: Instant, address: SocketAddress, socket: number): Pair | undefined {
     this.#learnt = this.#learnt.filter((at) => elapsed(at, now) < UNKNOWN_WINDOW);
     if (this.#learnt.length >= MAX_UNKNOWN_SOURCES || this.#pairs.length >= MAX_PAIRS) return undefined;
     this.#learnt.push(now);
-    const pair = makePair({ kind: 'prflx', address, priority: candidatePriority('prflx', address, 0) });
+    const pair = guessPair(address, socket);
     this.#pairs.push(pair);
     this.#order();
     return pair;
@@ -100,12 +112,18 @@ export class Pairs {
   }
 }
 
-function makePair({ kind, address, priority }: Candidate): Pair {
+/** A pair that nobody has told of. */
+export function guessPair(address: SocketAddress, socket: number): Pair {
+  return makePair({ kind: 'prflx', address, priority: candidatePriority('prflx', address, 0) }, socket);
+}
+
+function makePair({ kind, address, priority }: Candidate, socket = 0): Pair {
   const words = new Uint32Array(5);
   address.write(words, 0);
   return {
     address,
     words,
+    socket,
     kind,
     priority,
     state: 'waiting',

@@ -56,14 +56,15 @@ export const PUNCH_COUNTERS = [
   'overBudget',
   'unknownSources',
   'rounds',
+  'birthdays',
 ] as const;
 export type PunchCounter = (typeof PUNCH_COUNTERS)[number];
 
 export interface PuncherParts {
   readonly entropy: Entropy;
   readonly counters: Counters<PunchCounter>;
-  /** Sends a frame, which is overwritten afterwards, to the packed address at `index`. */
-  readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number) => void;
+  /** Sends a frame, which is overwritten afterwards, from socket `socket` (0: that of the family) to the packed address at `index`. */
+  readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number, socket: number) => void;
 }
 
 export class Puncher {
@@ -164,8 +165,18 @@ export class Puncher {
     return (due > this.#nextSend ? due : this.#nextSend) as Instant;
   }
 
-  /** A frame of the right form whose token's first half is ours, from the packed address at `index`. False: it proves nothing. */
-  receive(now: Instant, bytes: Uint8Array, offset: number, sources: Uint32Array, index: number): boolean {
+  /**
+   * A frame of the right form whose token's first half is ours has come on `socket` from the packed address at `index`. False: it
+   * proves nothing.
+   */
+  receive(
+    now: Instant,
+    bytes: Uint8Array,
+    offset: number,
+    sources: Uint32Array,
+    index: number,
+    socket: number,
+  ): boolean {
     const { counters } = this.#parts;
     const isOld = now < this.#oldUntil && this.#oldToken !== undefined && hasToken(bytes, offset, this.#oldToken);
     if (!isOld && (this.#token === undefined || !hasToken(bytes, offset, this.#token))) {
@@ -174,8 +185,8 @@ export class Puncher {
     }
     counters.add('received');
     return isAnswer(bytes, offset)
-      ? this.#answer(now, bytes, offset, sources, index)
-      : this.#asked(now, bytes, offset, sources, index);
+      ? this.#answer(now, bytes, offset, sources, index, socket)
+      : this.#asked(now, bytes, offset, sources, index, socket);
   }
 
   /** The proved pair with the lowest RTT, IPv6 on a tie, whose proof is at most `age` old. */
@@ -189,15 +200,29 @@ export class Puncher {
     return best;
   }
 
-  #asked(now: Instant, bytes: Uint8Array, offset: number, sources: Uint32Array, index: number): boolean {
+  /** One request on a pair that is in no list: it gets there when it is answered. False: not now. */
+  guess(now: Instant, pair: Pair): boolean {
+    if (this.#peerToken === undefined) return false;
+    this.#request(now, pair);
+    return true;
+  }
+
+  #asked(
+    now: Instant,
+    bytes: Uint8Array,
+    offset: number,
+    sources: Uint32Array,
+    index: number,
+    socket: number,
+  ): boolean {
     const { counters, send } = this.#parts;
     if (this.#peerToken === undefined) {
       counters.add('early');
       return false;
     }
-    let pair = this.pairs.at(sources, index);
+    let pair = this.pairs.at(sources, index, socket);
     if (pair === undefined) {
-      pair = this.pairs.learn(now, SocketAddress.read(sources, index));
+      pair = this.pairs.learn(now, SocketAddress.read(sources, index), socket);
       if (pair === undefined) {
         counters.add('unknownSources');
         return false;
@@ -209,25 +234,33 @@ export class Puncher {
     }
     pair.heardAt = now;
     putPunchAnswer(this.#frame, this.#peerToken, bytes, offset, sources, index);
-    send(this.#frame, sources, index);
+    send(this.#frame, sources, index, socket);
     counters.add('answered');
     const isQuiet = pair.lastSent === undefined || elapsed(pair.lastSent, now) >= TRIGGER_INTERVAL;
     if (pair.state !== 'proved' && isQuiet) pair.due = now;
     return true;
   }
 
-  #answer(now: Instant, bytes: Uint8Array, offset: number, sources: Uint32Array, index: number): boolean {
+  #answer(
+    now: Instant,
+    bytes: Uint8Array,
+    offset: number,
+    sources: Uint32Array,
+    index: number,
+    socket: number,
+  ): boolean {
     const seq = punchSeq(bytes, offset);
     const slot = seq % OUTSTANDING;
     const pair = this.#outstanding[slot];
     const sent = this.#sentAt[slot]! as Instant;
     const isAsked =
       pair !== undefined && this.#outstandingSeq[slot] === seq && punchEcho(bytes, offset) === clock(sent);
-    if (!isAsked || !pair.address.matches(sources, index)) {
+    if (!isAsked || pair.socket !== socket || !pair.address.matches(sources, index)) {
       this.#parts.counters.add('replayed');
       return false;
     }
     this.#outstanding[slot] = undefined;
+    this.pairs.adopt(pair);
     const rtt = elapsed(sent, now);
     pair.rtt = pair.state === 'proved' ? (Math.min(pair.rtt, rtt) as Duration) : rtt;
     pair.state = 'proved';
@@ -251,7 +284,7 @@ export class Puncher {
     if (pair.state === 'waiting' || pair.state === 'failed') pair.state = 'trying';
     const isLast = this.#roundEnds === undefined || pair.sends >= REQUESTS_PER_ROUND;
     pair.due = isLast ? undefined : later(now, (FIRST_RESEND * 2 ** (pair.sends - 1)) as Duration);
-    send(this.#frame, pair.words, 0);
+    send(this.#frame, pair.words, 0, pair.socket);
     counters.add('sent');
   }
 

@@ -69,7 +69,7 @@ function startNode(agent: EnrolledAgent, wantsChannel: boolean): void {
     {
       onRevalidate: (now, nonce) => client.revalidate(now, nonce),
       onRelayed: () => {},
-      onProbeReply: (now, nonce) => client.onProbeReply(now, nonce),
+      onProbeReply: (now, { nonce }) => client.onProbeReply(now, nonce),
       onPunch: () => {},
     },
     entropy.uint32(),

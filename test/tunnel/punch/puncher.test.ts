@@ -60,7 +60,7 @@ class Bench {
   arrive(frame: Uint8Array, from: string): boolean {
     const words = new Uint32Array(5);
     at(from).write(words, 0);
-    return this.puncher.receive(this.now, frame, 0, words, 0);
+    return this.puncher.receive(this.now, frame, 0, words, 0, 0);
   }
 
   request(from: string, seq = 1, token = this.token): boolean {
@@ -185,7 +185,7 @@ describe('a request', () => {
     const early = new Puncher({ entropy: new SeededEntropy(1), counters: bench.counters, send: () => expect.fail() });
     const frame = new Uint8Array(PUNCH_LENGTH);
     putPunchRequest(frame, early.renewToken(bench.now), 1, 1);
-    expect(early.receive(bench.now, frame, 0, new Uint32Array(5), 0)).toBe(false);
+    expect(early.receive(bench.now, frame, 0, new Uint32Array(5), 0, 0)).toBe(false);
     expect(bench.counters.get('early')).toBe(1);
   });
 
