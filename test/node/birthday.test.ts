@@ -46,10 +46,11 @@ describe.each([
     expect(it.world.until(() => isDirect(it), Seconds(15))).toBe(true);
     it.world.run(Seconds(20));
     expect(openSockets(it)).toBe(before + 1);
-    const { packetsOut } = it.agent.session('c1')!.relayed!;
+    const { link } = it.agent.session('c1')!;
+    const packetsOut = link!.packetsOut;
     app.say(new Uint8Array(500_000));
     expect(it.world.until(() => stream.receivedBytes === 500_000, Seconds(10))).toBe(true);
-    expect(it.agent.session('c1')!.relayed!.packetsOut).toBe(packetsOut);
+    expect(link!.packetsOut - packetsOut).toBeGreaterThan(300);
     it.world.run(Minutes(3));
     expect(isDirect(it)).toBe(true);
     // The link ends, and its socket with it.
