@@ -26,7 +26,6 @@ export interface Asked {
 type Reaction = Uint8Array | readonly Uint8Array[] | 'silence' | 'refuse';
 export type Server = (asked: Asked) => Reaction;
 
-
 /** One way. */
 const LATENCY = Millis(10);
 
