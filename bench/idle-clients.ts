@@ -87,6 +87,7 @@ export class IdleClients {
     underlay.setRelay(address);
     driveNode(this.#reactor, this.#sockets, endpoints, {
       receive: (now, index) => underlay.receive(now, index),
+      writable: (now, index) => underlay.writable(now, index),
       turn: (now) => {
         endpoints.relay.process(now);
         while (this.#begun < this.#wanted && this.#begun - this.admitted < AT_ONCE) {

@@ -112,18 +112,29 @@ function startNode(agent: EnrolledAgent, wantsChannel: boolean): void {
     setRelay: (address) => underlay.setRelay(address),
     sendProbe: (address, bytes) => underlay.probe(address, bytes),
   });
+  // A node sleeps until something comes for it or is due: the loop's turns are a hundred others' too.
+  let due: Instant | undefined = reactor.now();
   driveNode(reactor, sockets, endpoints, {
-    receive: (now, index) => underlay.receive(now, index),
+    receive: (now, index) => {
+      due = now;
+      return underlay.receive(now, index);
+    },
+    writable: (now, index) => underlay.writable(now, index),
     turn: (now) => {
+      if (due === undefined || now < due) return due;
       endpoints.links.process(now);
       endpoints.relay.process(now);
       client.turn(now);
       underlay.flush(now);
       const network = earliest(endpoints.relay.nextTimeout(), endpoints.links.nextTimeout());
       const next = earliest(network, client.nextTimeout());
-      return next !== undefined && next <= now ? later(now, Millis(1)) : next;
+      due = next !== undefined && next <= now ? later(now, Millis(1)) : next;
+      return due;
     },
-    suspect: (now) => client.suspect(now),
+    suspect: (now) => {
+      due = now;
+      client.suspect(now);
+    },
   });
   client.setAddresses([SocketAddress.parse(input.relay)!]);
 }
