@@ -4,7 +4,7 @@
  *
  *   full (EAGAIN) ──── time T ────► half empty (writable: below half of SO_SNDBUF)
  *
- *   T > 5 ms           the room shrinks to what would have emptied by half in 2.5 ms
+ *   T > 5 ms           the room shrinks to what would have emptied by half in 2.5 ms, at most to a quarter: it may be we who were late
  *   T < 1 ms           it doubles: the device is much faster than the room is large
  *   between            it grows by an eighth: a device that only reports late what it has sent gets the room it needs
  *   not full for 1 s   it halves, down to where it began: what stands in it was never seen
@@ -24,6 +24,7 @@ const SLOW: Duration = Millis(5);
 const FAST: Duration = Millis(1);
 const HALF_TIME: Duration = Millis(2.5);
 const GROWTH = 9 / 8;
+const SHRINKAGE = 1 / 4;
 const QUIET: Duration = Seconds(1);
 
 export class SendRoom {
@@ -43,7 +44,8 @@ export class SendRoom {
     const took = this.#full === undefined ? 0 : elapsed(this.#full, now);
     this.#full = undefined;
     this.#lastFull = now;
-    return this.#set(took > SLOW ? (this.bytes * HALF_TIME) / took : this.bytes * (took < FAST ? 2 : GROWTH));
+    const factor = took > SLOW ? Math.max(SHRINKAGE, HALF_TIME / took) : took < FAST ? 2 : GROWTH;
+    return this.#set(this.bytes * factor);
   }
 
   /** The socket has taken everything. Returns whether `bytes` has changed. */

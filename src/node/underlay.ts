@@ -84,7 +84,7 @@ export interface UnderlayOwner {
 /** A device that sends nothing for so long is not slow but stuck; QUIC has long sent again what it held. */
 const MOST_BLOCKED: Duration = Seconds(5);
 /** While packets wait, a batch is this part of what a socket may hold: batches that a socket keeps wait behind all of that. */
-const BATCH_PART = 16;
+const BATCH_PART = 4;
 
 interface Attached {
   readonly socket: UdpSocket;

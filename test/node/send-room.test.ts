@@ -29,10 +29,11 @@ test('a slow one gets the least, a very fast one the most', () => {
   expect(fill(new SendRoom(), 100_000)).toBe(MOST_ROOM);
 });
 
-test('the room follows when the rate changes: down at once, up within milliseconds', () => {
+test('the room follows when the rate changes: down in quarters, up within milliseconds', () => {
   const room = new SendRoom();
-  fill(room, 1000);
-  expect(milliseconds(fill(room, 20, 0, 1), 20)).toBeLessThan(5.1);
+  const before = fill(room, 1000);
+  expect(fill(room, 20, 0, 1)).toBe(Math.round(before / 4));
+  expect(milliseconds(fill(room, 20, 0, 4), 20)).toBeLessThan(11.3);
   expect(milliseconds(fill(room, 1000, 0, 10), 1000)).toBeGreaterThan(1);
 });
 
