@@ -1,6 +1,6 @@
 /**
  * Port mapping with the real programs: an agent behind a port-restricted NAT has its gateway map a port, by each protocol, and so gets
- * a direct link to a connector behind a symmetric NAT, which punching alone does not give.
+ * a direct link to a connector behind a symmetric NAT, for which ports would have to be guessed otherwise.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { becomesDirect } from '../../bench/nat/pair.js';
