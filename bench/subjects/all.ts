@@ -16,4 +16,5 @@ export const SUBJECTS: readonly Subject[] = [
   new Tinc(),
   new Nebula(),
   new Sallyport(),
+  new Sallyport(true),
 ];

@@ -44,7 +44,10 @@ export class SallyportNetwork {
 
   private readonly running = new Map<RoleName, LabProcess>();
 
-  private constructor(places: Places, folder: string, nodeOptions: readonly string[]) {
+  private readonly path: 'relay' | 'auto';
+
+  private constructor(places: Places, folder: string, nodeOptions: readonly string[], path: 'relay' | 'auto') {
+    this.path = path;
     this.places = places;
     this.folder = folder;
     this.nodeOptions = nodeOptions;
@@ -56,7 +59,12 @@ export class SallyportNetwork {
   }
 
   /** Makes the network in `folder` and starts it; `nodeOptions` go to every role's Node. It need not carry packets yet. */
-  static async start(places: Places, folder: string, nodeOptions: readonly string[] = []): Promise<SallyportNetwork> {
+  static async start(
+    places: Places,
+    folder: string,
+    nodeOptions: readonly string[] = [],
+    path: 'relay' | 'auto' = 'relay',
+  ): Promise<SallyportNetwork> {
     const network = join(folder, 'network');
     mkdirSync(network);
     const operate = (...argv: string[]) => places.relay.exec([process.execPath, PROGRAM, ...argv, '--dir', network]);
@@ -68,7 +76,7 @@ export class SallyportNetwork {
     writeFileSync(join(folder, 'agent.token'), forUser.stdout, { mode: 0o600 });
     // A relay refuses to start where it can read the operator's key.
     renameSync(join(network, 'relay'), join(folder, 'relay'));
-    const made = new SallyportNetwork(places, folder, nodeOptions);
+    const made = new SallyportNetwork(places, folder, nodeOptions, path);
     const relay = made.spawn('relay');
     // Nodes that enrol ask once.
     await Promise.all([relay.waitForPort('udp', QUIC_PORT), relay.waitForPort('tcp', CONTROL_PORT)]);
@@ -101,8 +109,7 @@ export class SallyportNetwork {
     const host = { relay: places.relay, connector: places.service, agent: places.user }[role];
     const argv = {
       relay: ['--listen', `0.0.0.0:${QUIC_PORT}`, '--control', `0.0.0.0:${CONTROL_PORT}`],
-      // What is measured is the way through the relay.
-      connector: ['--join-file', join(folder, 'connector.token'), '--path', 'relay'],
+      connector: ['--join-file', join(folder, 'connector.token'), '--path', this.path],
       agent: ['--join-file', join(folder, 'agent.token'), '--mode', 'tun'],
     }[role];
     const program = [process.execPath, ...this.nodeOptions, PROGRAM, role];
