@@ -88,7 +88,7 @@ describe('packet size', () => {
     }
   });
 
-  it('notices a path that has become narrow', () => {
+  it('notices a path that has become narrow, and finds what it carries', () => {
     const net = makeNet(certs);
     const { client } = net.establish();
     net.run(Seconds(2));
@@ -98,8 +98,11 @@ describe('packet size', () => {
       client.sendDatagram(new Uint8Array(Math.min(1400, client.maxDatagramSize)));
       net.run(Millis(50));
     }
-    expect(client.stats()).toMatchObject({ mtu: 1200, blackHoles: 1 });
-    expect(client.maxDatagramSize).toBeLessThan(1200);
+    const { mtu, blackHoles } = client.stats()!;
+    expect(blackHoles).toBe(1);
+    expect(mtu).toBeGreaterThan(1220);
+    expect(mtu).toBeLessThanOrEqual(1250);
+    expect(client.maxDatagramSize).toBeLessThan(mtu);
   });
 
   it('can be left alone', () => {
