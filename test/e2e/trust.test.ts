@@ -156,7 +156,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('who is let in', () => {
     const path = join(dave.dir, 'enrolment.json');
     const enrolment = readFileSync(path, 'utf8');
     await withFile(path, enrolment.replace(/"198\.51\.100\.2:4433"/, '"198.51.100.2:9"'), async () => {
-      dave.start();
+      dave.start({ SALLYPORT_RELAY_TCP: 'never' });
       const { relay } = await dave.waitForStatus<AgentThreadStatus>(
         'the problem',
         (status) => status.relay.problem !== '',
