@@ -4,17 +4,15 @@
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import { describeError, type SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { NatWatch } from '../node/netcheck/nat-watch.js';
 import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
-import { RelayName } from '../node/relay-name.js';
-import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
+import type { RelayTcpChoice } from '../node/relay-tcp.js';
+import { makeRelayWays } from '../node/relay-ways.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
@@ -84,19 +82,9 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let routes: TunRoutes | undefined;
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
-  const nat = new NatWatch(new SystemEntropy());
-  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => {
-    if (options.direct.path !== 'relay') nat.setRelays(resolved.addresses.map((text) => SocketAddress.parse(text)!));
-    return thread.request('relayAddresses', resolved);
-  });
-  const tcp = new RelayTcp({
-    network: state.network,
-    relay: state.relays[0]!,
-    caPem: state.caPem,
-    isAllowed: options.relayTcp === 'auto',
-    environment: process.env,
-    log,
-    tell: (address) => thread.request('relayTcp', address),
+  const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
+    relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
+    relayTcp: (address) => thread.request('relayTcp', address),
   });
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),

@@ -1,16 +1,15 @@
 /**
  * A running connector as the main thread sees it: its packet thread, the names of relay and backends, the state folder.
  */
-import { SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { NatWatch } from '../node/netcheck/nat-watch.js';
 import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
-import { RelayName, resolveHost } from '../node/relay-name.js';
-import { RelayTcp, type RelayTcpChoice } from '../node/relay-tcp.js';
+import { resolveHost } from '../node/relay-name.js';
+import type { RelayTcpChoice } from '../node/relay-tcp.js';
+import { makeRelayWays } from '../node/relay-ways.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
@@ -59,19 +58,9 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     services,
   };
   const writer = new StateWriter(log);
-  const nat = new NatWatch(new SystemEntropy());
-  const relayName = new RelayName(state.relays[0]!.quic, log, (resolved) => {
-    if (options.direct.path !== 'relay') nat.setRelays(resolved.addresses.map((text) => SocketAddress.parse(text)!));
-    return thread.request('relayAddresses', resolved);
-  });
-  const tcp = new RelayTcp({
-    network: state.network,
-    relay: state.relays[0]!,
-    caPem: state.caPem,
-    isAllowed: options.relayTcp === 'auto',
-    environment: process.env,
-    log,
-    tell: (address) => thread.request('relayTcp', address),
+  const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
+    relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
+    relayTcp: (address) => thread.request('relayTcp', address),
   });
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
