@@ -123,6 +123,13 @@ describe('on a path of 40 Mbit/s and 20 ms', () => {
   });
 });
 
+test.each([2, 4, 10])('losses in a first window of ten do not end the start-up, seed %i', (seed) => {
+  const path = { rtt: Millis(100), loss: 0.05, rate: 2_500_000, queue: 250_000, seed };
+  const simulation = new Simulation(path, 1);
+  simulation.run(Seconds(5), () => false);
+  expect(simulation.total).toBeGreaterThan(0.6 * 5 * 2_500_000);
+});
+
 test('a timeout sends one segment, and the window is back when the recovery is over', () => {
   const bbr = new Bbr(SEGMENT);
   bbr.window = 50_000;

@@ -36,6 +36,8 @@ const FULL_ROUNDS = 3;
 const GROWTH = 1.25;
 /** Startup also ends when so much of a round is lost: far more than a lossy path loses by itself, less than an overflow. */
 const STARTUP_LOSS = 0.2;
+/** … and so many segments at least: three of a first window of ten are bad luck, not an overflow (§5.3.1.3 asks for six losses). */
+const STARTUP_LOSSES = 16;
 
 const Mode = { startup: 0, drain: 1, probeBw: 2, probeRtt: 3 } as const;
 
@@ -150,7 +152,8 @@ export class Bbr implements CongestionControl {
   }
 
   #checkFull(limited: boolean): void {
-    if (this.#roundLost > STARTUP_LOSS * (this.#roundLost + this.#roundDelivered)) this.#isFull = true;
+    const most = Math.max(STARTUP_LOSS * (this.#roundLost + this.#roundDelivered), STARTUP_LOSSES * this.segment);
+    if (this.#roundLost > most) this.#isFull = true;
     if (limited) return;
     if (this.#rates.value >= this.#fullRate * GROWTH) {
       this.#fullRate = this.#rates.value;
