@@ -18,7 +18,7 @@ export { IpAddress, SocketAddress } from './base/address.js';
 export { SallyportError } from './base/error.js';
 export type { EngineDevice, EngineLogLevel, EngineOptions, EnginePlatform } from './engine/engine.js';
 export { Engine } from './engine/engine.js';
-export type { EngineHooks, FlowDecision, FlowRequest } from './engine/hooks.js';
+export type { EngineHooks, FlowDecision, FlowHello, FlowMetadata, FlowRequest } from './engine/hooks.js';
 export type { DialFailure, DialRequest, HostConnections } from './engine/host/connections.js';
 export type { EngineDns, ResolverAnswer } from './engine/host/traffic-options.js';
 export type { EngineSnapshot } from './engine/metrics.js';

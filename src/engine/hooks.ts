@@ -9,6 +9,7 @@ import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { Rejection } from '../netstack/types.js';
 import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
 import type { EngineCounter } from './metrics.js';
+import type { NameSource } from './names/tracker.js';
 
 export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
 
@@ -42,9 +43,36 @@ export type FlowDecision =
       readonly udp?: (addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number) => void;
     };
 
+/** What is known of an allowed flow; told when it begins with a name, and when it has said its ClientHello. */
+export interface FlowMetadata extends FlowRequest {
+  /** Its best name; undefined when it has none. */
+  readonly host: string | undefined;
+  /** Where `host` is from. */
+  readonly nameSource: NameSource | undefined;
+  /** `host` stands in front of an encrypted ClientHello and is not the name that is reached. */
+  readonly outer: boolean;
+  readonly hello: FlowHello | undefined;
+}
+
+/** What a ClientHello said in the clear, over TCP or in QUIC's Initial packets. */
+export interface FlowHello {
+  /** SNI. */
+  readonly serverName: string | undefined;
+  /** ALPN, for example `h2`, `h3`. */
+  readonly protocols: readonly string[];
+  /** TLS versions offered, for example 0x0304. */
+  readonly versions: readonly number[];
+  /** An encrypted ClientHello (ECH), or what looks like one, is inside. */
+  readonly encrypted: boolean;
+  /** Of QUIC: its version, for example 1. */
+  readonly quicVersion: number | undefined;
+}
+
 export interface EngineHooks {
   /** Asked once per flow (UDP: per destination of a flow), and again about live ones after `reevaluate`. Undefined: allowed. */
   readonly onFlow?: (flow: FlowRequest) => FlowDecision | undefined;
+  /** Names, SNI, ALPN and ECH of flows as they are found; never payload. */
+  readonly onMetadata?: (metadata: FlowMetadata) => void;
   /** Every packet, or run of equal ones, as it passes between device and stack; lent. */
   readonly onPacket?: (toEngine: boolean, bytes: Uint8Array, offset: number, length: number) => void;
 }

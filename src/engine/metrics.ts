@@ -134,7 +134,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
   count('rto', 'TCP retransmission timeouts.', stack('tcp_rto')),
   count('dup_acks', 'Duplicate acknowledgements received.', stack('tcp_dup_acks')),
   count('out_of_order', 'TCP segments that came out of order.', stack('tcp_ooo')),
-  count('zero_window', 'Times the device side closed its window.', stack('tcp_zero_window')),
+  count('zero_window', 'Times a window offered to the device side was zero.', stack('tcp_zero_window')),
   count('challenge_acks', 'Challenge ACKs sent (RFC 5961).', stack('tcp_challenge_acks')),
   count('paws_drops', 'Segments dropped as old duplicates (RFC 7323).', stack('tcp_paws_drops')),
   count('rst_in', 'RSTs received.', stack('tcp_rst_in')),

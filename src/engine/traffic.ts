@@ -26,7 +26,7 @@ import { DnsTcpService } from './dns/tcp-service.js';
 import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
 import type { DnsServer } from './dns/upstream.js';
 import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
-import type { TrafficCounts } from './metrics.js';
+import type { EngineCounter, TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
 import { formatRule, type Rule, type Shape } from './rules/rule.js';
 import type { RuleSet } from './rules/rule-set.js';
@@ -59,11 +59,14 @@ export interface TrafficParts {
 
 interface FlowState {
   readonly name: FlowName;
+  /** Its name was told to the host when it began. */
+  isTold: boolean;
 }
 
 /** The parts of the engine's core that are needed here. */
 interface TrafficHost {
   readonly flows: { readonly stack: Stack };
+  readonly counters: Counters<EngineCounter>;
   reevaluate(): void;
 }
 
@@ -80,6 +83,7 @@ export class Traffic {
   readonly #decisions: Record<string, number> = {};
   readonly #packet = new ParsedPacket();
   #host: TrafficHost | undefined;
+  #onMetadata: EngineHooks['onMetadata'];
   #isJudgingAgain = false;
   #willJudgeAgain = false;
 
@@ -122,6 +126,7 @@ export class Traffic {
   /** The host's hooks with what is decided here before them. */
   join(hooks: EngineHooks, host: TrafficHost): EngineHooks {
     this.#host = host;
+    this.#onMetadata = hooks.onMetadata;
     return { ...hooks, onFlow: (flow) => this.#onFlow(flow, hooks) };
   }
 
@@ -170,6 +175,8 @@ export class Traffic {
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
     if (decision.action !== 'allow' || this.#isJudgingAgain) return decision;
     this.#tell('opened', flow, state.name, rule);
+    if (state.name.name !== undefined && !state.isTold) this.#report(flow, state.name);
+    state.isTold = true;
     const { tap: hostTap, onClosed } = decision;
     const watches = protocol !== 'icmp';
     return {
@@ -193,7 +200,8 @@ export class Traffic {
     const key = keyOf(flow);
     const old = this.#flows.get(key);
     if (old !== undefined && (this.#isJudgingAgain || flow.protocol === 'udp')) return old;
-    const state = { name: this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip) };
+    const name = this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip);
+    const state = { name, isTold: false };
     this.#flows.delete(key);
     this.#flows.set(key, state);
     if (this.#flows.size > FLOWS_MAX) this.#flows.delete(this.#flows.keys().next().value!);
@@ -205,7 +213,10 @@ export class Traffic {
     const now = this.#parts.reactor.now();
     const hasChanged =
       flow.protocol === 'tcp' ? name.onStream(now, bytes, offset, length) : name.onDatagram(now, bytes, offset, length);
-    if (name.hello !== undefined && name.name !== undefined) increment(this.#names, name.name.source);
+    if (name.hello !== undefined) {
+      if (name.name !== undefined) increment(this.#names, name.name.source);
+      this.#report(flow, name);
+    }
     if (!hasChanged) return;
     this.#tell('named', flow, name, undefined);
     const { rules } = this.#parts;
@@ -219,6 +230,25 @@ export class Traffic {
       this.#willJudgeAgain = false;
       this.#host?.reevaluate();
     });
+  }
+
+  /** Tells the host what is known of a flow. */
+  #report(flow: FlowRequest, { name, hello, quicVersion }: FlowName): void {
+    if (this.#onMetadata === undefined) return;
+    const { protocol, source, destination } = flow;
+    try {
+      this.#onMetadata({
+        protocol,
+        source,
+        destination,
+        host: name?.host,
+        outer: name?.outer ?? false,
+        nameSource: name?.source,
+        hello: hello && { ...hello, quicVersion },
+      });
+    } catch {
+      this.#host?.counters.add('hook_errors');
+    }
   }
 
   #judge(flow: FlowRequest, name: FlowName): Rule | undefined {

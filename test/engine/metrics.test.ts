@@ -3,9 +3,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Duration, Millis, Seconds } from '../../src/base/time.js';
+import { DNS_COUNTERS } from '../../src/engine/dns/transport.js';
 import { ENGINE_METRICS, engineMetricsText } from '../../src/engine/metrics.js';
+import { RULE_ACTIONS } from '../../src/engine/rules/rule.js';
 import { REPOSITORY } from '../lab/services.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, tcpPacket, udpPacket } from '../support/packets.js';
+import { MOVES_BY_HAND } from './metrics-moves.js';
 import { CLIENT, MockHost } from './replay/mock-host.js';
 
 const ends = { from: CLIENT, to: '93.184.216.34' };
@@ -208,36 +211,29 @@ const MOVES: readonly Move[] = [
     },
   },
 ];
-/** What the netstack's own tests move, what needs a kernel's device or sockets, and what is time. */
-const ELSEWHERE = [
-  'flows_active{protocol=echo}',
-  'flows_opened{protocol=echo}',
-  'echo_admission_fail',
-  'dial_errors{kind=unsupported}',
-  'backpressure_drops{where=device_out}',
-  'rto',
-  'dup_acks',
-  'out_of_order',
-  'zero_window',
-  'challenge_acks',
-  'paws_drops',
-  'slow_turns{over=1}',
-  'slow_turns{over=5}',
-  'slow_turns{over=20}',
-  'longest_turn_microseconds',
-];
-
-test.each(MOVES.filter(({ name }) => !ELSEWHERE.includes(name)))('$name', ({ name, by, with: overrides }) => {
+test.each(MOVES)('$name', ({ name, by, with: overrides }) => {
   const host = new MockHost(overrides);
   const before = host.values[name] ?? 0;
   by(host);
   expect(host.values[name]).toBeGreaterThan(before);
 });
 
-test('every value is moved here or named as one that is moved elsewhere', () => {
-  const known = new Set([...MOVES.map(({ name }) => name), ...ELSEWHERE]);
-  const missing = Object.keys(new MockHost().values).filter((name) => !known.has(name));
-  expect(missing).toEqual([]);
+test.each(MOVES_BY_HAND)('$name', ({ name, move }) => {
+  const values: number[] = [];
+  move((now) => values.push(now[name] ?? 0));
+  expect(values[1]).toBeGreaterThan(values[0]!);
+});
+
+test('every value has something here that moves it', () => {
+  const moved = new Set([...MOVES, ...MOVES_BY_HAND].map(({ name }) => name));
+  const names = Object.keys(new MockHost().values);
+  expect(names.filter((name) => !moved.has(name))).toEqual([]);
+  const labels = [
+    ...RULE_ACTIONS.map((action) => `rule_decisions{action=${action}}`),
+    ...DNS_COUNTERS.map((event) => `dns{event=${event.slice('dns_'.length)}}`),
+    ...['tls', 'quic'].map((source) => `flow_names{source=${source}}`),
+  ];
+  expect(labels.filter((name) => !moved.has(name))).toEqual([]);
 });
 
 test('an ICMP error about a flow that is not ours changes nothing', () => {

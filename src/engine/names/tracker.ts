@@ -136,6 +136,8 @@ export class FlowName {
   name: KnownName | undefined;
   /** What the client said in the clear, once it is known. */
   hello: ClientHello | undefined;
+  /** Of a flow whose ClientHello came over QUIC. */
+  quicVersion: number | undefined;
   readonly #tracker: NameTracker;
   readonly #crypto: Crypto;
   readonly #began: Instant;
@@ -190,6 +192,7 @@ export class FlowName {
     const progress = reader.feed(bytes, offset, length);
     if (progress === 'more') return elapsed(this.#began, now) > WATCH_TIME ? this.#stop() : false;
     this.hello = reader.hello;
+    if (reader instanceof QuicInitialReader) this.quicVersion = reader.version;
     this.#stop();
     const host = this.hello?.serverName;
     if (host === undefined) return false;

@@ -5,6 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { IpAddress } from '../../../src/base/address.js';
 import { Millis, Seconds } from '../../../src/base/time.js';
+import type { FlowMetadata } from '../../../src/engine/hooks.js';
 import { readPacket, udpPacket } from '../../support/packets.js';
 import { a, query, read, reply } from '../dns/world.js';
 import { clientHello, cryptoFrame, hex, initialPacket, padded, records } from '../names/hellos.js';
@@ -95,6 +96,50 @@ describe('names', () => {
       [v6.to, CLIENT6, 4001],
     ]);
     expect(host.families.slice(-2)).toEqual([4, 6]);
+  });
+});
+
+describe('onMetadata', () => {
+  it('tells a flow’s name when it begins with one, and what its ClientHello says; ECH, ALPN and QUIC’s version with it', () => {
+    const told: FlowMetadata[] = [];
+    const host = new MockHost({ hooks: { onMetadata: (metadata) => told.push(metadata) } });
+    host.onDial = (connection) => host.engine.connected(connection.id);
+    host.engine.names.record('looked-up.example', ['93.184.216.34']);
+    const { client } = host.open(WEB);
+    say(client, hello('outer.example', { encrypted: true, protocols: ['h2', 'http/1.1'], versions: [0x0304] }));
+    say(host.open('93.184.216.35:443').client, hello('own.example'));
+    host.engine.packets(quic.map((packet) => udpPacket({ ...v4, to: '93.184.216.36' }, 4000, 443, packet)));
+    host.engine.packets([udpPacket({ ...v4, to: '93.184.216.37' }, 4001, 3478, 'nothing to tell')]);
+    host.run(Millis(50));
+    const brief = told.map(({ protocol, destination, host: name, nameSource, outer, hello: said }) => [
+      `${protocol} ${destination.ip} ${name} ${nameSource} ${outer}`,
+      said && [said.serverName, said.protocols.join(), said.encrypted, said.quicVersion],
+    ]);
+    expect(brief).toEqual([
+      ['tcp 93.184.216.34 looked-up.example hook false', undefined],
+      ['tcp 93.184.216.34 looked-up.example hook false', ['outer.example', 'h2,http/1.1', true, undefined]],
+      ['udp 93.184.216.36 quic.example quic false', ['quic.example', 'h3', false, 1]],
+      ['tcp 93.184.216.35 own.example tls false', ['own.example', '', false, undefined]],
+    ]);
+    expect(told.every(({ source }) => source.ip.toString() === CLIENT)).toBe(true);
+  });
+
+  it('is not called about refused flows, and one that throws is counted', () => {
+    let calls = 0;
+    const host = new MockHost({
+      rules: ['reject host=bad.example'],
+      hooks: {
+        onMetadata: () => {
+          calls++;
+          throw new Error('of the host');
+        },
+      },
+    });
+    host.engine.names.record('bad.example', ['93.184.216.34']);
+    host.engine.names.record('good.example', ['93.184.216.35']);
+    host.connect(WEB);
+    expect(host.open('93.184.216.35:443').client.connected).toBe(true);
+    expect([calls, host.values['hook_errors']]).toEqual([1, 1]);
   });
 });
 
