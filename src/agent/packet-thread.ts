@@ -17,6 +17,7 @@ import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { READABLE, type Sockets, type TunDevice } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
+import { watchNetworkEvents } from '../os/linux/network-events.js';
 import { type PacketThreadContext, servePacketThread } from '../os/packet-thread.js';
 import { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
@@ -85,6 +86,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     })),
   });
   driveNode(reactor, udp, endpoints, core);
+  const networkEvents = watchNetworkEvents(reactor, (isWatched) => context.emit('hostNetwork', isWatched));
   reactor.onTurn(() => {
     proxy?.flush();
     return undefined;
@@ -107,6 +109,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         prefixes: (core.routes?.prefixes ?? []).map(String),
       }),
       ...nodeRequests(endpoints, core, reactor),
+      watchesNetwork: () => networkEvents !== undefined,
       prod: (orphans) => {
         core.tun?.prod(orphans.map(({ local, remote }) => ({ local: at(local), remote: at(remote) })));
         return undefined;
@@ -124,6 +127,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
       },
     },
     close: () => {
+      networkEvents?.close();
       tun?.close();
       for (const socket of udp) socket.close();
     },

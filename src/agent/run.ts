@@ -18,7 +18,7 @@ import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
 import { SystemEntropy } from '../os/entropy.js';
 import type { NetworkConfig } from '../os/io.js';
-import { watchHostNetwork } from '../os/linux/host-network.js';
+import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import type { AgentCoreEvent } from './core.js';
@@ -82,6 +82,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let routes: TunRoutes | undefined;
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
+  let host: HostNetworkWatch | undefined;
   const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
     relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
     relayTcp: (address) => thread.request('relayTcp', address),
@@ -91,6 +92,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     name: 'agent',
     data,
     onEvent: (name, payload) => {
+      if (name === 'hostNetwork') {
+        if (payload === true) host?.look();
+        else host?.poll();
+        return;
+      }
       if (name === 'relayAttempt') {
         relayName.refresh();
         tcp.attempt(payload as number);
@@ -122,11 +128,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   relayName.refresh();
   const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
   const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
-  const stopWatching = watchHostNetwork((network) => {
+  const isTold = await thread.request('watchesNetwork', undefined);
+  host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     mapping.networkChanged();
     nat.networkChanged();
   });
+  if (!isTold) host.poll();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
@@ -144,7 +152,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       nat: nat.status,
     }),
     stop: async () => {
-      stopWatching();
+      host.stop();
       nat.stop();
       const unmapped = mapping.stop();
       tcp.stop();

@@ -100,6 +100,8 @@ export type AgentProtocol = {
     readonly farewell: { readonly input: undefined; readonly output: undefined };
     readonly mapped: MappedRequest;
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
+    /** Whether the thread tells of changes of the network. */
+    readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** Where the relay is reached over TCP, on this machine. */
     readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
@@ -114,5 +116,7 @@ export type AgentProtocol = {
   readonly events: {
     readonly event: AgentCoreEvent /** The port of the IPv4 socket that tries. */;
     readonly relayAttempt: number;
+    /** The host's network may have changed; `false`: no more is told. */
+    readonly hostNetwork: boolean;
   };
 };

@@ -14,6 +14,7 @@ import {
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
+import { watchNetworkEvents } from '../os/linux/network-events.js';
 import { servePacketThread } from '../os/packet-thread.js';
 import { PolicyKeeper } from '../policy/keeper.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
@@ -56,11 +57,13 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     extraSockets: extraSockets(reactor, sockets),
   });
   driveNode(reactor, udp, endpoints, core);
+  const networkEvents = watchNetworkEvents(reactor, (isWatched) => context.emit('hostNetwork', isWatched));
   return {
     requests: {
       status: () =>
         connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
       ...nodeRequests(endpoints, core, reactor),
+      watchesNetwork: () => networkEvents !== undefined,
       backends: (resolved) => {
         for (const [id, text] of Object.entries(resolved)) {
           const backend = backends.get(id);
@@ -84,6 +87,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
       },
     },
     close: () => {
+      networkEvents?.close();
       for (const socket of udp) socket.close();
     },
   };

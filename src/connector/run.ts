@@ -14,7 +14,7 @@ import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIden
 import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
 import { SystemEntropy } from '../os/entropy.js';
-import { watchHostNetwork } from '../os/linux/host-network.js';
+import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -58,6 +58,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     services,
   };
   const writer = new StateWriter(log);
+  let host: HostNetworkWatch | undefined;
   const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
     relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
     relayTcp: (address) => thread.request('relayTcp', address),
@@ -67,6 +68,11 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     name: 'connector',
     data,
     onEvent: (name, payload) => {
+      if (name === 'hostNetwork') {
+        if (payload === true) host?.look();
+        else host?.poll();
+        return;
+      }
       if (name === 'relayAttempt') {
         relayName.refresh();
         tcp.attempt(payload as number);
@@ -100,11 +106,13 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   resolving.unref();
   const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
   const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
-  const stopWatching = watchHostNetwork((network) => {
+  const isTold = await thread.request('watchesNetwork', undefined);
+  host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     mapping.networkChanged();
     nat.networkChanged();
   });
+  if (!isTold) host.poll();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
@@ -124,7 +132,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     },
     stop: async () => {
       clearInterval(resolving);
-      stopWatching();
+      host.stop();
       nat.stop();
       const unmapped = mapping.stop();
       tcp.stop();

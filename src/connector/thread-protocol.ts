@@ -45,6 +45,8 @@ export type ConnectorProtocol = {
     readonly status: { readonly input: undefined; readonly output: ConnectorThreadStatus };
     readonly mapped: MappedRequest;
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
+    /** Whether the thread tells of changes of the network. */
+    readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
     /** The relay's addresses, ADDRESS:PORT. */
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** Where the relay is reached over TCP, on this machine. */
@@ -64,5 +66,7 @@ export type ConnectorProtocol = {
   readonly events: {
     readonly event: ConnectorCoreEvent /** The port of the IPv4 socket that tries. */;
     readonly relayAttempt: number;
+    /** The host's network may have changed; `false`: no more is told. */
+    readonly hostNetwork: boolean;
   };
 };

@@ -301,8 +301,8 @@ export interface NetworkConfig {
 export interface HostNetwork {
   /** Addresses of interfaces that are up; no loopback, no link-local IPv6, no TUN device's. */
   readonly addresses: readonly string[];
-  /** Unicast routes of the main table; `isTunnel`: into a TUN device. */
-  readonly routes: readonly { readonly prefix: string; readonly isTunnel: boolean }[];
+  /** Unicast routes of the main table; `via` differs where device, next hop or metric do; `isTunnel`: into a TUN device. */
+  readonly routes: readonly { readonly prefix: string; readonly via: string; readonly isTunnel: boolean }[];
 }
 
 export type { Clock, Duration, Instant };

@@ -159,7 +159,7 @@ describe('a network that changes', () => {
     const { candidates } = it.agent.core.punching;
     it.agent.core.setNetwork(it.world.now, {
       addresses: [candidates[0]!.address.ip.toString(), '198.51.100.250'],
-      routes: [{ prefix: '0.0.0.0/0', isTunnel: false }],
+      routes: [{ prefix: '0.0.0.0/0', via: 'eth0', isTunnel: false }],
     });
     it.agent.host.reactor.wake();
     expect(it.world.until(() => isDirect(it), Seconds(2))).toBe(true);
@@ -174,8 +174,8 @@ describe('a network that changes', () => {
     it.agent.core.setNetwork(it.world.now, {
       addresses: [it.agent.udp[0]!.local.ip.toString()],
       routes: [
-        { prefix: '0.0.0.0/0', isTunnel: false },
-        { prefix: `${ip}/32`, isTunnel: true },
+        { prefix: '0.0.0.0/0', via: 'eth0', isTunnel: false },
+        { prefix: `${ip}/32`, via: 'tun0', isTunnel: true },
       ],
     });
     it.agent.host.reactor.wake();

@@ -194,7 +194,7 @@ export abstract class SimNode {
   protected hostNetwork(): HostNetwork {
     const addresses = this.udp.map(({ local }) => local.ip.toString());
     const prefixes = ['0.0.0.0/0', '::/0', ...this.udp.flatMap(({ nat }) => nat?.prefix ?? [])];
-    return { addresses, routes: prefixes.map((prefix) => ({ prefix, isTunnel: false })) };
+    return { addresses, routes: prefixes.map((prefix) => ({ prefix, via: 'eth0', isTunnel: false })) };
   }
 }
 

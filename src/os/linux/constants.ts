@@ -33,6 +33,7 @@ export const O_CLOEXEC = 0x80000;
 // <sys/socket.h>
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
@@ -95,6 +96,14 @@ export const PACKET_IGNORE_OUTGOING = 23;
 /** `sll_pkttype` of what this host sends itself. */
 export const PACKET_OUTGOING = 4;
 export const ETH_P_ALL = 3;
+
+// <linux/netlink.h>, <linux/rtnetlink.h>
+export const NETLINK_ROUTE = 0;
+export const RTMGRP_LINK = 0x001;
+export const RTMGRP_IPV4_IFADDR = 0x010;
+export const RTMGRP_IPV4_ROUTE = 0x040;
+export const RTMGRP_IPV6_IFADDR = 0x100;
+export const RTMGRP_IPV6_ROUTE = 0x400;
 
 // <linux/errqueue.h>
 export const SO_EE_ORIGIN_ICMP = 2;

@@ -1,6 +1,6 @@
 /**
- * The host's addresses and routes, looked at every two seconds: two small reads of /proc and one call, nothing that a process
- * without privileges could not do, and no subscription to lose.
+ * The host's addresses and routes: two small reads of /proc and one call, nothing that a process without privileges could not do.
+ * Looked at when the kernel says that they may be others (`network-events`), and every two seconds where it does not say so.
  *
  *   /proc/net/route        Iface Destination Gateway Flags RefCnt Use Metric Mask …      (hex, host byte order)
  *   /proc/net/ipv6_route   destination(32) length(2) source length next-hop metric refcnt use flags(8) device
@@ -19,8 +19,16 @@ const LOOPBACK = 'lo';
 /** Routes at most: a router with a full table tells its default route and the most specific ones by the others anyway. */
 const MAX_ROUTES = 4096;
 
-/** Calls `use` with what is there now, and again whenever it has changed. Returns the function that ends it. */
-export function watchHostNetwork(use: (network: HostNetwork) => void): () => void {
+export interface HostNetworkWatch {
+  /** The network may have changed. */
+  look(): void;
+  /** Nobody says when: looks by itself from now on. */
+  poll(): void;
+  stop(): void;
+}
+
+/** Calls `use` with what is there now, and after `look` whenever it has changed. */
+export function watchHostNetwork(use: (network: HostNetwork) => void): HostNetworkWatch {
   let known = '';
   const look = (): void => {
     const network = readHostNetwork();
@@ -30,9 +38,14 @@ export function watchHostNetwork(use: (network: HostNetwork) => void): () => voi
     use(network);
   };
   look();
-  const timer = setInterval(look, toMillis(INTERVAL));
-  timer.unref();
-  return () => clearInterval(timer);
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    look,
+    poll: () => {
+      timer ??= setInterval(look, toMillis(INTERVAL)).unref();
+    },
+    stop: () => clearInterval(timer),
+  };
 }
 
 export function readHostNetwork(): HostNetwork {
@@ -49,7 +62,7 @@ export function readHostNetwork(): HostNetwork {
     .map(({ address }) => address);
   const routes = [...parseRoutes4(read('/proc/net/route')), ...parseRoutes6(read('/proc/net/ipv6_route'))]
     .slice(0, MAX_ROUTES)
-    .map(({ prefix, device }) => ({ prefix: prefix.toString(), isTunnel: isTunnel(device) }));
+    .map(({ prefix, device, via }) => ({ prefix: prefix.toString(), via, isTunnel: isTunnel(device) }));
   return { addresses, routes };
 }
 
@@ -74,6 +87,8 @@ export function parseGateway4(text: string, isUsed: (device: string) => boolean)
 interface Route {
   readonly prefix: Prefix;
   readonly device: string;
+  /** Device, next hop and metric, as the kernel prints them: two that differ are two ways. */
+  readonly via: string;
 }
 
 export function parseRoutes4(text: string): Route[] {
@@ -81,20 +96,20 @@ export function parseRoutes4(text: string): Route[] {
     .split('\n')
     .slice(1)
     .flatMap((line) => {
-      const [device, destination, , flags, , , , mask] = line.split('\t');
+      const [device, destination, gateway, flags, , , metric, mask] = line.split('\t');
       if (device === undefined || mask === undefined || !isUsable(device, flags!)) return [];
       const prefix = Prefix.of(IpAddress.v4(swap(destination!)), bitsOf(swap(mask)));
-      return prefix === undefined ? [] : [{ prefix, device }];
+      return prefix === undefined ? [] : [{ prefix, device, via: `${device} ${gateway} ${metric}` }];
     });
 }
 
 export function parseRoutes6(text: string): Route[] {
   return text.split('\n').flatMap((line) => {
-    const [destination, length, , , , , , , flags, device] = line.trim().split(/ +/);
+    const [destination, length, , , gateway, metric, , , flags, device] = line.trim().split(/ +/);
     if (device === undefined || !isUsable(device, flags!)) return [];
     const bytes = Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(destination!.slice(i * 2, i * 2 + 2), 16));
     const prefix = Prefix.of(IpAddress.fromBytes(bytes), Number.parseInt(length!, 16));
-    return prefix === undefined ? [] : [{ prefix, device }];
+    return prefix === undefined ? [] : [{ prefix, device, via: `${device} ${gateway} ${metric}` }];
   });
 }
 
