@@ -77,10 +77,10 @@ export class Download {
     return existsSync(this.#file) ? statSync(this.#file).size : 0;
   }
 
-  /** Resolves when more has arrived than now. */
+  /** Resolves when more has arrived than now, or when it has ended: `outcome` tells how. */
   async progress(limit: Duration = Seconds(30)): Promise<void> {
     const before = this.arrived;
-    await pollUntil('more of the download', () => this.arrived > before, limit);
+    await pollUntil('more of the download', () => this.arrived > before || !this.running, limit);
   }
 
   /**

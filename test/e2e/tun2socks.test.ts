@@ -176,11 +176,12 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
 
   it('programs learn of the end: an open connection is reset', async () => {
     await start('--direct', '--routes');
-    const slow = curl('http://10.50.0.1:8080/slow/8000');
-    await role.waitForStatus<Tun2socksThreadStatus>('a flow', ({ flows }) => flows.tcp === 1, Seconds(10));
+    // A flow exists before its connection does, and only the connection can be reset.
+    const slow = user.spawn(['curl', '-sv', '--max-time', '10', 'http://10.50.0.1:8080/slow/8000']);
+    await slow.waitForLine(/^> GET /);
     const { status } = await role.stop();
     expect(status.code).toBe(0);
-    expect((await slow).code).toBe(CURL.receiveFailed);
+    expect((await slow.exited).code).toBe(CURL.receiveFailed);
   });
 
   it('without a default route there is no telling which way sockets leave: it does not start', async () => {
