@@ -115,7 +115,7 @@ export class AgentCore {
         onRelayed: (now) => this.relay.receivedRelayed(now),
         onProbeReply: (now, reply) => {
           this.relay.onProbeReply(now, reply.nonce);
-          this.punching.nat.onReply(now, reply);
+          this.punching.reflexive.onReply(now, reply);
         },
         onPunch: (now, bytes, offset, length, sources, index, socket) =>
           this.punching.receive(now, bytes, offset, length, sources, index, socket),
@@ -124,7 +124,7 @@ export class AgentCore {
     );
     this.punching = makePunching(parts.direct, parts.udp, this.#underlay, entropy, {
       extraSockets: parts.extraSockets,
-      relays: () => this.relay.addresses,
+      relay: () => this.relay,
       now: () => parts.clock.now(),
       onNetwork: (now) => this.sessions.networkChanged(now),
     });
@@ -138,7 +138,7 @@ export class AgentCore {
       owner: {
         onRelayReady: (now) => {
           parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
-          this.punching.nat.ask(now);
+          this.punching.reflexive.ask(now);
           this.sessions.relayReady(now);
         },
         onRelayLost: (now, reason) => {

@@ -5,6 +5,8 @@
  *     ▲                                           │ no answer                              │ failed                │ lost
  *     └─────────────── back-off ◄─────────────────┴────────────────────────────────────────┴───────────────────────┘
  *
+ * A proved pair of the other address family gets a link too, once, which stands by: when the first is in trouble the two change places.
+ *
  * The back-off goes up to minutes and is reset by any change of the network, of either end. A direct link that is in trouble, or whose
  * certificates have lived five sixths of their time, is looked for another beside; when that stands, the old one is closed.
  */
@@ -24,6 +26,7 @@ import type { DirectTable } from '../node/direct-table.js';
 import type { Link } from '../node/link.js';
 import type { Punching } from '../node/punching.js';
 import { CloseCode } from '../tunnel/close-codes.js';
+import { Tier } from '../tunnel/links/managed-link.js';
 import type { Pair } from '../tunnel/punch/pairs.js';
 import type { AgentSession } from './session.js';
 import type { SessionLinks } from './session-links.js';
@@ -48,6 +51,10 @@ const ROUND_INTERVAL: Duration = Millis(500);
 /** A link that has been suspect for this long is no longer relied on: the same pair, or another, is punched. */
 const TROUBLE: Duration = Seconds(1);
 
+/** A pair of the other family may be proved so much later than the link is live, and has to be so fresh. */
+const STANDBY_SEARCH: Duration = Seconds(2);
+const STANDBY_PROOF_AGE: Duration = Seconds(3);
+
 /** What a session knows of its direct way. */
 export interface DirectSide {
   readonly path: DirectPath;
@@ -56,7 +63,10 @@ export interface DirectSide {
   attemptPair: Pair | undefined;
   attemptEnds: Instant | undefined;
   link: Link | undefined;
-  linkPair: Pair | undefined;
+  /** Another one, over the other address family; only beside `link`. */
+  standby: Link | undefined;
+  /** Since when one is looked for. */
+  standbySince: Instant | undefined;
   /** A pair is proved, and better ones may follow until then. */
   gatherUntil: Instant | undefined;
   nextRound: Instant | undefined;
@@ -89,7 +99,8 @@ export class AgentDirect {
       attemptPair: undefined,
       attemptEnds: undefined,
       link: undefined,
-      linkPair: undefined,
+      standby: undefined,
+      standbySince: undefined,
       gatherUntil: undefined,
       nextRound: undefined,
       lastRound: undefined,
@@ -119,8 +130,8 @@ export class AgentDirect {
   networkChanged(now: Instant, session: AgentSession): void {
     const { direct } = session;
     if (!this.#isOn) return;
-    for (const link of [direct.attempt, direct.link]) {
-      if (link === undefined || direct.path.mayUse(link.connection.remote)) continue;
+    for (const link of directLinks(direct)) {
+      if (direct.path.mayUse(link.connection.remote)) continue;
       this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
       this.failed(now, session, link, 'its address may no longer be used');
     }
@@ -133,38 +144,45 @@ export class AgentDirect {
   forget(now: Instant, session: AgentSession, reason: string): void {
     const { direct } = session;
     direct.path.forgetPeer();
-    for (const link of [direct.attempt, direct.link]) {
-      if (link !== undefined) this.#parts.links.close(now, link, CloseCode.done, reason);
-    }
+    for (const link of directLinks(direct)) this.#parts.links.close(now, link, CloseCode.done, reason);
     this.#clear(now, direct);
   }
 
   /** The session ends. */
   end(now: Instant, session: AgentSession, reason: string): void {
     const { direct } = session;
-    for (const link of [direct.attempt, direct.link]) {
-      if (link !== undefined) this.#parts.links.close(now, link, CloseCode.sessionOver, reason);
-    }
+    for (const link of directLinks(direct)) this.#parts.links.close(now, link, CloseCode.sessionOver, reason);
     this.#clear(now, direct);
     this.#parts.punching.forget(direct.path);
   }
 
-  /** The link in its handshake is live; one that there was before is closed. */
+  /** The link in its handshake is live: it stands by, or takes the place of one that there was. */
   welcomed(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    const { link: before } = direct;
-    direct.link = direct.attempt;
-    direct.linkPair = direct.attemptPair;
+    const { link: before, standby } = direct;
+    const link = direct.attempt!;
     direct.attempt = undefined;
     direct.attemptPair = undefined;
     direct.attemptEnds = undefined;
+    session.set.add(now, link, Tier.direct, familyOf(link) === 6);
+    if (before !== undefined && isServed(now, direct) && familyOf(link) !== familyOf(before)) {
+      direct.standby = link;
+      return;
+    }
+    direct.link = link;
     direct.failedRounds = 0;
     direct.reason = 'best_rank';
     direct.path.puncher.stop();
-    session.set.add(now, direct.link!, true, direct.link!.connection.remote.ip.family === 6);
-    if (before === undefined) return;
-    this.#parts.links.close(now, before, CloseCode.replaced, 'replaced by a newer link');
-    this.#parts.table.release(now, before.connection.remote);
+    direct.standbySince = now;
+    if (before !== undefined) this.#replace(now, before);
+    if (standby === undefined || familyOf(standby) !== familyOf(link)) return;
+    direct.standby = undefined;
+    this.#replace(now, standby);
+  }
+
+  #replace(now: Instant, link: Link): void {
+    this.#parts.links.close(now, link, CloseCode.replaced, 'replaced by a newer link');
+    this.#parts.table.release(now, link.connection.remote);
   }
 
   /** A direct link is closed, or never came to be. */
@@ -181,10 +199,15 @@ export class AgentDirect {
       this.#later(now, direct);
       return;
     }
+    if (link === direct.standby) direct.standby = undefined;
     if (link !== direct.link) return;
+    if (direct.standby !== undefined) {
+      direct.link = direct.standby;
+      direct.standby = undefined;
+      return;
+    }
     const worked = elapsed(link.made, now) >= WORKED;
     direct.link = undefined;
-    direct.linkPair = undefined;
     direct.reason = `direct_lost: ${reason}`;
     if (worked) this.#soon(now, direct);
     else this.#later(now, direct);
@@ -200,9 +223,11 @@ export class AgentDirect {
       this.failed(now, session, attempt, 'no answer');
       return;
     }
+    if (!isServed(now, direct)) this.#useStandby(now, direct);
     const isSearching = direct.nextRound !== undefined || direct.lastRound !== undefined;
     if (isServed(now, direct)) {
       if (isSearching) this.#rest(direct);
+      if (direct.standbySince !== undefined) this.#seekStandby(now, session);
       return;
     }
     if (direct.link !== undefined && !isSearching) direct.nextRound = now;
@@ -253,7 +278,25 @@ export class AgentDirect {
     direct.attempt = this.#parts.links.connect(now, session, pair.address, undefined);
     direct.attemptPair = pair;
     direct.attemptEnds = later(now, HANDSHAKE_TIMEOUT);
-    direct.reason = 'handshaking';
+    if (direct.link === undefined) direct.reason = 'handshaking';
+  }
+
+  /** The other family's link is in order, unlike the present one. */
+  #useStandby(now: Instant, direct: DirectSide): void {
+    const { link, standby } = direct;
+    if (standby === undefined || !isInOrder(now, standby)) return;
+    direct.link = standby;
+    direct.standby = link;
+  }
+
+  #seekStandby(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    const isLate = elapsed(direct.standbySince!, now) > STANDBY_SEARCH;
+    const other = familyOf(direct.link!) === 4 ? 6 : 4;
+    const pair =
+      isLate || direct.standby !== undefined ? undefined : direct.path.puncher.best(now, STANDBY_PROOF_AGE, other);
+    if (isLate || pair !== undefined) direct.standbySince = undefined;
+    if (pair !== undefined) this.#connect(now, session, pair);
   }
 
   /** A round is over and nothing is proved. */
@@ -295,14 +338,13 @@ export class AgentDirect {
   }
 
   #clear(now: Instant, direct: DirectSide): void {
-    for (const link of [direct.attempt, direct.link]) {
-      if (link !== undefined) this.#parts.table.release(now, link.connection.remote);
-    }
+    for (const link of directLinks(direct)) this.#parts.table.release(now, link.connection.remote);
     direct.attempt = undefined;
     direct.attemptPair = undefined;
     direct.attemptEnds = undefined;
     direct.link = undefined;
-    direct.linkPair = undefined;
+    direct.standby = undefined;
+    direct.standbySince = undefined;
     direct.gatherUntil = undefined;
     direct.nextRound = undefined;
     direct.lastRound = undefined;
@@ -312,7 +354,18 @@ export class AgentDirect {
 
 /** Whether there is a direct link that needs no other. */
 function isServed(now: Instant, { link }: DirectSide): boolean {
-  if (link === undefined) return false;
+  return link !== undefined && isInOrder(now, link);
+}
+
+function isInOrder(now: Instant, link: Link): boolean {
   const isTroubled = link.managed?.state === 'suspect' && elapsed(link.managed.since, now) >= TROUBLE;
   return !isTroubled && (link.renewAt === undefined || now < link.renewAt);
+}
+
+function familyOf({ connection }: Link): 4 | 6 {
+  return connection.remote.ip.family;
+}
+
+function directLinks({ attempt, link, standby }: DirectSide): Link[] {
+  return [attempt, link, standby].filter((one) => one !== undefined);
 }

@@ -118,6 +118,7 @@ export class AgentSession {
     if (this.relayed !== undefined) yield this.relayed;
     if (this.direct.attempt !== undefined) yield this.direct.attempt;
     if (this.direct.link !== undefined) yield this.direct.link;
+    if (this.direct.standby !== undefined) yield this.direct.standby;
   }
 
   /** The way through the relay has come to another state. */

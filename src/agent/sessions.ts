@@ -257,13 +257,13 @@ export class Sessions implements SessionLinksOwner {
         if (!session.isLive) session.absentSince ??= now;
       } else if (state === 'back') this.onBack(now, session, relayed);
     }
-    const { link } = direct;
-    if (link === undefined) return;
-    const state = link.lifeSigns.check(now, link.connection);
-    if (state === 'back') this.onBack(now, session, link);
-    else if (state === 'gone') {
-      this.#links.close(now, link, CloseCode.timeout, 'no life sign');
-      this.#direct.failed(now, session, link, 'no life sign');
+    for (const link of [direct.link, direct.standby]) {
+      const state = link?.lifeSigns.check(now, link.connection);
+      if (state === 'back') this.onBack(now, session, link!);
+      else if (state === 'gone') {
+        this.#links.close(now, link!, CloseCode.timeout, 'no life sign');
+        this.#direct.failed(now, session, link!, 'no life sign');
+      }
     }
   }
 
@@ -274,7 +274,7 @@ export class Sessions implements SessionLinksOwner {
       next = earliest(earliest(next, session.deadline), this.#direct.due(now, session));
       next = earliest(next, session.set.manager.nextTimeout(now));
       if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
-      if (direct.link !== undefined) next = earliest(next, direct.link.lifeSigns.due);
+      next = earliest(next, earliest(direct.link?.lifeSigns.due, direct.standby?.lifeSigns.due));
       if (session.isLive) continue;
       if (session.absentSince !== undefined && session.waiting.length > 0) {
         next = earliest(next, later(session.absentSince, ABSENT_GRACE));
@@ -399,7 +399,7 @@ export class Sessions implements SessionLinksOwner {
     session.welcomed = true;
     session.enter(now, 'live', reason);
     this.#direct.relayLive(now, session);
-    this.#choice.because(reason, () => session.set.add(now, link, false, false));
+    this.#choice.because(reason, () => session.set.add(now, link, this.#parts.punching.relayTier, false));
   }
 
   onMessage(now: Instant, session: AgentSession, _link: Link, message: Exclude<ToAgent, Welcome>): void {

@@ -114,7 +114,7 @@ export class ConnectorCore {
         onRelayed: (now) => this.relay.receivedRelayed(now),
         onProbeReply: (now, reply) => {
           this.relay.onProbeReply(now, reply.nonce);
-          this.punching.nat.onReply(now, reply);
+          this.punching.reflexive.onReply(now, reply);
         },
         onPunch: (now, bytes, offset, length, sources, index, socket) =>
           this.punching.receive(now, bytes, offset, length, sources, index, socket),
@@ -123,7 +123,7 @@ export class ConnectorCore {
     );
     this.punching = makePunching(parts.direct, parts.udp, this.#underlay, parts.entropy, {
       extraSockets: parts.extraSockets,
-      relays: () => this.relay.addresses,
+      relay: () => this.relay,
       now: () => parts.reactor.now(),
       onNetwork: (now) => this.links.networkChanged(now),
     });
@@ -299,7 +299,7 @@ export class ConnectorCore {
 
   #relayReady(now: Instant): void {
     this.#parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
-    this.punching.nat.ask(now);
+    this.punching.reflexive.ask(now);
     this.#registerWait = REGISTER_RETRY;
     this.#registerAt = now;
   }

@@ -6,7 +6,6 @@
  * A hello of the same identity with a new session id ends the older session. Links of one session may be several: through the relay,
  * and direct ones on addresses that its agent has proved by PUNCH. Packets go out on the one the agent names, and are accepted on all.
  */
-
 import { ADDRESS_WORDS } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
@@ -34,6 +33,7 @@ import type { PolicyKeeper } from '../policy/keeper.js';
 import { type Identity, verifyProof } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import { CloseCode } from '../tunnel/close-codes.js';
+import { Tier } from '../tunnel/links/managed-link.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
@@ -298,7 +298,8 @@ export class ConnectorLinks {
     session.links.add(link);
     session.lastLink = now;
     if (!link.isDirect && this.#parts.punching.path !== 'relay') session.path.announce(now);
-    session.set.add(now, link, link.isDirect, link.isDirect && link.connection.remote.ip.family === 6);
+    const tier = link.isDirect ? Tier.direct : this.#parts.punching.relayTier;
+    session.set.add(now, link, tier, link.isDirect && link.connection.remote.ip.family === 6);
   }
 
   /** What manages a session's links. */

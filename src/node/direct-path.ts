@@ -43,7 +43,7 @@ export class DirectPath {
 
   /** Tells the peer a new token and where we are. */
   announce(now: Instant): void {
-    const { candidates, nat } = this.#punching;
+    const { candidates, reflexive } = this.#punching;
     this.#told = this.#news(candidates);
     const token = this.puncher.renewToken(now);
     this.#punching.registerTokens(now, this);
@@ -52,7 +52,7 @@ export class DirectPath {
       n: this.#n++,
       token: toHex(token),
       candidates: tellCandidates(candidates),
-      ...(nat.isStrict === undefined ? {} : { strict: nat.isStrict }),
+      ...(reflexive.isStrict === undefined ? {} : { strict: reflexive.isStrict }),
     });
   }
 
@@ -77,7 +77,7 @@ export class DirectPath {
   }
 
   #news(candidates: readonly Candidate[]): string {
-    return `${this.#punching.nat.isStrict} ${candidates.map(({ address }) => address.toString()).join()}`;
+    return `${this.#punching.reflexive.isStrict} ${candidates.map(({ address }) => address.toString()).join()}`;
   }
 
   hearPunch({ token, candidates, strict }: PunchMessage): void {

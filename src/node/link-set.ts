@@ -7,7 +7,7 @@ import { type Duration, type Instant, Millis } from '../base/time.js';
 import { wordAt } from '../tunnel/frames.js';
 import { CopyWindow } from '../tunnel/links/copy-window.js';
 import { COPY_HEADER, LinkFrame } from '../tunnel/links/frames.js';
-import { type ManagedLink, Tier } from '../tunnel/links/managed-link.js';
+import type { ManagedLink, Tier } from '../tunnel/links/managed-link.js';
 import { LinkManager, type PathChoice } from '../tunnel/links/manager.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import type { Link } from './link.js';
@@ -59,9 +59,8 @@ export class LinkSet {
   }
 
   /** The link is live: it may be used. @param isV6 its underlay's family. */
-  add(now: Instant, link: Link, isDirect: boolean, isV6: boolean): void {
+  add(now: Instant, link: Link, tier: Tier, isV6: boolean): void {
     const { number, connection } = link;
-    const tier = isDirect ? Tier.direct : Tier.relayUdp;
     const managed = this.manager.add(now, { tier, isV6, number, connection });
     this.#byManaged.set(managed, link);
     link.joinSet(this, managed);

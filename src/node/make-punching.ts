@@ -1,15 +1,15 @@
 /** A node's punching, wired to its sockets. */
-import type { SocketAddress } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import type { Instant } from '../base/time.js';
 import type { UdpSocket } from '../os/io.js';
 import type { ExtraSockets } from './extra-sockets.js';
 import { type DirectOptions, Punching } from './punching.js';
+import type { RelayClient } from './relay-client.js';
 import type { Underlay } from './underlay.js';
 
 export interface MakePunchingParts {
   readonly extraSockets: ExtraSockets;
-  readonly relays: () => readonly SocketAddress[];
+  readonly relay: () => RelayClient;
   readonly now: () => Instant;
   readonly onNetwork: (now: Instant) => void;
 }
@@ -34,7 +34,12 @@ export function makePunching(
     },
     openSocket: () => underlay.extra.open(parts.extraSockets, parts.now),
     closeSockets: (now) => underlay.extra.closeUnused(now),
-    relays: parts.relays,
+    relays: () => parts.relay().addresses,
+    relayFamily: () => {
+      const relay = parts.relay();
+      return relay.state === 'ready' && !relay.isOverTcp ? relay.connection?.remote.ip.family : undefined;
+    },
+    isRelayTcp: () => parts.relay().isOverTcp,
     probe: (address, bytes) => underlay.probe(address, bytes),
     isRelay: (address) => underlay.isRelay(address) || underlay.isVirtual(address),
     onNetwork: parts.onNetwork,

@@ -11,6 +11,7 @@ import { type Duration, earliest, type Instant, later, Seconds } from '../base/t
 import { U64Map } from '../base/u64map.js';
 import type { HostNetwork } from '../os/io.js';
 import { wordAt } from '../tunnel/frames.js';
+import { Tier } from '../tunnel/links/managed-link.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { Birthday, type BirthdayRole, publicTarget } from '../tunnel/punch/birthday.js';
 import {
@@ -25,7 +26,7 @@ import {
 import { isPunch, PUNCH_TOKEN } from '../tunnel/punch/punch-frame.js';
 import { PUNCH_COUNTERS, type PunchCounter } from '../tunnel/punch/puncher.js';
 import type { DirectPath } from './direct-path.js';
-import { NatWatch } from './nat-watch.js';
+import { type Family, Reflexive } from './reflexive.js';
 import { RouteTable } from './route-table.js';
 
 /** Further sockets that may no longer be needed are looked at this often. */
@@ -58,6 +59,9 @@ export interface PunchingParts extends DirectOptions {
   readonly relays: () => readonly SocketAddress[];
   readonly probe: (address: SocketAddress, bytes: Uint8Array) => void;
   readonly isRelay: (address: SocketAddress) => boolean;
+  /** The relay connection's address family while it is over UDP, and whether it is over TCP. */
+  readonly relayFamily: () => Family | undefined;
+  readonly isRelayTcp: () => boolean;
   /** Own candidates have changed, or where the host's routes lead. */
   readonly onNetwork: (now: Instant) => void;
 }
@@ -70,7 +74,7 @@ export class Punching {
   readonly rules: CandidateRules;
   readonly path: PathChoice;
   candidates: readonly Candidate[] = [];
-  readonly nat: NatWatch;
+  readonly reflexive: Reflexive;
   #guessing: { readonly path: DirectPath; readonly birthday: Birthday } | undefined;
   #closeAt: Instant | undefined;
   readonly #parts: PunchingParts;
@@ -97,10 +101,13 @@ export class Punching {
       isRelay: parts.isRelay,
       isOwn: (address) => this.#isOwn(address),
     };
-    this.nat = new NatWatch({
+    this.reflexive = new Reflexive({
       entropy: parts.entropy,
       relays: parts.relays,
       send: parts.probe,
+      carrier: parts.relayFamily,
+      isWanted: () => this.#registered.size > 0,
+      onSeen: (now, family, address) => this.#setObserved(now, family, address),
       onChange: parts.onNetwork,
     });
     this.#gather();
@@ -108,7 +115,7 @@ export class Punching {
 
   /** What this end does when ports are guessed with the peer of `path`; undefined: guessing is of no use, or another pair's turn. */
   birthdayRole(path: DirectPath): BirthdayRole | undefined {
-    if (this.#guessing !== undefined || (this.nat.isStrict === true) === path.isPeerStrict) return undefined;
+    if (this.#guessing !== undefined || (this.reflexive.isStrict === true) === path.isPeerStrict) return undefined;
     return path.isPeerStrict ? 'ports' : 'sockets';
   }
 
@@ -139,16 +146,25 @@ export class Punching {
     this.#routes = new RouteTable(network.routes);
     for (const path of this.#registered.keys()) path.judgeAgain();
     this.#gather();
-    if (isOther) this.nat.ask(now);
+    if (isOther) this.reflexive.ask(now);
     this.#parts.onNetwork(now);
     return isOther;
   }
 
   /** The relay sees us at this address. */
   setObserved(now: Instant, address: SocketAddress): void {
-    if (address.ip.isV4) this.#observed4 = address;
+    this.#setObserved(now, address.ip.family, address);
+  }
+
+  #setObserved(now: Instant, family: Family, address: SocketAddress | undefined): void {
+    if (family === 4) this.#observed4 = address;
     else this.#observed6 = address;
     if (this.#gather()) this.#parts.onNetwork(now);
+  }
+
+  /** Of links through the relay. */
+  get relayTier(): Tier {
+    return this.#parts.isRelayTcp() ? Tier.relayTcp : Tier.relayUdp;
   }
 
   /** The local port over IPv4. */
@@ -164,6 +180,8 @@ export class Punching {
 
   /** The tokens of `path` have changed. */
   registerTokens(now: Instant, path: DirectPath): void {
+    // What was seen while nobody wanted it may long be forgotten.
+    if (this.#registered.size === 0 && this.#parts.relayFamily() !== undefined) this.reflexive.ask(now);
     for (const token of this.#registered.get(path) ?? []) this.#byToken.delete(wordAt(token, 0), wordAt(token, 4));
     const tokens = path.puncher.tokens(now);
     for (const token of tokens) this.#byToken.set(wordAt(token, 0), wordAt(token, 4), path);
@@ -209,11 +227,11 @@ export class Punching {
   turn(now: Instant): void {
     for (const { puncher } of this.#busy) puncher.turn(now);
     this.#guessOn(now);
-    this.nat.turn(now);
+    this.reflexive.turn(now);
   }
 
   nextTimeout(): Instant | undefined {
-    let next = earliest(earliest(this.#guessing?.birthday.nextTimeout(), this.#closeAt), this.nat.due);
+    let next = earliest(earliest(this.#guessing?.birthday.nextTimeout(), this.#closeAt), this.reflexive.due);
     for (const path of this.#busy) {
       const due = path.puncher.nextTimeout();
       if (due === undefined) this.#busy.delete(path);

@@ -26,10 +26,13 @@ export async function scene(
     readonly agent?: AgentSetup;
     readonly connector?: Partial<ConnectorSetup>;
   } = {},
+  /** False: an agent that knows no relay yet. */
+  isReady = true,
 ): Promise<Scene> {
   const world = await World.create(options.world);
   const connector = await world.connector('c1', { services: SERVICES, ...options.connector });
   const agent = await world.agent('alice', options.agent);
+  if (!isReady) return { world, connector, agent };
   expect(
     world.until(() => ready(connector) && agent.core.relay.state === 'ready' && agent.core.available.has('web')),
   ).toBe(true);

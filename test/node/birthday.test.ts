@@ -15,7 +15,7 @@ async function pair(ours: Kind, theirs: Kind): Promise<Scene> {
     connector: { direct, nat: new SimNat(20, NAT_KINDS[theirs]) },
   });
   it.world.run(Seconds(1));
-  expect([it.agent, it.connector].map(({ core }) => core.punching.nat.isStrict)).toEqual([
+  expect([it.agent, it.connector].map(({ core }) => core.punching.reflexive.isStrict)).toEqual([
     ours === 'strict',
     theirs === 'strict',
   ]);

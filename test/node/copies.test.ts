@@ -12,6 +12,7 @@ import type { QuicConnection } from '../../src/quic/connection.js';
 import type { QuicEndpoint } from '../../src/quic/endpoint.js';
 import { Fragmenter } from '../../src/tunnel/fragments.js';
 import { COPY_HEADER, LinkFrame } from '../../src/tunnel/links/frames.js';
+import { Tier } from '../../src/tunnel/links/managed-link.js';
 import { LINK_COUNTERS } from '../../src/tunnel/links/states.js';
 import { Arena } from '../../src/wire/arena.js';
 import { pattern } from '../support/app.js';
@@ -78,7 +79,7 @@ class End {
     );
     for (const [i, link] of this.links.entries()) {
       link.enter(NOW, 'live');
-      this.set.add(NOW, link, i === 1, false);
+      this.set.add(NOW, link, i === 1 ? Tier.direct : Tier.relayUdp, false);
     }
     this.outbound = new Outbound(this.wires as unknown as QuicEndpoint, OPEN, this.drops, 1, {
       onTooBig: (_now, _arena, _offset, length) => this.tooBig.push(length),

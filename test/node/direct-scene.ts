@@ -12,8 +12,8 @@ const DNS = '10.0.0.5:5353';
 /** Numbers take this many bytes of a packet. */
 const HEADER = 4;
 
-export const directScene = (options: Parameters<typeof scene>[0] = {}): Promise<Scene> =>
-  scene({ ...options, agent: { ...AUTO, ...options.agent }, connector: { ...AUTO, ...options.connector } });
+export const directScene = (options: Parameters<typeof scene>[0] = {}, isReady = true): Promise<Scene> =>
+  scene({ ...options, agent: { ...AUTO, ...options.agent }, connector: { ...AUTO, ...options.connector } }, isReady);
 
 /** Whether both ends send on this kind of link. */
 export function bothUse({ agent, connector }: Scene, via: 'direct' | 'relay'): boolean {

@@ -189,10 +189,11 @@ export class Puncher {
       : this.#asked(now, bytes, offset, sources, index, socket);
   }
 
-  /** The proved pair with the lowest RTT, IPv6 on a tie, whose proof is at most `age` old. */
-  best(now: Instant, age: Duration): Pair | undefined {
+  /** The proved pair with the lowest RTT, IPv6 on a tie, whose proof is at most `age` old, of this address family or of either. */
+  best(now: Instant, age: Duration, family?: 4 | 6): Pair | undefined {
     let best: Pair | undefined;
     for (const pair of this.pairs.all) {
+      if (family !== undefined && pair.address.ip.family !== family) continue;
       const isFresh = pair.provedAt !== undefined && elapsed(pair.provedAt, now) <= age;
       if (!isFresh || (pair.barredUntil !== undefined && pair.barredUntil > now)) continue;
       if (best === undefined || isBetter(pair, best)) best = pair;
