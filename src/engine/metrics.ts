@@ -137,6 +137,8 @@ export const ENGINE_METRICS: readonly Metric[] = [
   count('zero_window', 'Times a window offered to the device side was zero.', stack('tcp_zero_window')),
   count('challenge_acks', 'Challenge ACKs sent (RFC 5961).', stack('tcp_challenge_acks')),
   count('paws_drops', 'Segments dropped as old duplicates (RFC 7323).', stack('tcp_paws_drops')),
+  count('ecn_marks_in', 'TCP segments that came with CE (congestion experienced).', stack('tcp_ce_in')),
+  count('ecn_marks_reported', 'TCP segments to the device whose marks the program reported.', stack('tcp_ce_reported')),
   count('rst_in', 'RSTs received.', stack('tcp_rst_in')),
   count('rst_out', 'RSTs sent.', stack('tcp_rst_out')),
   count('icmp_in', 'ICMP messages from the device.', stack('icmp_in')),

@@ -47,15 +47,17 @@ export const isV4At = (words: Uint32Array, at: number): boolean =>
 
 export const ipHeaderLength = (words: Uint32Array): number => (isV4At(words, 0) ? IPV4_HEADER : IPV6_HEADER);
 
-/** Writes the header of a packet of `total` bytes at offset 0 and returns its length. */
+/** Writes the header of a packet of `total` bytes at offset 0 and returns its length. `ecn`: its ECN field, 0 … 3. */
 export function writeIpHeader(
   bytes: Uint8Array,
   words: Uint32Array,
   protocol: number,
   total: number,
   identification: number,
+  ecn = 0,
 ): number {
   if (isV4At(words, 0)) {
+    v4.trafficClass = ecn;
     v4.totalLength = total;
     v4.identification = identification;
     v4.protocol = protocol;
@@ -63,6 +65,7 @@ export function writeIpHeader(
     v4.destination = words[8];
     return writeIpv4(bytes, 0, v4);
   }
+  v6.trafficClass = ecn;
   v6.payloadLength = total - IPV6_HEADER;
   v6.nextHeader = protocol;
   v6.source0 = words[0];

@@ -9,6 +9,8 @@ import { readU16, writeU16 } from './bytes.js';
 import { updateChecksum } from './checksum.js';
 
 export const ECN_NOT_ECT = 0;
+export const ECN_ECT1 = 1;
+export const ECN_ECT0 = 2;
 export const ECN_CE = 3;
 
 /** The code point of the IPv4 or IPv6 header at `offset`. */

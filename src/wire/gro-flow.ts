@@ -26,8 +26,9 @@ const PSH = 0x08;
 const ACK = 0x10;
 const ECE = 0x40;
 const CWR = 0x80;
+const AE = 0x100;
 /** Flags that a packet of a run may carry at all. */
-const MERGEABLE = ACK | PSH | FIN | ECE | CWR;
+const MERGEABLE = ACK | PSH | FIN | ECE | CWR | AE;
 
 /** What `append` and `start` report. */
 export const REFUSED = 0;
@@ -43,8 +44,8 @@ export function isMergeable(bytes: Uint8Array, packet: ParsedPacket): boolean {
   const at = packet.transportOffset;
   if (packet.protocol === PROTO_TCP) {
     const flags = packet.tcpFlags;
-    // The low bits of the byte before the flags are reserved or AE (RFC 9768): such a segment stays as it is.
-    return (flags & ACK) !== 0 && (flags & ~MERGEABLE) === 0 && (bytes[at + 12]! & 15) === 0;
+    // The bits before AE are reserved: a segment that has them stays as it is.
+    return (flags & ACK) !== 0 && (flags & ~MERGEABLE) === 0 && (bytes[at + 12]! & 14) === 0;
   }
   // Without a checksum there is nothing to complete, and a surplus after the datagram would be lost.
   return (
@@ -202,7 +203,9 @@ export class GroFlow {
       packet.acknowledgment !== this.#acknowledgment ||
       packet.window !== this.#window ||
       (packet.tcpFlags & CWR) !== 0 ||
-      ((packet.tcpFlags ^ this.#flags) & ECE) !== 0
+      // With AE the three are a counter (RFC 9768 §3.2.2), and CWR is part of its value.
+      (this.#flags & (AE | CWR)) === (AE | CWR) ||
+      ((packet.tcpFlags ^ this.#flags) & (AE | ECE)) !== 0
     ) {
       return false;
     }

@@ -72,6 +72,7 @@ export class ParsedPacket {
   destinationPort = 0;
   payloadOffset = 0;
   payloadLength = 0;
+  /** Nine bits: AE (RFC 9768) above the eight of RFC 9293. */
   tcpFlags = 0;
   sequence = 0;
   acknowledgment = 0;
@@ -212,7 +213,7 @@ function parseTransport(bytes: Uint8Array, out: ParsedPacket): DropReason {
       out.sequence = readU32(bytes, at + 4);
       out.acknowledgment = readU32(bytes, at + 8);
       out.tcpHeaderLength = header;
-      out.tcpFlags = bytes[at + 13]!;
+      out.tcpFlags = bytes[at + 13]! | ((bytes[at + 12]! & 1) << 8);
       out.window = readU16(bytes, at + 14);
       break;
     }

@@ -159,7 +159,7 @@ describe('active open', () => {
   test('SYN, SYN-ACK, ACK', () => {
     const w = new WirePeer();
     const syn = w.connect();
-    expect(syn.flags).toBe('S');
+    expect(syn.flags).toBe('SECN');
     expect([syn.options.mss, syn.options.windowScale, syn.options.sackPermitted]).toEqual([1460, 7, true]);
     w.send('SA', { ack: 1, mss: 1000 });
     expect(w.take().map(brief)).toEqual(['A 1:1 ack 1']);
@@ -171,7 +171,7 @@ describe('active open', () => {
     w.connect();
     const seen = w.wait(Seconds(30));
     expect(seen.map((s) => [s.flags, s.at / 1e6])).toEqual([
-      ['S', 1],
+      ['SECN', 1],
       ['S', 3],
     ]);
     expect(w.app.closed).toBe('timeout');

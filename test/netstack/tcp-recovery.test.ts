@@ -133,7 +133,7 @@ test('without any sample the first timeout is 1 s', () => {
   const w = new WirePeer();
   w.connect();
   expect(w.wait(Millis(999))).toEqual([]);
-  expect(w.wait(Millis(2)).map((s) => s.flags)).toEqual(['S']);
+  expect(w.wait(Millis(2)).map((s) => s.flags)).toEqual(['SECN']);
 });
 
 test('a spurious timeout is recognized by its timestamp and undone (RFC 3522)', () => {

@@ -27,6 +27,9 @@ export interface Fields {
   sackPermitted?: boolean;
   /** [value, echo] */
   ts?: readonly [number, number];
+  userTimeout?: number;
+  /** Counters of the AccECN option in its order. */
+  ecn?: { readonly order: number; readonly bytes: readonly number[] };
   sack?: readonly (readonly [number, number])[];
   from?: SocketAddress;
   to?: SocketAddress;
@@ -52,8 +55,8 @@ export interface Seen {
   packet: Uint8Array;
 }
 
-/** E = ECE, C = CWR. */
-const FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 32, E: 64, C: 128 };
+/** E = ECE, C = CWR, N = AE. */
+const FLAGS: Readonly<Record<string, number>> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 32, E: 64, C: 128, N: 256 };
 
 export function ipPacket(
   from: IpAddress,
@@ -113,6 +116,12 @@ export function tcpPacket(from: SocketAddress, to: SocketAddress, flags: string,
   f.sack?.forEach(([left, right], i) => {
     options.sackEdges[2 * i] = left;
     options.sackEdges[2 * i + 1] = right;
+  });
+  options.userTimeout = f.userTimeout ?? -1;
+  options.ecnCount = f.ecn?.bytes.length ?? -1;
+  options.ecnOrder = f.ecn?.order ?? 0;
+  f.ecn?.bytes.forEach((n, i) => {
+    options.ecnBytes[i] = n;
   });
   const scratch = new Uint8Array(60);
   const written = writeTcpOptions(scratch, 20, options);

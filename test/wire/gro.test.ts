@@ -181,7 +181,7 @@ describe('Coalescer', () => {
     special.push(fragment);
     special.push(new Uint8Array([0x45, 1, 2, 3]), new Uint8Array([9]));
     const reserved = packet({ family: 4, payload: pattern(1000, 3), sequence: 3000 });
-    reserved[32]! |= 1;
+    reserved[32]! |= 2;
     fixChecksums(reserved);
     special.push(reserved);
     for (const bytes of special) {
@@ -190,6 +190,20 @@ describe('Coalescer', () => {
       expect(emitted[1]!.bytes).toEqual(bytes);
       expect(emitted[1]!.checked).toBe(false);
     }
+  });
+
+  it('segments with the AE flag join as long as the counter in the flags is the same and CWR is not part of it', () => {
+    const accurate = (flags: number, sequence: number): Uint8Array => {
+      const bytes = packet({ family: 4, payload: pattern(1000), sequence, flags: flags & 255 });
+      bytes[32]! |= flags >> 8;
+      fixChecksums(bytes);
+      return bytes;
+    };
+    expect(counts(coalesce([accurate(0x150, 0), accurate(0x150, 1000)]))).toEqual([2]);
+    expect(counts(coalesce([accurate(0x150, 0), accurate(0x050, 1000)]))).toEqual([1, 1]);
+    expect(counts(coalesce([accurate(0x150, 0), accurate(0x110, 1000)]))).toEqual([1, 1]);
+    expect(counts(coalesce([accurate(0x190, 0), accurate(0x190, 1000)]))).toEqual([1, 1]);
+    expect(counts(coalesce([accurate(0x190, 0), accurate(0x110, 1000)]))).toEqual([1, 1]);
   });
 
   it('a later fragment, which has no ports, does not overtake what came before it', () => {

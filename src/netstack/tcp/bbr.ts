@@ -38,6 +38,8 @@ const GROWTH = 1.25;
 const STARTUP_LOSS = 0.2;
 /** … and so many segments at least: three of a first window of ten are bad luck, not an overflow (§5.3.1.3 asks for six losses). */
 const STARTUP_LOSSES = 16;
+/** What a round with marks leaves of the window until the next time more is tried (the 0.85 of RFC 8511 for CUBIC). */
+const MARK_FACTOR = 0.85;
 
 const Mode = { startup: 0, drain: 1, probeBw: 2, probeRtt: 3 } as const;
 
@@ -70,6 +72,9 @@ export class Bbr implements CongestionControl {
   #idle = false;
   #lostInPhase = false;
   #before = 0;
+  /** The window's bound since the network marked packets, and the round of the last mark. */
+  #ceiling = Number.POSITIVE_INFINITY;
+  #markedRound = -1;
 
   constructor(public segment: number) {
     this.window = initialWindow(segment);
@@ -107,6 +112,15 @@ export class Bbr implements CongestionControl {
   lost(_now: Instant, _flight: number): void {
     this.#lostInPhase = true;
     this.#before = Math.max(this.#before, this.window);
+  }
+
+  /** A queue builds up: no more is tried in this phase, less is in flight. In start-up marks count as losses do. */
+  marked(bytes: number): void {
+    this.#lostInPhase = true;
+    this.#roundLost += bytes;
+    if (!this.#isFull || this.#markedRound === this.#round) return;
+    this.#markedRound = this.#round;
+    this.#ceiling = Math.min(this.#ceiling, this.window) * MARK_FACTOR;
   }
 
   timedOut(_now: Instant, _flight: number): void {
@@ -190,6 +204,7 @@ export class Bbr implements CongestionControl {
     this.#phaseAt = now;
     this.#gain = CYCLE[phase];
     this.#lostInPhase = false;
+    if (this.#gain > 1) this.#ceiling = Number.POSITIVE_INFINITY;
   }
 
   #leastRoundTrip(now: Instant, rtt: number, sample: DeliveryRate, pipe: number): void {
@@ -243,7 +258,7 @@ export class Bbr implements CongestionControl {
     const target = this.#target(this.#windowGain) + (this.#isFull ? this.#clumps.value : 0);
     if (this.#isFull) this.window = Math.min(this.window + bytes, target);
     else if (this.window < target || delivered < initialWindow(this.segment)) this.window += bytes;
-    this.window = Math.max(this.window, LEAST_SEGMENTS * this.segment);
+    this.window = Math.max(Math.min(this.window, this.#ceiling), LEAST_SEGMENTS * this.segment);
     if (this.#mode === Mode.probeRtt) this.window = Math.min(this.window, this.#probeWindow());
   }
 }

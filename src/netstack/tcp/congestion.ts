@@ -26,6 +26,8 @@ export interface CongestionControl {
   readonly pacing?: number;
   /** An acknowledgement delivered `bytes`, showed `lost` more to be lost and left `pipe` in flight; `rtt` µs, −1 = not measured. */
   sampled?(now: Instant, sample: DeliveryRate, bytes: number, lost: number, pipe: number, rtt: number): void;
+  /** The network marked packets with `bytes` in all instead of dropping them. Only for models: others are told `lost`. */
+  marked?(bytes: number): void;
   /** A recovery is over. */
   recovered?(): void;
   /** A loss was detected with `flight` bytes outstanding: sets the threshold (not the window). */

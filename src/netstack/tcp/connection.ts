@@ -14,6 +14,7 @@ import { Count } from '../counters.js';
 import { Flow } from '../flow.js';
 import type { CloseReason, TcpHandlers } from '../types.js';
 import type { Span } from './byte-ring.js';
+import { Ecn } from './ecn.js';
 import { unreachable } from './errors.js';
 import type { TcpHost } from './host.js';
 import { processSegment } from './input.js';
@@ -32,6 +33,7 @@ export class TcpConnection extends Flow {
   context: unknown;
   readonly sender: Sender;
   readonly receiver: Receiver;
+  readonly ecn = new Ecn();
   readonly timer = new Timer((now) => expireTimers(this, now));
 
   // Agreed options.

@@ -26,6 +26,8 @@ export class TcpEmitter {
   readonly #arena = new Arena(MAX_HEADER);
   readonly #header = this.#arena.bytes;
   #identification = 0;
+  /** ECN flags of every segment but SYN and RST; set by whoever emits, like the options. */
+  flags = 0;
 
   constructor(
     readonly sink: StackSink,
@@ -35,15 +37,14 @@ export class TcpEmitter {
   /** A SYN or SYN-ACK with everything in `options`. */
   syn(words: Uint32Array, flags: number, seq: number, ack: number, window: number): void {
     this.#complete(words, flags, seq, ack, window);
-    this.options.mss = 0;
-    this.options.windowScale = -1;
-    this.options.sackPermitted = false;
+    this.options.clear();
   }
 
   /** A segment without payload; SACK blocks are those in `options`. */
   control(words: Uint32Array, flags: number, seq: number, ack: number, window: number): void {
-    this.#complete(words, flags, seq, ack, window);
+    this.#complete(words, flags | this.flags, seq, ack, window);
     this.options.sackCount = 0;
+    this.options.ecnCount = -1;
   }
 
   /** A RST, with or without ACK, for a flow that need not exist. No options. */
@@ -53,7 +54,7 @@ export class TcpEmitter {
     this.#complete(words, withAck ? RST | ACK : RST, seq, ack, 0);
   }
 
-  /** `length` bytes of the ring (contiguous, > 0) as segments of `mss` payload bytes. */
+  /** `length` bytes of the ring (contiguous, > 0) as segments of `mss` payload bytes; `ecn`: the ECN field of their packets. */
   data(
     words: Uint32Array,
     flags: number,
@@ -64,8 +65,9 @@ export class TcpEmitter {
     offset: number,
     length: number,
     mss: number,
+    ecn: number,
   ): void {
-    const end = this.#write(words, flags, seq, ack, window, length);
+    const end = this.#write(words, flags | this.flags, seq, ack, window, length, ecn);
     const segments = length <= mss ? 1 : Math.ceil(length / mss);
     this.#identification = (this.#identification + segments - 1) & 0xffff;
     this.counts[Count.tcp_segments_out] += segments;
@@ -75,7 +77,7 @@ export class TcpEmitter {
   }
 
   #complete(words: Uint32Array, flags: number, seq: number, ack: number, window: number): void {
-    const end = this.#write(words, flags, seq, ack, window, 0);
+    const end = this.#write(words, flags, seq, ack, window, 0, 0);
     completeTcp(this.#header, ipHeaderLength(words), end);
     this.counts[Count.tcp_segments_out]++;
     this.counts[Count.packets_out]++;
@@ -84,12 +86,20 @@ export class TcpEmitter {
   }
 
   /** Returns the length of all headers. */
-  #write(words: Uint32Array, flags: number, seq: number, ack: number, window: number, payload: number): number {
+  #write(
+    words: Uint32Array,
+    flags: number,
+    seq: number,
+    ack: number,
+    window: number,
+    payload: number,
+    ecn: number,
+  ): number {
     const h = this.#header;
     const ip = ipHeaderLength(words);
     const options = writeTcpOptions(h, ip + TCP_HEADER, this.options);
     const end = ip + TCP_HEADER + options;
-    writeIpHeader(h, words, PROTO_TCP, end + payload, this.#identification);
+    writeIpHeader(h, words, PROTO_TCP, end + payload, this.#identification, ecn);
     this.#identification = (this.#identification + 1) & 0xffff;
     writeTcp(h, ip, words[4], words[9], seq, ack, flags, window, options);
     return end;

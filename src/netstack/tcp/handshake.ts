@@ -9,7 +9,7 @@ import type { TcpConnection } from './connection.js';
 import { dataOptionSpace } from './emit.js';
 import type { InitialSequence } from './isn.js';
 import { scaleFor } from './output.js';
-import type { Segment } from './segment.js';
+import { ACK, type Segment } from './segment.js';
 import { State } from './state.js';
 
 /** Without an MSS option, RFC 9293 §3.7.1. */
@@ -30,6 +30,8 @@ export function acceptOptions(c: TcpConnection, now: Instant, seg: Segment): voi
     c.recentAt = now;
   }
   c.sender.sack = options.sack && offer.sackPermitted;
+  if ((seg.flags & ACK) !== 0) c.ecn.answered(seg);
+  else c.ecn.asked(options.ecn, seg);
   c.scaling = options.windowScaling && offer.windowScale >= 0;
   c.sender.shift = c.scaling ? offer.windowScale : 0;
   c.receiver.start(seg.seq, c.scaling ? scaleFor(c.receiver.max) : 0);

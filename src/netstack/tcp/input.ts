@@ -6,8 +6,10 @@
  * RFC 5961 (challenge ACKs), RFC 7323 §5 (PAWS), RFC 6675 (via Sender), RFC 1122 §4.2.
  */
 import { type Instant, Micros } from '../../base/time.js';
+import { ECN_CE } from '../../wire/ecn.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
+import { EcnMode } from './ecn.js';
 import { acceptOptions } from './handshake.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, RST, type Segment, SYN } from './segment.js';
@@ -38,6 +40,7 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
   }
   if ((seg.flags & ACK) === 0) return;
   c.heard(now);
+  if (c.ecn.mode !== EcnMode.off) noteMarks(c, seg);
   if (!acknowledge(c, now, seg)) return;
   if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
   stream(c, now, seg);
@@ -76,9 +79,16 @@ function synSent(c: TcpConnection, now: Instant, seg: Segment): void {
   if (seg.space > 0 && !c.isClosed && acceptable(c, now, seg)) stream(c, now, seg);
 }
 
+/** What the network has marked on the way here. */
+function noteMarks(c: TcpConnection, seg: Segment): void {
+  if (seg.ecn === ECN_CE) c.host.counts[Count.tcp_ce_in] += seg.parts;
+  if (c.ecn.received(seg)) c.ackNow = true;
+}
+
 /** The handshake is complete. `unscaled`: the segment was a SYN, whose window is never scaled. */
 function establish(c: TcpConnection, now: Instant, seg: Segment, unscaled: boolean): void {
   c.enter(State.established);
+  if (c.ecn.mode !== EcnMode.off) c.host.counts[Count.tcp_ecn]++;
   if (c.sender.finQueued) c.enter(State.finWait1);
   c.sender.updateWindow(seg, true, unscaled);
   c.retransmitAt = NEVER;
@@ -110,10 +120,19 @@ function pawsRejects(c: TcpConnection, now: Instant, seg: Segment): boolean {
     c.host.counts[Count.tcp_paws_drops]++;
     return true;
   }
-  if (seqAtOrAfter(seg.timestamp, c.recent) || now - c.recentAt > PAWS_IDLE) return false;
+  if (seqAtOrAfter(seg.timestamp, c.recent) || now - c.recentAt > PAWS_IDLE || isLateAck(c, seg)) return false;
   c.host.counts[Count.tcp_paws_drops]++;
   challenge(c, now);
   return true;
+}
+
+/**
+ * A bare acknowledgement that was overtaken by a later segment: no data of an earlier incarnation can ride on it, and what it
+ * selectively acknowledges may stand nowhere else. Older than a retransmission timeout it is what PAWS is against.
+ */
+function isLateAck(c: TcpConnection, seg: Segment): boolean {
+  if (seg.length > 0 || (seg.flags & (SYN | FIN | ACK)) !== ACK || seg.seq !== c.receiver.nxt) return false;
+  return ((c.recent - seg.timestamp) | 0) * 1000 <= c.sender.rtt.timeout;
 }
 
 /** The window test of RFC 9293 §3.10.7.4; trims the segment to what is new and allowed. */
@@ -203,6 +222,7 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
       return false;
     }
     s.acknowledge(now, seg, false, echoedRtt(c, now, seg), true, events);
+    c.ecn.confirmed(seg);
     establish(c, now, seg, c.synAckSeen);
     return c.isConnected;
   }
@@ -225,8 +245,12 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
     // After a timeout the echo may date from before acknowledgements were lost: it would measure the outage.
     const timely = s.recovery.phase !== Phase.timeout;
     if (acked > 0 && c.eifelArmed) spuriousRecovery(c, seg);
+    const { rate } = s.recovery;
+    const before = rate.delivered;
     s.acknowledge(now, seg, bareDuplicate, acked > 0 ? echoedRtt(c, now, seg) : -1, timely, events);
     c.reorderAt = s.recovery.rack.deadline;
+    const marked = c.ecn.reported(seg, rate.delivered - before, s.mss);
+    if (marked > 0) congestionExperienced(c, now, marked, Math.max(acked, 0));
     countEvents(c);
   }
   if (acked >= 0) s.updateWindow(seg, false, false);
@@ -263,6 +287,12 @@ function spuriousRecovery(c: TcpConnection, seg: Segment): void {
   if (phase === Phase.open || seg.echo === 0 || !seqBefore(seg.echo, c.eifelTimestamp)) return;
   c.host.counts[phase === Phase.timeout ? Count.tcp_spurious_rto : Count.tcp_spurious_recoveries]++;
   c.sender.recovery.undo();
+}
+
+/** The network has marked packets of ours: as good as lost for the controller, once per window (RFC 3168 §6.1.2). */
+function congestionExperienced(c: TcpConnection, now: Instant, packets: number, acked: number): void {
+  c.host.counts[Count.tcp_ce_reported] += packets;
+  if (c.sender.marked(now, packets, acked) && c.ecn.mode === EcnMode.classic) c.ecn.reductionDue = true;
 }
 
 function countEvents(c: TcpConnection): void {

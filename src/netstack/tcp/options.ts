@@ -3,6 +3,7 @@
  */
 import { type Duration, Micros, Millis, Minutes, Seconds } from '../../base/time.js';
 import type { CongestionAlgorithm } from './congestion.js';
+import type { EcnChoice } from './ecn.js';
 
 export interface TcpOptions {
   readonly congestion: CongestionAlgorithm;
@@ -16,6 +17,8 @@ export interface TcpOptions {
   readonly windowScaling: boolean;
   readonly timestamps: boolean;
   readonly sack: boolean;
+  /** Explicit congestion notification that is offered and taken: with counters (RFC 9768) or flags (RFC 3168), or none. */
+  readonly ecn: EcnChoice;
   /** Longest time an acknowledgement waits for a second segment (RFC 9293 §3.8.6.3 allows 500 ms). */
   readonly delayedAck: Duration;
   /** How long a 4-tuple rests after an active close. Short: the links below drop what is older than this. */
@@ -45,6 +48,7 @@ export const DEFAULT_TCP_OPTIONS: TcpOptions = {
   windowScaling: true,
   timestamps: true,
   sack: true,
+  ecn: 'accurate',
   delayedAck: Millis(40),
   timeWait: Seconds(1),
   synRetries: 6,

@@ -6,6 +6,8 @@
  * Data leaves as super-segments, so that the work is per flush and not per packet. RFC 9293 §3.8, RFC 6675 §5, RFC 5681 §4.2.
  */
 import type { Instant } from '../../base/time.js';
+import { ECN_ECT0, ECN_NOT_ECT } from '../../wire/ecn.js';
+import { TCP_CWR } from '../../wire/tcp.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
 import { Phase } from './recovery.js';
@@ -81,7 +83,8 @@ function sendSyn(c: TcpConnection, now: Instant): void {
   const scaling = answer ? c.scaling : options.windowScaling;
   offer.windowScale = !scaling ? -1 : answer ? c.receiver.shift : scaleFor(c.receiver.max);
   if (!answer) offer.hasTimestamps = options.timestamps;
-  const flags = answer ? SYN | ACK : SYN;
+  if (answer && c.synTries === 1) c.ecn.writeOption(offer);
+  const flags = answer ? SYN | ACK | c.ecn.answer(c.synTries) : SYN | c.ecn.ask(options.ecn, c.synTries);
   emitter.syn(c.words, flags, s.iss, answer ? c.receiver.nxt : 0, c.receiver.synWindow);
   if (answer) acknowledged(c);
   c.retransmitAt = now + s.rtt.timeout;
@@ -117,7 +120,7 @@ function sendLost(c: TcpConnection, now: Instant): void {
       }
     }
     r.headDue = false;
-    const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(allowed / s.mss), 1) * s.mss));
+    const sent = sendRange(c, now, seq, Math.min(hole, Math.max(Math.floor(allowed / s.mss), 1) * s.mss), false);
     if (rate > 0) s.pacer.spend(sent);
     c.host.counts[Count.tcp_retransmits] += Math.ceil(sent / s.mss);
     if (r.phase === Phase.fast && seq === s.una) c.host.counts[Count.tcp_fast_retransmits]++;
@@ -179,7 +182,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
     }
     if (n <= 0 && !bare) return;
     const first = s.nxt;
-    const sent = sendRange(c, now, first, bare ? 1 : n);
+    const sent = sendRange(c, now, first, bare ? 1 : n, true);
     s.nxt = (first + sent) | 0;
     if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
     s.recovery.sentNew(now, sent);
@@ -196,9 +199,9 @@ function sendNew(c: TcpConnection, now: Instant): void {
 
 /**
  * Sends from `seq` on, at most `length` numbers (FIN counts one) and at most one super-segment or up to the ring's wrap.
- * Returns the numbers sent.
+ * `fresh`: for the first time, so that the network may mark it (RFC 3168 §6.1.5). Returns the numbers sent.
  */
-function sendRange(c: TcpConnection, now: Instant, seq: number, length: number): number {
+function sendRange(c: TcpConnection, now: Instant, seq: number, length: number, fresh: boolean): number {
   const s = c.sender;
   const { emitter, options } = c.host;
   const at = (seq - s.ringSeq) | 0;
@@ -214,9 +217,15 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
   }
   const most = Math.min(options.superSegment, MAX_PAYLOAD);
   let n = Math.min(length, left, Math.max(most - (most % s.cut), s.cut));
+  if (c.ecn.isIndivisible) n = Math.min(n, s.cut);
   n = s.ring.contiguous(at, n);
   let flags = ACK;
   let numbers = n;
+  const ecn = fresh && c.ecn.marks ? ECN_ECT0 : ECN_NOT_ECT;
+  if (c.ecn.reductionDue && fresh) {
+    c.ecn.reductionDue = false;
+    flags |= TCP_CWR;
+  }
   if (n === left) {
     flags |= PSH;
     // A FIN not sent yet may only follow new data: `nxt` counts it.
@@ -226,7 +235,7 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number):
       numbers++;
     }
   }
-  emitter.data(c.words, flags, seq, c.receiver.nxt, window, s.ring.arena, s.ring.index(at), n, s.cut);
+  emitter.data(c.words, flags, seq, c.receiver.nxt, window, s.ring.arena, s.ring.index(at), n, s.cut, ecn);
   acknowledged(c);
   return numbers;
 }
@@ -239,7 +248,7 @@ function sendProbe(c: TcpConnection, now: Instant): void {
   c.host.counts[Count.tcp_window_probes]++;
   prepare(c, now);
   const at = s.ring.index((s.nxt - s.ringSeq) | 0);
-  c.host.emitter.data(c.words, ACK, s.nxt, c.receiver.nxt, windowField(c), s.ring.arena, at, 1, s.mss);
+  c.host.emitter.data(c.words, ACK, s.nxt, c.receiver.nxt, windowField(c), s.ring.arena, at, 1, s.mss, ECN_NOT_ECT);
   const end = (s.nxt + 1) | 0;
   if (seqAfter(end, s.maxSent)) s.maxSent = end;
   acknowledged(c);
@@ -254,7 +263,7 @@ function sendTail(c: TcpConnection, now: Instant): void {
   c.host.counts[Count.tcp_tail_probes]++;
   const fresh = Math.min(s.unsent, s.mss, (s.una + s.window - s.nxt) | 0);
   if (fresh > 0) {
-    const sent = sendRange(c, now, s.nxt, fresh);
+    const sent = sendRange(c, now, s.nxt, fresh, true);
     s.nxt = (s.nxt + sent) | 0;
     if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
     r.sentNew(now, sent);
@@ -265,7 +274,7 @@ function sendTail(c: TcpConnection, now: Instant): void {
     // The ring's wrap may cut it in two.
     while (seqBefore(seq, s.nxt)) {
       const at = log.split(seq);
-      const sent = sendRange(c, now, seq, (s.nxt - seq) | 0);
+      const sent = sendRange(c, now, seq, (s.nxt - seq) | 0, false);
       if (at >= 0) r.resent(now, at, sent);
       seq = (seq + sent) | 0;
     }
@@ -295,6 +304,7 @@ function armRetransmission(c: TcpConnection, now: Instant): void {
 function sendAck(c: TcpConnection, now: Instant): void {
   prepare(c, now);
   if (c.duplicateFrom !== c.duplicateTo) reportDuplicate(c);
+  c.ecn.writeOption(c.host.emitter.options);
   c.host.emitter.control(c.words, ACK, c.sender.nxt, c.receiver.nxt, windowField(c));
   acknowledged(c);
 }
@@ -352,7 +362,9 @@ function reportDuplicate(c: TcpConnection): void {
 }
 
 function prepare(c: TcpConnection, now: Instant): void {
-  const { options } = c.host.emitter;
+  const { emitter } = c.host;
+  const { options } = emitter;
+  emitter.flags = c.ecn.flags;
   options.hasTimestamps = c.timestamps;
   options.timestampValue = c.timestampAt(now);
   options.timestampEcho = c.recent;
@@ -370,4 +382,5 @@ function acknowledged(c: TcpConnection): void {
   c.unacked = 0;
   c.delayedAckAt = NEVER;
   c.lastAck = c.receiver.nxt;
+  c.ecn.sent();
 }

@@ -22,6 +22,7 @@ export function parseSegment(bytes: Uint8Array, packet: ParsedPacket, parts: num
   seg.seq = packet.sequence | 0;
   seg.ack = packet.acknowledgment | 0;
   seg.flags = packet.tcpFlags;
+  seg.ecn = packet.trafficClass & 3;
   seg.window = packet.window;
   const header = packet.tcpHeaderLength;
   const { options } = seg;

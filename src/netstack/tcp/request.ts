@@ -13,7 +13,7 @@ import { Count } from '../counters.js';
 import { Flow } from '../flow.js';
 import type { Rejection, TcpHandlers } from '../types.js';
 import type { TcpConnection } from './connection.js';
-import { ACK, RST, Segment, SYN } from './segment.js';
+import { ACK, ECN_FLAGS, RST, Segment, SYN } from './segment.js';
 
 /** What a request needs from its stack. */
 export interface RequestHost {
@@ -40,7 +40,8 @@ export class TcpRequest extends Flow {
   ) {
     super(words);
     this.syn.seq = syn.seq;
-    this.syn.flags = SYN;
+    this.syn.flags = SYN | (syn.flags & ECN_FLAGS);
+    this.syn.ecn = syn.ecn;
     this.syn.window = syn.window;
     const { options } = this.syn;
     options.mss = syn.options.mss;
@@ -48,6 +49,7 @@ export class TcpRequest extends Flow {
     options.sackPermitted = syn.options.sackPermitted;
     options.hasTimestamps = syn.options.hasTimestamps;
     options.timestampValue = syn.options.timestampValue;
+    options.userTimeout = syn.options.userTimeout;
   }
 
   /** Answers the SYN at the next flush. Undefined when the request is over already. */
@@ -68,6 +70,8 @@ export class TcpRequest extends Flow {
     if ((seg.flags & (SYN | ACK | RST)) === SYN && seg.seq === this.syn.seq) {
       this.host.counts[Count.tcp_syn_absorbed]++;
       this.syn.options.timestampValue = seg.options.timestampValue;
+      this.syn.flags = SYN | (seg.flags & ECN_FLAGS);
+      this.syn.ecn = seg.ecn;
       return;
     }
     // A RST of this SYN's sender, or a new SYN (it started over): the request is over.

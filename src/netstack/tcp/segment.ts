@@ -1,7 +1,7 @@
 /**
  * One received TCP segment, or a run of equal ones coalesced into one, as numbers: filled by the parser and reused.
  */
-import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpOptions } from '../../wire/tcp.js';
+import { TCP_ACK, TCP_AE, TCP_CWR, TCP_ECE, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpOptions } from '../../wire/tcp.js';
 
 /** TCP flag bits, RFC 9293 §3.1. */
 export const FIN = TCP_FIN;
@@ -9,6 +9,8 @@ export const SYN = TCP_SYN;
 export const RST = TCP_RST;
 export const PSH = TCP_PSH;
 export const ACK = TCP_ACK;
+/** Flags that ECN negotiates with. */
+export const ECN_FLAGS = TCP_AE | TCP_CWR | TCP_ECE;
 
 export class Segment {
   bytes: Uint8Array = new Uint8Array(0);
@@ -21,6 +23,8 @@ export class Segment {
   seq = 0;
   ack = 0;
   flags = 0;
+  /** ECN field of the IP header. */
+  ecn = 0;
   /** The window field as it stands, not scaled. */
   window = 0;
   readonly options = new TcpOptions();

@@ -39,6 +39,8 @@ export class Sender {
   shift = 0;
   #wl1 = 0;
   #wl2 = 0;
+  /** Marks reported below this belong to a window that has been answered. */
+  #markPoint = 0;
   /** Sequence number of the ring's head. */
   ringSeq = 0;
   readonly ring: ByteRing;
@@ -79,6 +81,7 @@ export class Sender {
     this.nxt = iss;
     this.maxSent = iss;
     this.ringSeq = (iss + 1) | 0;
+    this.#markPoint = iss;
     this.recovery.start(iss);
   }
 
@@ -209,6 +212,21 @@ export class Sender {
       return freed;
     }
     return 0;
+  }
+
+  /**
+   * The peer reports, in an acknowledgement of `acked` bytes, `packets` of ours that the network has marked. True when a window's first report is taken: the window
+   * shrinks as after a loss, if it has not for one already.
+   */
+  marked(now: Instant, packets: number, acked: number): boolean {
+    const { congestion } = this;
+    congestion.marked?.(packets * this.mss);
+    if (seqBefore(this.una, this.#markPoint)) return false;
+    this.#markPoint = this.nxt;
+    if (congestion.isModel || this.recovery.phase !== Phase.open) return true;
+    congestion.lost(now, ((this.nxt - this.una) | 0) + acked);
+    congestion.window = Math.min(congestion.window, congestion.threshold);
+    return true;
   }
 
   /** Whether an acknowledgement covers our FIN. */

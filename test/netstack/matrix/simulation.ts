@@ -2,7 +2,7 @@
  * Transfers in virtual time over a path with loss, delay and, if wanted, a bottleneck with a queue: what the matrix and
  * the fairness table are made of.
  *
- *   senders ─► loss ─► [bottleneck: rate, queue in bytes, tail drop] ─► delay ─► receivers        acknowledgements: loss ─► delay
+ *   senders ─► loss ─► [bottleneck: rate, queue in bytes, CE marks, tail drop] ─► delay ─► receivers        acknowledgements: loss ─► delay
  *
  * Packets of one direction never overtake each other, so that each direction is a queue.
  */
@@ -15,6 +15,7 @@ import type { TcpConnection } from '../../../src/netstack/tcp/connection.js';
 import type { TcpOptions } from '../../../src/netstack/tcp/options.js';
 import type { TcpHandlers } from '../../../src/netstack/types.js';
 import { Arena } from '../../../src/wire/arena.js';
+import { markCongestion } from '../../../src/wire/ecn.js';
 import { crypto } from '../harness.js';
 
 export interface PathOptions {
@@ -24,6 +25,8 @@ export interface PathOptions {
   readonly loss: number;
   /** Bytes per second of the bottleneck towards the receivers; absent = unlimited. */
   readonly rate?: number;
+  /** Packets that find more bytes than this waiting are marked instead of queued as they are, if they are ECT; absent = none. */
+  readonly mark?: number;
   /** Bytes that wait at the bottleneck at most. */
   readonly queue?: number;
   readonly seed: number;
@@ -44,6 +47,7 @@ class Pipe {
   #head = 0;
   #free = 0;
   dropped = 0;
+  marked = 0;
   readonly #random: SeededEntropy;
 
   constructor(
@@ -63,6 +67,7 @@ class Pipe {
         this.dropped++;
         return;
       }
+      if (waiting > (this.path.mark ?? Number.POSITIVE_INFINITY) && markCongestion(packet, 0)) this.marked++;
       leaves = Math.max(this.#free, now) + (packet.length / this.rate) * 1e6;
       this.#free = leaves;
     }
@@ -197,6 +202,11 @@ export class Simulation {
   /** Packets the bottleneck had no room for. */
   get dropped(): number {
     return this.#down.dropped;
+  }
+
+  /** Packets the bottleneck has marked. */
+  get marked(): number {
+    return this.#down.marked;
   }
 
   /** Bytes that wait at the bottleneck now. */

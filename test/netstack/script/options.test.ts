@@ -153,6 +153,36 @@ describe('timestamps', () => {
     TIMESTAMPS,
   );
   script(
+    'PAWS: a bare acknowledgement that was overtaken still tells what has arrived (RFC 7323 §5.3 R1 is about data)',
+    `open ts 100/0 sackok
+     write 3952
+     -> A 1+988 ack 1
+     -> A 989+988 ack 1
+     -> A 1977+988 ack 1
+     -> PA 2965+988 ack 1
+     <- A 1 ack 1 ts 110/last sack 2965-3953
+     <- A 1 ack 1 ts 109/last sack 989-2965
+     wait 1ms
+     -> A 1+988 ack 1 ts 0/110
+     count tcp_paws_drops 0
+     count tcp_challenge_acks 0
+     <- A 1 ack 3953 ts 111/last
+     is established`,
+    TIMESTAMPS,
+  );
+  script(
+    'PAWS: not one older than a retransmission timeout, nor one that ends the stream',
+    `open ts 90000/0
+     <- A 1 ack 1 ts 80000/last
+     -> A 1 ack 1
+     count tcp_paws_drops 1
+     <- FA 1 ack 1 ts 89999/last
+     -> A 1 ack 1
+     count tcp_paws_drops 2
+     is established`,
+    TIMESTAMPS,
+  );
+  script(
     'PAWS: the same one is fine',
     `open ts 100/0
      <- PA 1+10 ack 1 ts 100/last

@@ -150,7 +150,7 @@ class Runner {
 export function script(name: string, text: string, options: PeerOptions & { ipv6?: boolean } = {}): void {
   test(name, () => {
     const { ipv6, ...rest } = options;
-    const tcp = { timestamps: false, ...rest.tcp };
+    const tcp = { timestamps: false, ecn: 'off' as const, ...rest.tcp };
     const runner = new Runner({ ...rest, tcp }, ipv6 === true);
     const lines = text.split('\n');
     lines.forEach((line, i) => {

@@ -1,9 +1,11 @@
 /**
  * Segments as text, for scripts:
  *
- *   FLAGS seq[+length] [ack N] [win N] [mss N] [scale N] [sackok] [ts value/echo] [sack a-b,c-d] [tos N] [urg N] [opt HEX]
+ *   FLAGS seq[+length] [ack N] [win N] [mss N] [scale N] [sackok] [ts value/echo] [sack a-b,c-d] [tos N] [urg N] [opt HEX] [uto N]
+ *         [ecn ORDER:a,b,c]
  *
- * FLAGS: letters of S F R P A U E(CE) C(WR), or `-` for none. Numbers of bytes are relative to the initial sequence
+ * FLAGS: letters of S F R P A U E(CE) C(WR) N (the AE bit, once NS), or `-` for none. `ecn`: counters of the AccECN option;
+ * `ecn none` expects none. Numbers of bytes are relative to the initial sequence
  * numbers. In an expectation a field that is not written is not compared, but for sequence, length, flags (PSH aside) and,
  * when ACK is set, the acknowledgement number, which default to what is written or 0.
  */
@@ -18,7 +20,7 @@ export interface SegmentText {
   named: Set<string>;
 }
 
-const order = (flags: string): string => [...'FSRPAUEC'].filter((c) => flags.includes(c)).join('');
+const order = (flags: string): string => [...'FSRPAUECN'].filter((c) => flags.includes(c)).join('');
 
 export function parseSegmentText(words: readonly string[], w: WirePeer): SegmentText {
   const fields: Fields = {};
@@ -46,6 +48,11 @@ export function parseSegmentText(words: readonly string[], w: WirePeer): Segment
     else if (name === 'ts') fields.ts = timestamps(value, w);
     else if (name === 'sack') {
       fields.sack = value === 'none' ? [] : value.split(',').map((b) => b.split('-').map(Number) as [number, number]);
+    } else if (name === 'uto') fields.userTimeout = Number(value);
+    else if (name === 'ecn') {
+      const [ecnOrder = '', counters = ''] = value.split(':');
+      const bytes = counters === '' ? [] : counters.split(',').map(Number);
+      if (value !== 'none') fields.ecn = { order: Number(ecnOrder), bytes };
     } else if (name === 'opt') fields.options = new Uint8Array(Buffer.from(value, 'hex'));
     else throw new Error(`unknown field ${name}: ${words.join(' ')}`);
   }
@@ -79,6 +86,12 @@ export function compare(expected: SegmentText, seen: Seen, w: WirePeer): readonl
   if (named.has('sackok')) both('sackok', true, seen.options.sackPermitted);
   if (named.has('tos')) both('tos', f.tos, seen.tos);
   if (named.has('ts')) both('ts echo', f.ts![1], seen.options.hasTimestamps ? seen.options.timestampEcho : 'none');
+  if (named.has('uto')) both('uto', f.userTimeout, seen.options.userTimeout);
+  if (named.has('ecn')) {
+    const { ecnCount, ecnOrder, ecnBytes } = seen.options;
+    const text = (e: Fields['ecn']) => (e === undefined ? 'none' : `${e.order}:${e.bytes.join(',')}`);
+    both('ecn', text(f.ecn), ecnCount < 0 ? 'none' : `${ecnOrder}:${ecnBytes.slice(0, ecnCount).join(',')}`);
+  }
   if (named.has('sack')) {
     const blocks: string[] = [];
     for (let i = 0; i < seen.options.sackCount; i++) {

@@ -1,5 +1,5 @@
 /**
- * The stack against Linux's TCP over a TUN device, with seeded loss, reordering, duplicates and delay between them.
+ * The stack against Linux's TCP over a TUN device, with seeded loss, CE marks, reordering, duplicates and delay between them.
  *
  *   program in a namespace ─ kernel TCP ─ TUN ══ impairments ══ Stack ─ this test        one connection opened by each end
  *
@@ -15,6 +15,7 @@ import { Stack } from '../../../src/netstack/stack.js';
 import type { TcpConnection } from '../../../src/netstack/tcp/connection.js';
 import type { TcpHandlers } from '../../../src/netstack/types.js';
 import { Arena } from '../../../src/wire/arena.js';
+import { markCongestion } from '../../../src/wire/ecn.js';
 import { crypto } from '../../netstack/harness.js';
 import { Bench, type Device, isRoot, ROOM, turn } from '../wire/namespaces.js';
 
@@ -148,15 +149,21 @@ async function run(seed: number): Promise<void> {
   const length = 50_000 + Math.floor(random.unit() * 400_000);
   const v4 = seed % 2 === 0;
   const tcp = { congestion, sack: random.unit() < 0.8, timestamps: random.unit() < 0.8, superSegment: pick(65_535, 1) };
-  const report = `seed ${seed}: ${JSON.stringify({ loss, reorder, duplicate, delay, kernel, length, v4, ...tcp })}`;
+  // Seeds that existed before keep their other choices: what is drawn later comes last.
+  const ecn = pick('off' as const, 'classic' as const, 'accurate' as const);
+  const kernelEcn = pick('0', '1', '2');
+  const marks = pick(0, 0.02, 0.2);
+  const report = `seed ${seed}: ${JSON.stringify({ loss, reorder, duplicate, delay, kernel, kernelEcn, marks, length, v4, ecn, ...tcp })}`;
 
   const namespace = bench.namespace();
   const device: Device = bench.device(namespace, false, '10.77.1.1/24', 'fd77:1::1/64');
   bench.sysctl(namespace, `net.ipv4.tcp_congestion_control=${kernel}`);
+  bench.sysctl(namespace, `net.ipv4.tcp_ecn=${kernelEcn}`);
   const [host, peer] = v4 ? ['10.77.1.1', '10.77.1.2'] : ['fd77:1::1', 'fd77:1::2'];
   const [inbound, outbound] = [new Delay(), new Delay()];
   const impair = (to: Delay, now: number, packet: Uint8Array): void => {
     if (random.unit() < loss) return;
+    if (random.unit() < marks) markCongestion(packet, 0);
     const late = random.unit() < reorder ? random.unit() * 3 * delay : 0;
     to.push(now + delay + late, packet);
     if (random.unit() < duplicate) to.push(now + delay + random.unit() * delay, packet);
@@ -176,7 +183,7 @@ async function run(seed: number): Promise<void> {
     sink: packetizer,
     entropy: new SeededEntropy(seed + 4),
     crypto,
-    tcp,
+    tcp: { ...tcp, ecn },
     handlers: {
       onSyn: (request) => {
         if (accepted.connection !== undefined) return;
