@@ -13,6 +13,7 @@ import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js
 import { Tun2socksConfig } from './tun2socks-config.js';
 
 const MODES = ['auto', 'tun', 'proxy'] as const;
+const CONNECTOR_MODES = ['engine', 'kernel'] as const;
 
 const ADDRESS = 'must be ADDRESS:PORT, for example 127.0.0.1:1080 or [::1]:1080';
 const ADDRESS_OR_OFF = `${ADDRESS}, or off`;
@@ -149,6 +150,14 @@ export const ConnectorConfig = v.strictObject({
   ...joining,
   port: nodePort,
   ...direct,
+  mode: v.optional(
+    v.pipe(
+      v.picklist(CONNECTOR_MODES, `must be one of ${CONNECTOR_MODES.join(', ')}`),
+      v.description('engine (flows end in this process) or kernel (as root: the host’s kernel routes them).'),
+    ),
+    'engine',
+  ),
+  tun: v.optional(v.pipe(deviceName, v.description('Name of the TUN device of mode kernel.')), 'sallyport1'),
   services: v.optional(
     v.pipe(
       v.record(serviceId, serviceUrl, 'must be an object of service id → URL'),

@@ -1,6 +1,6 @@
 /**
  * The connector: one relay connection, the links that agents make through it, and for each agent a session whose flows end
- * in a userspace stack and go on through the host's own sockets.
+ * in a userspace stack and go on through the host's own sockets, or (`--mode kernel`) whose packets the host's kernel routes.
  *
  * Order in a turn: `receive` for every socket that is readable, then `turn` once. Everything is synchronous.
  */
@@ -27,7 +27,7 @@ import type { DirectOptions, Punching } from '../node/punching.js';
 import { type Answer, RelayClient } from '../node/relay-client.js';
 import { StackOutput } from '../node/stack-output.js';
 import { Underlay } from '../node/underlay.js';
-import type { HostNetwork, Reactor, Sockets, UdpSocket } from '../os/io.js';
+import type { HostNetwork, Reactor, Sockets, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
@@ -37,6 +37,7 @@ import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import { type FromRelay, MAX_SERVICES_PER_MESSAGE, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { ServiceBackend } from './backends.js';
+import { KernelPath } from './kernel-path.js';
 import { type ConnectorEvent, ConnectorLinks } from './links.js';
 import { ConnectorSession } from './session.js';
 
@@ -66,6 +67,8 @@ export interface ConnectorParts {
   readonly reactor: Reactor;
   readonly sockets: Sockets;
   readonly udp: readonly UdpSocket[];
+  /** The device of `--mode kernel`; without one, flows end here. */
+  readonly tun: TunDevice | undefined;
   readonly relayEndpoint: QuicEndpoint;
   readonly linkEndpoint: QuicEndpoint;
   readonly crypto: Crypto;
@@ -94,6 +97,7 @@ export class ConnectorCore {
   readonly #underlay: Underlay;
   readonly outbound: Outbound;
   readonly #inbound: Inbound;
+  readonly kernel: KernelPath | undefined;
   readonly #timers = new TimerQueue();
   readonly #dirty: ConnectorSession[] = [];
   #receiving: ConnectorSession | undefined;
@@ -150,10 +154,19 @@ export class ConnectorCore {
       sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
     });
     this.outbound = new Outbound(parts.linkEndpoint, this.#underlay, this.drops, parts.entropy.uint32(), {
-      onTooBig: (_now, packet, offset, length, mtu) =>
-        this.#sending?.bounces.add(packet.bytes, offset, length, 'too_big', mtu),
+      onTooBig: (now, packet, offset, length, mtu) => {
+        if (this.kernel !== undefined) this.kernel.tooBig(now, packet, offset, length, mtu);
+        else this.#sending?.bounces.add(packet.bytes, offset, length, 'too_big', mtu);
+      },
     });
-    this.#inbound = new Inbound(this.drops, { emit: (packet) => this.#packet(packet) });
+    const { tun } = parts;
+    const { outbound, drops } = this;
+    this.kernel = tun === undefined ? undefined : new KernelPath({ tun, outbound, drops, innerMtu: INNER_MTU });
+    this.#inbound = new Inbound(
+      drops,
+      { emit: (packet) => this.#packet(packet) },
+      { udp: tun === undefined || tun.udpOffload },
+    );
     this.links = new ConnectorLinks({
       underlay: this.#underlay,
       punching: this.punching,
@@ -274,7 +287,7 @@ export class ConnectorCore {
       if (this.relay.state === 'ready') this.relay.send({ type: 'withdraw', services });
     }
     for (const session of this.links.sessions) {
-      session.flows.reevaluate();
+      session.reevaluate(now);
       this.#markDirty(session);
     }
     if (this.relay.state !== 'ready') return;
@@ -391,6 +404,7 @@ export class ConnectorCore {
       drops: this.drops,
       punching: this.punching,
       fragmenter: new Fragmenter(entropy.uint32()),
+      kernel: this.kernel,
       onTimer: (session) => this.#markDirty(session),
       makeSet: (session) => this.links.makeSet(session),
       makeFlows: (session) =>

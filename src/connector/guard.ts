@@ -19,9 +19,18 @@ const V4_ERRORS: ReadonlySet<number> = new Set([3, 11]);
 /** Destination unreachable, packet too big, time exceeded (RFC 4443). */
 const V6_ERRORS: ReadonlySet<number> = new Set([1, 2, 3]);
 
+/** Whether a packet is such an error, with the packet it is about. */
+export function isPathError(packet: ParsedPacket): boolean {
+  if (packet.fragmentOffset > 0) return false;
+  if (packet.protocol === PROTO_ICMP) return V4_ERRORS.has(packet.icmpType);
+  return packet.protocol === PROTO_ICMPV6 && V6_ERRORS.has(packet.icmpType);
+}
+
 export class Guard {
   /** What the last packet was; for the report about a denied one. */
   readonly packet = new ParsedPacket();
+  /** Index of the service that the last packet is for; negative where that does not show: ICMP errors, later fragments. */
+  service = -1;
   readonly #overlay4: IpAddress | undefined;
   readonly #overlay6: IpAddress | undefined;
 
@@ -54,6 +63,7 @@ export class Guard {
       packet.destination3,
       packet.destinationPort,
     );
+    this.service = result;
     const isLaterFragment = packet.isFragment && packet.fragmentOffset > 0;
     if (packet.protocol === PROTO_ICMP || packet.protocol === PROTO_ICMPV6) {
       if (isLaterFragment) return result >= 0 ? Drop.none : -result;
@@ -66,9 +76,10 @@ export class Guard {
   /** Echo requests need a grant of their own; errors about our packets only a destination that is allowed in some way. */
   #judgeIcmp(result: number): number {
     const { icmpType, protocol } = this.packet;
-    const errors = protocol === PROTO_ICMP ? V4_ERRORS : V6_ERRORS;
-    if (errors.has(icmpType))
+    if (isPathError(this.packet)) {
+      this.service = -1;
       return result === -Drop.destination_not_allowed ? Drop.destination_not_allowed : Drop.none;
+    }
     if (icmpType !== (protocol === PROTO_ICMP ? ECHO_REQUEST_V4 : ECHO_REQUEST_V6)) return Drop.protocol_not_allowed;
     return result >= 0 ? Drop.none : -result;
   }

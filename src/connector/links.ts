@@ -384,7 +384,7 @@ export class ConnectorLinks {
   close(now: Instant, session: ConnectorSession, reason: string): void {
     if (this.#sessions.get(session.identity.invitationId) === session)
       this.#sessions.delete(session.identity.invitationId);
-    session.flows.close();
+    session.end(now);
     this.#parts.punching.forget(session.path);
     for (const link of [...session.links]) {
       this.#ending.push({ link, reason });
@@ -480,7 +480,7 @@ export class ConnectorLinks {
     const view = this.#parts.policy.view!;
     for (const session of [...this.#sessions.values()]) {
       if (view.isRevoked(session.identity.invitationId)) this.close(now, session, 'revoked');
-      else session.policyChanged(view);
+      else session.policyChanged(now, view);
     }
   }
 

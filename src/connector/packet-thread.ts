@@ -1,5 +1,6 @@
 /** The packet thread of a connector: opens the sockets, makes the core, and runs it in the reactor. */
 import { IpAddress } from '../base/address.js';
+import { SallyportError } from '../base/error.js';
 import { SOFTWARE } from '../base/software.js';
 import { parsePeerIdentity } from '../identity/peer-identity.js';
 import {
@@ -13,12 +14,14 @@ import {
 } from '../node/thread-setup.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
+import { READABLE, type Sockets, type TunDevice } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import { watchNetworkEvents } from '../os/linux/network-events.js';
 import { servePacketThread } from '../os/packet-thread.js';
 import { PolicyKeeper } from '../policy/keeper.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import { ConnectorCore } from './core.js';
+import { kernelPlan } from './kernel-plan.js';
 import { connectorStatus } from './status.js';
 import type { ConnectorProtocol, ConnectorThreadData } from './thread-protocol.js';
 
@@ -31,6 +34,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
   const backends = new Map<string, ServiceBackend>(
     Object.entries(data.services).map(([id, url]) => [id, serviceBackend(id, url)]),
   );
+  const tun = data.mode === 'kernel' ? openTun(sockets, data.tunName) : undefined;
   const udp = openNodeSockets(sockets, data.port);
   const endpoints = makeNodeEndpoints(data, reactor, (connection) => core.acceptLink(reactor.now(), connection));
   const core: ConnectorCore = new ConnectorCore({
@@ -45,6 +49,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     reactor,
     sockets,
     udp,
+    tun,
     relayEndpoint: endpoints.relay,
     linkEndpoint: endpoints.links,
     crypto,
@@ -56,12 +61,17 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     direct: directOptions(data.direct),
     extraSockets: extraSockets(reactor, sockets),
   });
+  if (tun !== undefined) reactor.watch(tun.fd, READABLE, () => core.kernel!.read(reactor.now()));
   driveNode(reactor, udp, endpoints, core);
   const networkEvents = watchNetworkEvents(reactor, (isWatched) => context.emit('hostNetwork', isWatched));
   return {
     requests: {
-      status: () =>
-        connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
+      status: () => ({
+        mode: data.mode,
+        tun: tun?.name,
+        ...connectorStatus(core, backends, policy, reactor.now(), reactor.wall(), transportCounters(udp, endpoints)),
+      }),
+      kernel: () => kernelPlan(policy.view, data.name, backends),
       ...nodeRequests(endpoints, core, reactor),
       watchesNetwork: () => networkEvents !== undefined,
       backends: (resolved) => {
@@ -88,7 +98,21 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     },
     close: () => {
       networkEvents?.close();
+      tun?.close();
       for (const socket of udp) socket.close();
     },
   };
 });
+
+/** @throws SallyportError KERNEL_MODE_NOT_PERMITTED, and those of `Sockets.tun`. */
+function openTun(sockets: Sockets, name: string): TunDevice {
+  try {
+    return sockets.tun({ name, offload: true });
+  } catch (error) {
+    if (!(error instanceof SallyportError && error.code === 'TUN_NOT_PERMITTED')) throw error;
+    throw new SallyportError('environment', 'KERNEL_MODE_NOT_PERMITTED', error.message, {
+      cause: error,
+      hint: 'run as root or with CAP_NET_ADMIN, or use --mode engine, which needs no privilege',
+    });
+  }
+}

@@ -1,6 +1,7 @@
 /**
  * A running connector as the main thread sees it: its packet thread, the names of relay and backends, the state folder.
  */
+import { join } from 'node:path';
 import type { Crypto } from '../base/crypto.js';
 import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
@@ -15,10 +16,17 @@ import { StateWriter } from '../node/state-writer.js';
 import type { DirectSettings } from '../node/thread-setup.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
+import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
-import type { ConnectorProtocol, ConnectorThreadData, ConnectorThreadStatus } from './thread-protocol.js';
+import { KernelNetwork } from './kernel-network.js';
+import type {
+  ConnectorMode,
+  ConnectorProtocol,
+  ConnectorThreadData,
+  ConnectorThreadStatus,
+} from './thread-protocol.js';
 
 const WARNINGS: ReadonlySet<string> = new Set(['relay-lost', 'policy-refused', 'link-refused']);
 /** Backends' host names are looked up this often: the system's cache knows their real lifetimes. */
@@ -28,6 +36,9 @@ export interface ConnectorOptions {
   readonly state: NodeState;
   /** Service id → backend URL; overrides those of the invitation. */
   readonly services: Readonly<Record<string, string>>;
+  readonly mode: ConnectorMode;
+  /** Name of the TUN device of mode kernel. */
+  readonly tunName: string;
   readonly port: number;
   readonly direct: DirectSettings;
   /** Whether the gateway is asked for a public port. */
@@ -48,7 +59,10 @@ export interface RunningConnector {
   stop(): Promise<void>;
 }
 
-/** @throws SallyportError BACKEND_INVALID (caller), and those of the sockets (environment). */
+/**
+ * @throws SallyportError BACKEND_INVALID (caller), those of the sockets, and in mode kernel KERNEL_MODE_NOT_PERMITTED and those of
+ * `KernelNetwork` (environment).
+ */
 export async function startConnector(options: ConnectorOptions): Promise<RunningConnector> {
   const { state, log } = options;
   const services = { ...state.services, ...options.services };
@@ -56,6 +70,12 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const data: ConnectorThreadData = {
     ...nodeThreadData(state, options.port, options.direct),
     services,
+    mode: options.mode,
+    tunName: options.tunName,
+  };
+  let kernel: KernelNetwork | undefined;
+  const followPlan = async (): Promise<void> => {
+    if (kernel !== undefined) kernel.tryUpdate(await thread.request('kernel', undefined));
   };
   const writer = new StateWriter(log);
   let host: HostNetworkWatch | undefined;
@@ -79,6 +99,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
         return;
       }
       const event = payload as ConnectorCoreEvent;
+      if (event.kind === 'policy') void followPlan().catch(() => undefined);
       if (event.kind === 'relay-ready') tcp.ready(event.over === 'tcp');
       handleEvent(event, state.dir, writer, log);
     },
@@ -99,9 +120,20 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       else log.warn({ service: id }, `the backend is not found: ${problem ?? 'no address'}`);
     }
     if (Object.keys(resolved).length > 0) await thread.request('backends', resolved);
+    await followPlan();
   };
   relayName.refresh();
   await resolveBackends();
+  if (options.mode === 'kernel') {
+    try {
+      kernel = new KernelNetwork(createNetwork({ journal: join(state.dir, 'network.journal') }), options.tunName, log);
+      kernel.update(await thread.request('kernel', undefined));
+    } catch (error) {
+      kernel?.undo();
+      await endNodeThread(thread, log);
+      throw error;
+    }
+  }
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
   const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
@@ -109,6 +141,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const isTold = await thread.request('watchesNetwork', undefined);
   host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
+    void followPlan().catch(() => undefined);
     mapping.networkChanged();
     nat.networkChanged();
   });
@@ -117,11 +150,11 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });
   return {
-    status: async () => ({
-      ...(await thread.request('status', undefined)),
-      portMapping: mapping.status,
-      nat: nat.status,
-    }),
+    status: async () => {
+      const status = await thread.request('status', undefined);
+      const counters = { ...status.counters, ...kernel?.counters() };
+      return { ...status, counters, portMapping: mapping.status, nat: nat.status };
+    },
     reload: async (configured) => {
       const present = await reloadIdentity(thread, state);
       const wanted = { ...present.services, ...configured };
@@ -139,6 +172,8 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       stopRenewal();
       writer.stop();
       await endNodeThread(thread, log);
+      // The resets of flows have passed the rules by now.
+      kernel?.undo();
       await unmapped;
     },
   };

@@ -22,11 +22,14 @@ import type { ToAgent } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { backendAddress, type ServiceBackend } from './backends.js';
 import { Guard } from './guard.js';
+import type { KernelPath } from './kernel-path.js';
 
 /** A session without a link is kept this long, so that it survives a sleep of the agent. */
 export const SESSION_KEPT: Duration = Minutes(30);
 /** Different refusals told to one agent; more are only counted. */
 const MAX_DENIALS_TOLD = 64;
+/** Third word of an IPv4 address in `IpAddress`. */
+const V4_MAPPED = 0xffff;
 
 export interface SessionParts {
   readonly now: Instant;
@@ -37,6 +40,8 @@ export interface SessionParts {
   readonly backends: ReadonlyMap<string, ServiceBackend>;
   readonly drops: Counters<DropName>;
   readonly fragmenter: Fragmenter;
+  /** Where packets go instead of into flows that end here. */
+  readonly kernel: KernelPath | undefined;
   readonly makeFlows: (session: ConnectorSession) => Flows;
   readonly makeSet: (session: ConnectorSession) => LinkSet;
   readonly punching: Punching;
@@ -84,6 +89,7 @@ export class ConnectorSession implements FlowRouter {
     this.flows = parts.makeFlows(this);
     this.bounces = new Bounces(this.flows.stack);
     this.set = parts.makeSet(this);
+    parts.kernel?.add(this);
     this.path = new DirectPath(parts.punching, (message) => {
       for (const link of this.links) if (link.isLive && message.type === 'punch') link.say(message);
     });
@@ -103,13 +109,37 @@ export class ConnectorSession implements FlowRouter {
       .filter((id) => mine.has(id));
   }
 
-  /** A packet of the agent: judged, and given to the stack when it may pass. */
+  /**
+   * Whether this agent may have packets to or from this address and port, which its services answer at.
+   * @returns as `AccessTable.check`
+   */
+  serves(protocol: number, w0: number, w1: number, w2: number, w3: number, port: number): number {
+    const index = this.#access.check(protocol, w0, w1, w2, w3, port);
+    const isV4 = w0 === 0 && w1 === 0 && w2 === V4_MAPPED;
+    return index >= 0 && !this.isServed(index, isV4) ? -Drop.no_handler : index;
+  }
+
+  /** Whether this connector has somewhere to send packets of this family to, for the service of this index. */
+  isServed(index: number, isV4: boolean): boolean {
+    const service = this.#view.services[index]!;
+    const backend = this.#parts.backends.get(service.id);
+    if (backend === undefined) return false;
+    return service.entry.target === 'cidr' || backend.address?.isV4 === isV4;
+  }
+
+  /** A packet of the agent: judged, and given to the stack or the kernel when it may pass. */
   receive(now: Instant, packet: CoalescedPacket): void {
     const { arena, offset, length } = packet;
+    const { drops, kernel } = this.#parts;
     const drop = this.#guard.judge(this.#access, arena.bytes, offset, length);
     if (drop !== Drop.none) {
-      this.#parts.drops.values[drop]! += packet.segments;
+      drops.values[drop]! += packet.segments;
       this.#refuse(drop);
+      return;
+    }
+    if (kernel !== undefined) {
+      const failed = kernel.deliver(now, this, packet, this.#guard.packet, this.#guard.service);
+      if (failed !== Drop.none) drops.values[failed]! += packet.segments;
       return;
     }
     this.flows.stack.handlePacket(now, arena, offset, length, packet.gsoSize, packet.checked);
@@ -129,12 +159,24 @@ export class ConnectorSession implements FlowRouter {
   }
 
   /** A new policy: tables are made anew and live flows judged again. */
-  policyChanged(view: PolicyView): void {
+  policyChanged(now: Instant, view: PolicyView): void {
     this.#view = view;
     this.#access = view.accessFor(this.identity, this.#parts.connector);
     this.#told.clear();
-    this.flows.reevaluate();
+    this.reevaluate(now);
     this.#say({ type: 'services', services: this.services });
+  }
+
+  /** Ends the flows that the session may no longer have. */
+  reevaluate(now: Instant): void {
+    this.flows.reevaluate();
+    this.#parts.kernel?.reevaluate(now, this);
+  }
+
+  /** Ends all flows. */
+  end(now: Instant): void {
+    this.flows.close();
+    this.#parts.kernel?.remove(now, this);
   }
 
   /** Tells the agent, once per destination and reason, that its packet was refused. */

@@ -16,7 +16,7 @@ export function connectorStatus(
   now: Instant,
   wall: WallTime,
   transport: Record<string, number>,
-): ConnectorThreadStatus {
+): Omit<ConnectorThreadStatus, 'mode' | 'tun'> {
   const sessions = [...core.links.sessions];
   return {
     relay: relayStatus(core.relay, core.observed, now),
@@ -45,6 +45,9 @@ export function connectorStatus(
       ...core.flowCounters.snapshot(),
       ...core.stackCounters.stack.snapshot(),
       ...transport,
+      ...(core.kernel === undefined
+        ? {}
+        : { 'tun.fromHost': core.kernel.port.packetsFromHost, 'tun.toHost': core.kernel.port.packetsToHost }),
     } as Record<string, number>,
     drops: { ...core.stackCounters.drops.snapshot(), ...core.drops.snapshot() } as Record<string, number>,
   };

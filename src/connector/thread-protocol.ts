@@ -5,8 +5,15 @@ import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
 import type { ConnectorCoreEvent } from './core.js';
+import type { KernelPlan } from './kernel-rules.js';
+
+/** Where flows of agents end: in a stack of ours and the host's sockets, or nowhere: the host's kernel routes them. */
+export type ConnectorMode = 'engine' | 'kernel';
 
 export interface ConnectorThreadData extends NodeThreadData {
+  readonly mode: ConnectorMode;
+  /** Name of the TUN device of mode kernel. */
+  readonly tunName: string;
   /** Service id → backend URL. */
   readonly services: Readonly<Record<string, string>>;
 }
@@ -24,6 +31,9 @@ export interface ConnectorSessionStatus {
 }
 
 export interface ConnectorThreadStatus {
+  readonly mode: ConnectorMode;
+  /** Interface name in mode kernel. */
+  readonly tun: string | undefined;
   readonly relay: RelayStatus;
   readonly policyVersion: number;
   readonly policyState: string;
@@ -61,6 +71,8 @@ export type ConnectorProtocol = {
     };
     /** Replaces the services: id → backend URL, checked. */
     readonly services: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
+    /** What rules and routes of mode kernel are to follow. */
+    readonly kernel: { readonly input: undefined; readonly output: KernelPlan };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
   readonly events: {

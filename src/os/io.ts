@@ -279,7 +279,7 @@ export interface RouteChoice {
 }
 
 /**
- * Addresses and routes of the host, with undo: everything made through one journal is removed by `undo`. Errors are
+ * Addresses, routes, settings and packet rules of the host, with undo: everything made through one journal is removed by `undo`. Errors are
  * SallyportError of kind `environment`.
  */
 export interface NetworkConfig {
@@ -293,6 +293,14 @@ export interface NetworkConfig {
   routes(): HostRoute[];
   /** Undefined when there is no route. */
   routeTo(address: IpAddress): RouteChoice | undefined;
+  /** What a setting of the kernel is (`net/ipv4/ip_forward`); undefined when there is none of that name. */
+  setting(key: string): string | undefined;
+  /** Changes a setting; `undo` puts back what it was. One that does not exist is left out. */
+  set(key: string, value: string): void;
+  /** Runs a script of nft that makes or changes the table `inet TABLE` and nothing else; `undo` removes the table. */
+  setTable(table: string, script: string): void;
+  /** Packets that each named counter of the table has counted. */
+  counters(table: string): Record<string, number>;
   /** Removes what was made and is still there; may be called any number of times. */
   undo(): void;
 }

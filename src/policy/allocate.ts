@@ -6,11 +6,10 @@
 import { IpAddress, Prefix } from '../base/address.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
-import { OVERLAY_RANGE_V4, SERVICE_RANGE_V4 } from './document.js';
+import { AGENT_SUBNET_V6, OVERLAY_RANGE_V4, SERVICE_RANGE_V4 } from './document.js';
 
-/** Subnets (the 16 bits after the /48) of the network's ULA. */
+/** Subnet of the network's ULA that services are in: the 16 bits after the /48. */
 const SERVICE_SUBNET = 1;
-const AGENT_SUBNET = 2;
 
 /** One name's pair of addresses, as text. */
 export interface Addresses {
@@ -54,7 +53,7 @@ export function allocate(
   }
   if (own !== undefined) return { v4: wanted.v4 ?? own.v4, v6: wanted.v6 ?? own.v6 };
   const range = kind === 'service' ? SERVICE_RANGE_V4 : OVERLAY_RANGE_V4;
-  const subnet = kind === 'service' ? SERVICE_SUBNET : AGENT_SUBNET;
+  const subnet = kind === 'service' ? SERVICE_SUBNET : AGENT_SUBNET_V6;
   const size = 2 ** (32 - range.length);
   // The first and the last address of a range are left alone: some stacks treat them as network and broadcast.
   for (let n = 1; n < size - 1; n++) {

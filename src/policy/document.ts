@@ -24,6 +24,8 @@ export const POLICY_WARNING = Days(14);
 /** Virtual addresses of services and overlay addresses of agents (protocol §6). */
 export const SERVICE_RANGE_V4 = Prefix.parse('10.100.0.0/16')!;
 export const OVERLAY_RANGE_V4 = Prefix.parse('100.64.0.0/10')!;
+/** Subnet of the network's ULA that agents' overlay addresses are in: the 16 bits after the /48. */
+export const AGENT_SUBNET_V6 = 2;
 /** Every network takes a random /48 of the locally assigned half of fc00::/7 (RFC 4193 §3.1). */
 const ULA_RANGE = Prefix.parse('fd00::/8')!;
 

@@ -65,6 +65,8 @@ const SAMPLES = {
     ...COMMON,
     ...JOINING,
     ...DIRECT,
+    mode: sample('engine', 'kernel', 'engine', 'kernel'),
+    tun: sample('a0', 'b0', 'c0', 'b0'),
     services: sample(
       { web: 'tcp://10.0.0.1:1' },
       'web=tcp://10.0.0.2:2,db=tcp://10.0.0.2:3',

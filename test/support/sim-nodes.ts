@@ -205,6 +205,8 @@ export interface ConnectorSetup {
   /** Service id → backend URL. */
   readonly services: Readonly<Record<string, string>>;
   readonly limits?: FlowLimits;
+  /** Mode kernel: a TUN device instead of flows that end here. */
+  readonly kernel?: boolean;
   readonly v6?: string;
   readonly direct?: Partial<DirectSettings>;
   /** What it is behind. */
@@ -215,6 +217,7 @@ export class SimConnector extends SimNode {
   readonly core: ConnectorCore;
   readonly endpoints: NodeEndpoints;
   readonly backends: Map<string, ServiceBackend>;
+  readonly tun: SimTun | undefined;
   readonly events: ConnectorCoreEvent[] = [];
 
   constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: ConnectorSetup) {
@@ -222,6 +225,7 @@ export class SimConnector extends SimNode {
     const { reactor, sockets } = this.host;
     const data = this.threadData(site, relayName);
     this.backends = new Map(Object.entries(setup.services).map(([id, url]) => [id, serviceBackend(id, url)]));
+    this.tun = setup.kernel ? new SimTun(reactor) : undefined;
     this.endpoints = makeNodeEndpoints(data, reactor, (quic) => this.core.acceptLink(reactor.now(), quic));
     this.core = new ConnectorCore({
       ...data,
@@ -231,6 +235,7 @@ export class SimConnector extends SimNode {
       reactor,
       sockets,
       udp: this.udp,
+      tun: this.tun,
       relayEndpoint: this.endpoints.relay,
       linkEndpoint: this.endpoints.links,
       crypto,
@@ -243,6 +248,7 @@ export class SimConnector extends SimNode {
       onRelayAttempt: () => {},
       ...(setup.limits === undefined ? {} : { limits: setup.limits }),
     });
+    if (this.tun !== undefined) reactor.watch(this.tun.fd, READABLE, () => this.core.kernel!.read(reactor.now()));
     driveNode(reactor, this.udp, this.endpoints, this.core);
     this.core.setNetwork(reactor.now(), this.hostNetwork());
   }

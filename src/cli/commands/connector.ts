@@ -24,6 +24,8 @@ interface ConnectorFlags extends RoleFlags, DirectFlags {
   readonly join?: string;
   readonly joinFile?: string;
   readonly service?: string[];
+  readonly mode?: string;
+  readonly tun?: string;
   readonly port?: string;
 }
 
@@ -40,6 +42,8 @@ export function register(program: Command, context: CommandContext): void {
       'where a service really is, for example web=tcp://10.0.0.5:80; overrides the invitation',
       many,
     )
+    .option('--mode <mode>', 'engine (flows end here) or kernel (root: the kernel routes them; for whole networks)')
+    .option('--tun <name>', 'name of the TUN device of mode kernel (default sallyport1)')
     .option('--port <number>', 'local UDP port (default: an ephemeral one)')
     .option('--dir <dir>', 'state folder');
   addRoleOptions(addDirectOptions(command)).action((flags: ConnectorFlags) => run(flags, context));
@@ -75,6 +79,8 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
       const connector = await startConnector({
         state,
         services: config.services,
+        mode: config.mode,
+        tunName: config.tun,
         port: config.port,
         direct: directSettings(config),
         portMapping: config.portMapping && config.path !== 'relay',

@@ -104,6 +104,7 @@ function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): 
     ...networkLines(status),
     policyLine(status),
   ];
+  if (status.mode === 'kernel') head.push(`mode kernel: the kernel routes packets of the device ${status.tun}`);
   if (status.echoAnsweredHere) {
     head.push('echo is answered by this connector, not by the services: the system permits no ICMP sockets here');
   }
@@ -118,7 +119,7 @@ function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): 
   const sessions = status.sessions.map((one) => [
     one.agent,
     ...linkCells(one.link),
-    `${one.flows.tcp} tcp, ${one.flows.udp} udp`,
+    status.mode === 'kernel' ? 'the kernel’s' : `${one.flows.tcp} tcp, ${one.flows.udp} udp`,
     String(one.denied),
   ]);
   return [

@@ -4,6 +4,8 @@
  *   one JSON object per line:   {"id":1,"kind":"address","device":"sp0","value":"10.1.2.3/32"}
  *                               {"id":2,"kind":"route","device":"sp0","value":"10.9.0.0/16"}
  *                               {"undone":2}
+ *                               {"id":3,"kind":"setting","device":"net/ipv4/ip_forward","value":"0"}
+ *                               {"id":4,"kind":"table","device":"inet","value":"sallyport_sp0"}
  *
  * A line that a crash cut short is skipped: what it announces was not begun. The lines need not survive a power failure,
  * because nothing of what they describe does.
@@ -12,11 +14,14 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'nod
 import { dirname } from 'node:path';
 
 export interface Change {
-  readonly kind: 'address' | 'route';
+  readonly kind: 'address' | 'route' | 'setting' | 'table';
+  /** The device; of a setting its key, of a table its family. */
   readonly device: string;
-  /** Address with prefix length, or prefix. */
+  /** Address with prefix length, or prefix; of a setting what it was before, of a table its name. */
   readonly value: string;
 }
+
+const KINDS: readonly Change['kind'][] = ['address', 'route', 'setting', 'table'];
 
 export class Journal {
   readonly #path: string;
@@ -88,5 +93,5 @@ function parseLine(line: string): (Change & { readonly id: number }) | { readonl
   const { id, kind, device, value, undone } = entry as Record<string, unknown>;
   if (typeof undone === 'number') return { undone };
   if (typeof id !== 'number' || typeof device !== 'string' || typeof value !== 'string') return undefined;
-  return kind === 'address' || kind === 'route' ? { id, kind, device, value } : undefined;
+  return KINDS.includes(kind as Change['kind']) ? { id, kind: kind as Change['kind'], device, value } : undefined;
 }

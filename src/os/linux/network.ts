@@ -1,19 +1,20 @@
 /**
- * Addresses and routes through `ip` (iproute2), the only place that calls it. Synchronous: a few milliseconds a call, at
- * start and when the set of services changes, never on the packet path.
+ * Addresses and routes through `ip` (iproute2), tables of packet rules through `nft` (nftables), and settings of the kernel.
+ * Synchronous: a few milliseconds a call, at start and when the set of services changes, never on the packet path.
  *
  * Routes carry a protocol number of their own (`ip route show proto 83`), and only routes that carry it are removed.
  */
-import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { IpAddress, Prefix } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import type { HostRoute, NetworkConfig, RouteChoice } from '../io.js';
+import { call } from './call.js';
 import { type Change, Journal } from './journal.js';
 
 /** rtm_protocol of our routes: unassigned in <linux/rtnetlink.h> and iproute2's rt_protos. */
 const ROUTE_PROTOCOL = '83';
-/** A call that takes longer than this hangs; milliseconds. */
-const CALL_TIMEOUT = 10_000;
+/** Where the kernel's own settings are. */
+const SETTINGS = '/proc/sys/';
 
 export interface NetworkOptions {
   /** File for the undo journal, in the state folder; one process at a time uses it. */
@@ -92,6 +93,56 @@ class IpRoute2 implements NetworkConfig {
     return { device: route['dev'], gateway: addressIn(route['gateway']), source: addressIn(route['prefsrc']) };
   }
 
+  setting(key: string): string | undefined {
+    try {
+      return readFileSync(settingFile(key), 'latin1').trim();
+    } catch {
+      return undefined;
+    }
+  }
+
+  set(key: string, value: string): void {
+    const before = this.setting(key);
+    if (before === undefined || before === value) return;
+    const change: Change = { kind: 'setting', device: key, value: before };
+    const id = this.#journal.begin(change);
+    try {
+      writeSetting(key, value);
+    } catch (error) {
+      this.#journal.undone(id);
+      throw error;
+    }
+  }
+
+  setTable(table: string, script: string): void {
+    const change: Change = { kind: 'table', device: 'inet', value: checkTable(table) };
+    const id = this.#journal.find(change) ?? this.#journal.begin(change);
+    try {
+      call('nft', ['-f', '-'], script);
+    } catch (error) {
+      if (!this.#hasTable(table)) this.#journal.undone(id);
+      throw error;
+    }
+  }
+
+  counters(table: string): Record<string, number> {
+    const { nftables } = JSON.parse(call('nft', ['-j', 'list', 'counters', 'table', 'inet', checkTable(table)])) as {
+      readonly nftables: readonly { readonly counter?: { readonly name: string; readonly packets: number } }[];
+    };
+    return Object.fromEntries(
+      nftables.flatMap(({ counter }) => (counter === undefined ? [] : [[counter.name, counter.packets]])),
+    );
+  }
+
+  #hasTable(table: string): boolean {
+    try {
+      call('nft', ['list', 'chains', 'inet', table]);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Tries everything, then throws the first failure; what failed stays in the journal for the next attempt. */
   undo(): void {
     const failures: unknown[] = [];
@@ -124,6 +175,8 @@ function revert(change: Change): void {
   const { kind, value, device } = change;
   try {
     if (kind === 'address') ip('address', 'del', value, 'dev', device);
+    else if (kind === 'setting') writeSetting(device, value);
+    else if (kind === 'table') call('nft', ['delete', 'table', device, value]);
     else ip(family(parsePrefix(value)), 'route', 'del', value, 'dev', device, 'proto', ROUTE_PROTOCOL);
   } catch (error) {
     if (!(error instanceof SallyportError && error.code === 'NETWORK_GONE')) throw error;
@@ -175,49 +228,36 @@ function checkAddress(text: string): string {
   return text;
 }
 
+/** The file of a setting such as `net/ipv4/ip_forward`. */
+function settingFile(key: string): string {
+  if (/^net(\/[\w.@-]+)+$/.test(key) && !key.includes('..')) return `${SETTINGS}${key}`;
+  throw new SallyportError('caller', 'BAD_SETTING', `"${key}" is not a setting of the network`);
+}
+
+/** @throws SallyportError NETWORK_GONE when there is none (a device has gone), NETWORK_NOT_PERMITTED, NETWORK_FAILED. */
+function writeSetting(key: string, value: string): void {
+  const file = settingFile(key);
+  try {
+    writeFileSync(file, value);
+  } catch (error) {
+    const { code } = Object(error) as { readonly code?: string };
+    const known = code === 'ENOENT' ? 'NETWORK_GONE' : code === 'EACCES' ? 'NETWORK_NOT_PERMITTED' : 'NETWORK_FAILED';
+    throw new SallyportError('environment', known, `setting ${key} to ${value}: ${code}`, { cause: error });
+  }
+}
+
+function checkTable(name: string): string {
+  if (/^[a-z_][a-z0-9_]{0,62}$/i.test(name)) return name;
+  throw new SallyportError('caller', 'BAD_TABLE', `"${name}" is not the name of a table`);
+}
+
 /** A device name as `ip` takes it: it must not pass for an option. */
 function checkDevice(name: string): string {
   if (/^[\w.@][\w.@-]{0,14}$/.test(name)) return name;
   throw new SallyportError('caller', 'BAD_DEVICE', `"${name}" is not the name of a network interface`);
 }
 
-/** Runs `ip` and returns what it prints. */
-function ip(...args: string[]): string {
-  try {
-    return execFileSync('ip', args, {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: CALL_TIMEOUT,
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-  } catch (error) {
-    throw callError(args, error);
-  }
-}
-
-/** Answers of the kernel, as `ip` prints them: strerror in the C locale, or the kernel's own words (extended acknowledgement). */
-const ANSWERS: readonly (readonly [RegExp, string, string?])[] = [
-  [/operation not permitted/i, 'NETWORK_NOT_PERMITTED', 'run as root or with CAP_NET_ADMIN'],
-  [/file exists|already assigned/i, 'NETWORK_EXISTS'],
-  [/no such process|cannot find device|cannot assign requested address|address not found/i, 'NETWORK_GONE'],
-  [/network is unreachable|no route to host/i, 'NETWORK_UNREACHABLE'],
-];
-
-function callError(args: readonly string[], error: unknown): SallyportError {
-  const { code, stderr } = isRecord(error) ? error : { code: undefined, stderr: undefined };
-  if (code === 'ENOENT') {
-    return new SallyportError('environment', 'IPROUTE2_MISSING', 'the program "ip" was not found', {
-      cause: error,
-      hint: 'install iproute2',
-    });
-  }
-  const text = String(stderr ?? '').trim();
-  const known = ANSWERS.find(([pattern]) => pattern.test(text));
-  return new SallyportError('environment', known?.[1] ?? 'NETWORK_FAILED', `ip ${args.join(' ')}: ${text || code}`, {
-    cause: error,
-    ...(known?.[2] === undefined ? {} : { hint: known[2] }),
-  });
-}
+const ip = (...args: string[]): string => call('ip', args);
 
 function isUnreachable(error: unknown): boolean {
   return error instanceof SallyportError && error.code === 'NETWORK_UNREACHABLE';

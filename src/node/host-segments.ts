@@ -1,12 +1,13 @@
 /**
- * TCP segments without data that an agent writes to its own host's kernel in the name of a flow's other end, through the TUN
- * device: resets (RFC 9293 §3.10.7), and SYNs that have the kernel tell what it expects (RFC 5961 §4).
+ * TCP segments without data that a node writes in the name of a flow's other end, to its own host's kernel through the TUN device or
+ * to the peer of a session: resets (RFC 9293 §3.10.7), and SYNs that have the kernel tell what it expects (RFC 5961 §4).
  */
 import { Arena } from '../wire/arena.js';
 import { writeU16, writeU32 } from '../wire/bytes.js';
 import { finish, pseudoSum, sumBytes, writeIpv4Checksum } from '../wire/checksum.js';
 import type { ParsedPacket } from '../wire/inner.js';
 import { IPV4_HEADER, IPV6_HEADER, PROTO_TCP, TCP_HEADER } from '../wire/ip.js';
+import { TCP_ACK, TCP_RST, TCP_SYN } from '../wire/tcp.js';
 import { VNET_HEADER } from '../wire/vnet.js';
 
 /** Behind room for a virtio header, at a multiple of 4. */
@@ -68,6 +69,15 @@ export class HostSegments {
     const sum = pseudoSum(bytes, OFFSET, PROTO_TCP, TCP_HEADER) + sumBytes(bytes, tcp, TCP_HEADER);
     writeU16(bytes, tcp + 16, finish(sum));
     this.#write(this.#arena, OFFSET, length);
+  }
+
+  /** Answers a packet of a flow that is over with a reset, when it is TCP and none itself. Returns whether it did. */
+  dismiss(packet: ParsedPacket): boolean {
+    if (packet.protocol !== PROTO_TCP || packet.fragmentOffset > 0 || (packet.tcpFlags & TCP_RST) !== 0) return false;
+    const next = packet.sequence + packet.payloadLength + ((packet.tcpFlags & TCP_SYN) !== 0 ? 1 : 0);
+    const expected = (packet.tcpFlags & TCP_ACK) !== 0 ? packet.acknowledgment : 0;
+    this.send(hostFlowOf(packet), TCP_RST | TCP_ACK, expected, next >>> 0);
+    return true;
   }
 }
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { HostSegments } from '../../src/agent/host-segments.js';
-import { TcpWatch } from '../../src/agent/tcp-watch.js';
 import { IpAddress } from '../../src/base/address.js';
 import { Drop } from '../../src/base/drop.js';
+import { HostSegments } from '../../src/node/host-segments.js';
+import { TcpWatch } from '../../src/node/tcp-watch.js';
 import type { Arena } from '../../src/wire/arena.js';
 import { ParsedPacket, parsePacket } from '../../src/wire/inner.js';
 import { verifyChecksums } from '../../src/wire/verify.js';
@@ -58,7 +58,7 @@ describe.each([
     flows.note(packet(from, to, 40_000, SYN, 100), 'c1');
     flows.note(packet(from, to, 40_000, ACK, 101, 7_000, 500), 'c1');
     flows.note(packet(from, to, 40_000, ACK, 601, 9_000), 'c1');
-    expect(flows.reset((flow) => flow.connector === 'c1')).toBe(1);
+    expect(flows.reset((flow) => flow.peer === 'c1')).toBe(1);
     expect(resets).toMatchObject([
       { sequence: 9_000, acknowledgment: 601, tcpFlags: RST | ACK, sourcePort: 443, destinationPort: 40_000 },
     ]);
@@ -72,7 +72,7 @@ describe.each([
     flows.note(packet(from, to, 2, SYN, 1), 'c2');
     flows.note(packet(from, to, 3, SYN, 1), 'c1');
     flows.note(packet(from, to, 3, RST, 2), 'c1');
-    expect(flows.reset((flow) => flow.connector === 'c1')).toBe(1);
+    expect(flows.reset((flow) => flow.peer === 'c1')).toBe(1);
     expect(resets.map((reset) => reset.destinationPort)).toEqual([1]);
   });
 

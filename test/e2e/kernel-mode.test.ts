@@ -1,0 +1,195 @@
+/**
+ * `--mode kernel` on the connector: services through the host's kernel over TCP, UDP and echo in both families, whole networks with
+ * their real addresses, and what must not pass, counted at the receiver. What it changes on the host is gone after a stop and after
+ * the start that follows a kill.
+ */
+import { cpSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { run } from '../lab/host.js';
+import { Lab } from '../lab/lab.js';
+import { program, startHttp, startTcp, startUdpEcho } from '../lab/services.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { type ConnectorThreadStatus, Network } from './network.js';
+import { Download } from './transfer.js';
+
+const BACKEND = ADDRESSES.backend;
+const DEVICE = 'sallyport1';
+const TABLE = `sallyport_${DEVICE}`;
+
+describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', () => {
+  let network: Network;
+  let before: string;
+
+  beforeAll(async () => {
+    network = await Network.make({
+      services: {
+        web: `tcp://${BACKEND.v4}:8080`,
+        web6: `tcp://[${BACKEND.v6}]:8080`,
+        box: `any://${BACKEND.v4}`,
+        box6: `any://[${BACKEND.v6}]`,
+        own: 'tcp://127.0.0.1:9000',
+        net: 'tcp://10.20.0.0/24',
+        net6: 'tcp://fd00:20::/64',
+      },
+      closedServices: { shut: `tcp://${BACKEND.v4}:9999` },
+      agent: false,
+      // The service's host has a firewall of its own, which would have to let the device through to what is on this host.
+      topology: { serviceClosed: false },
+    });
+    await network.connector.stop();
+    before = state();
+    await startKernelMode();
+    await network.startAgent(await network.newAgent('alice', network.topology.user));
+    const { backend, service } = network.topology;
+    await Promise.all([
+      startHttp(backend),
+      startUdpEcho(backend),
+      startHttp(service, { port: 9000, address: '127.0.0.1' }),
+    ]);
+    await startTcp(backend, 'echo', { port: 9999 });
+    countAtBackend();
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+
+  const startKernelMode = async (): Promise<void> => {
+    network.connector.start({ SALLYPORT_MODE: 'kernel' });
+    await network.connector.waitForLog('registered');
+  };
+  /** What mode kernel changes on the service's host. */
+  const state = (): string => {
+    const { service } = network.topology;
+    const settings = ['net.ipv4.conf', 'net.ipv6.conf'].map((prefix) =>
+      run([
+        'ip',
+        'netns',
+        'exec',
+        service.namespace,
+        'sysctl',
+        '-a',
+        '-r',
+        `^${prefix}\\..*(forwarding|accept_ra|localnet)$`,
+      ]),
+    );
+    return [
+      ...settings,
+      run(['ip', 'netns', 'exec', service.namespace, 'nft', 'list', 'tables']),
+      service.ip('-4', 'route'),
+      service.ip('-6', 'route').replace(/ expires \S+/g, ''),
+      service.ip('-o', 'link'),
+    ].join('\n');
+  };
+  const countAtBackend = (): void =>
+    network.topology.backend.nft(`
+      table inet lab_count {
+        counter shut {}
+        chain in { type filter hook input priority filter; tcp dport 9999 counter name shut; }
+      }`);
+  const reachedShut = (): number => {
+    const { backend } = network.topology;
+    const listed = run([
+      'ip',
+      'netns',
+      'exec',
+      backend.namespace,
+      'nft',
+      '-j',
+      'list',
+      'counters',
+      'table',
+      'inet',
+      'lab_count',
+    ]);
+    const { nftables } = JSON.parse(listed) as { nftables: { counter?: { packets: number } }[] };
+    return nftables.find(({ counter }) => counter !== undefined)!.counter!.packets;
+  };
+  const curl = async (address: string, port = 8080, bytes = 1_000_000): Promise<number> => {
+    const result = await network.topology.user.exec([
+      'curl',
+      '-sSf',
+      '-m',
+      '20',
+      '-o',
+      '/dev/null',
+      '-w',
+      '%{size_download}',
+      `http://${address.includes(':') ? `[${address}]` : address}:${port}/bytes/${bytes}`,
+    ]);
+    return Number(result.stdout);
+  };
+  const shutAddress = async (): Promise<string> => {
+    const { payload } = JSON.parse(readFileSync(`${network.operatorFolder}/operator/policy.json`, 'utf8')) as {
+      payload: string;
+    };
+    const policy = JSON.parse(Buffer.from(payload, 'base64').toString()) as {
+      services: { id: string; virtualIp4: string }[];
+    };
+    return policy.services.find(({ id }) => id === 'shut')!.virtualIp4;
+  };
+  const refused = (address: string, port: number): Promise<unknown> =>
+    network.topology.user.exec(['curl', '-sS', '-m', '3', `http://${address}:${port}/`]).then(
+      () => 'passed',
+      (error: unknown) => error,
+    );
+
+  it('carries TCP of both families', async () => {
+    expect(await curl((await network.virtual('web')).v4)).toBe(1_000_000);
+    expect(await curl((await network.virtual('web6')).v6)).toBe(1_000_000);
+  });
+
+  it('carries TCP to real addresses of a network', async () => {
+    expect(await curl(BACKEND.v4)).toBe(1_000_000);
+    expect(await curl(BACKEND.v6)).toBe(1_000_000);
+  });
+
+  it('carries UDP and echo of both families', async () => {
+    for (const address of [(await network.virtual('box')).v4, (await network.virtual('box6')).v6]) {
+      const echo = await network.topology.user.exec(program('udp-client', address, '7', '--count', '20', '--gap', '0'));
+      expect(JSON.parse(echo.stdout)).toMatchObject({ received: 20, corrupted: 0 });
+      const ping = await network.topology.user.exec(['ping', '-c', '1', '-W', '5', address]);
+      expect(ping.stdout).toContain(' 1 received');
+    }
+  });
+
+  it('reaches services on the connector itself, loopback too', async () => {
+    expect(await curl((await network.virtual('own')).v4, 9000)).toBe(1_000_000);
+  });
+
+  it('lets nothing through that the policy or the services do not have', async () => {
+    const { v4: web } = await network.virtual('web');
+    // A port that is not the service's, and a service that nobody is granted.
+    expect(await refused(web, 9999)).not.toBe('passed');
+    expect(await refused(await shutAddress(), 9999)).not.toBe('passed');
+    expect(reachedShut()).toBe(0);
+    // Somebody else on the private network does not enter the tunnel through this host.
+    network.topology.backend.ip('route', 'replace', '100.64.0.0/10', 'via', ADDRESSES.servicePrivate.v4);
+    const before = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused'] ?? 0;
+    await network.topology.backend
+      .exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', '100.64.0.1'])
+      .catch(() => undefined);
+    const after = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused']!;
+    expect(after - before).toBe(3);
+  });
+
+  it('ends flows whose grant is taken away, at the service too', async () => {
+    const { v4 } = await network.virtual('web');
+    const download = await Download.start(network, `http://${v4}:8080`, 200_000_000, '10M');
+    await network.must('revoke', 'alice', '--dir', network.operatorFolder);
+    cpSync(join(network.operatorFolder, 'operator', 'policy.json'), join(network.relay.dir, 'policy.json'));
+    expect(await download.outcome()).toBe('broken');
+  });
+
+  it('takes everything away at its end, and after a kill at the next start', async () => {
+    const { service } = network.topology;
+    await network.connector.kill();
+    expect(run(['ip', 'netns', 'exec', service.namespace, 'nft', 'list', 'tables'])).toContain(TABLE);
+    await startKernelMode();
+    const { status } = await network.connector.stop();
+    expect(status.code).toBe(0);
+    expect(network.connector.leftovers).toEqual([]);
+    expect(state()).toBe(before);
+  });
+});
