@@ -7,6 +7,7 @@ import { engineSettings } from '../../src/engine/settings.js';
 import { TunPackets } from '../../src/engine/tun-packets.js';
 import { createCrypto } from '../../src/os/crypto.js';
 import { EAGAIN, type EchoSocket } from '../../src/os/io.js';
+import { ECN_ECT0, markCongestion } from '../../src/wire/ecn.js';
 import { echoRequest, ipPacket, PROTO, readPacket, udpPacket } from '../support/packets.js';
 import { SimClock, SimReactor } from '../support/sim-reactor.js';
 import { SimTun } from '../support/sim-tun.js';
@@ -19,7 +20,7 @@ type Values = Readonly<Record<string, number>>;
 export type MoveByHand = { readonly name: string; readonly move: (seen: (values: Values) => void) => void };
 
 const ends = { from: CLIENT, to: '93.184.216.34' };
-const [SYN, ACK] = [2, 16];
+const [SYN, ACK, ECE, CWR] = [2, 16, 0x40, 0x80];
 const PORT = 1234;
 
 interface Segment {
@@ -29,9 +30,19 @@ interface Segment {
   readonly window?: number;
   readonly options?: readonly number[];
   readonly data?: number;
+  /** The network has marked it: congestion experienced. */
+  readonly marked?: boolean;
 }
 
-function segment({ seq, ack = 0, flags = ACK, window = 65_535, options = [], data = 0 }: Segment): Uint8Array {
+function segment({
+  seq,
+  ack = 0,
+  flags = ACK,
+  window = 65_535,
+  options = [],
+  data = 0,
+  marked = false,
+}: Segment): Uint8Array {
   const body = new Uint8Array(20 + options.length + data);
   const view = new DataView(body.buffer);
   view.setUint16(0, PORT);
@@ -42,19 +53,28 @@ function segment({ seq, ack = 0, flags = ACK, window = 65_535, options = [], dat
   body[13] = flags;
   view.setUint16(14, window);
   body.set(options, 20);
-  return ipPacket({ ...ends, protocol: PROTO.tcp, body });
+  const packet = ipPacket({ ...ends, protocol: PROTO.tcp, body });
+  packet[1] = ECN_ECT0;
+  // The checksum of an IPv4 header goes along: one's complement of what was added to the word.
+  const header = new DataView(packet.buffer);
+  header.setUint16(10, header.getUint16(10) - ECN_ECT0);
+  if (marked) markCongestion(packet, 0);
+  return packet;
 }
 
 const stamps = (value: number): number[] => [1, 1, 8, 10, 0, 0, value >> 8, value & 255, 0, 0, 0, 0];
 
 /** A connection of a client made of segments: what it has sent ends at 1001, what it is sent begins at `base`. */
-function rawOpen(options: readonly number[] = []): { host: MockHost; base: number; say: (shape: Segment) => void } {
+function rawOpen(
+  options: readonly number[] = [],
+  flags = SYN,
+): { host: MockHost; base: number; say: (shape: Segment) => void } {
   const host = new MockHost();
   const say = (shape: Segment): void => {
     host.engine.packets([segment(shape)]);
     host.run(Millis(20));
   };
-  say({ seq: 1000, flags: SYN, options });
+  say({ seq: 1000, flags, options });
   host.engine.connected(host.last.id);
   host.run(Millis(20));
   const base = (new DataView(readPacket(host.packets.at(-1)!).transport.buffer).getUint32(4) + 1) >>> 0;
@@ -66,10 +86,11 @@ const raw = (
   name: string,
   by: (world: ReturnType<typeof rawOpen>) => void,
   options?: readonly number[],
+  flags?: number,
 ): MoveByHand => ({
   name,
   move: (seen) => {
-    const world = rawOpen(options);
+    const world = rawOpen(options, flags);
     seen(world.host.values);
     by(world);
     seen(world.host.values);
@@ -291,6 +312,17 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
       say({ seq: 1011, ack: base, options: stamps(100), data: 10 });
     },
     stamps(400),
+  ),
+  raw('ecn_marks_in', ({ say, base }) => say({ seq: 1001, ack: base, data: 10, marked: true }), [], SYN | ECE | CWR),
+  raw(
+    'ecn_marks_reported',
+    ({ host, say, base }) => {
+      host.reply(host.last, new Uint8Array(100));
+      host.run(Millis(20));
+      say({ seq: 1001, ack: base + 100, flags: ACK | ECE });
+    },
+    [],
+    SYN | ECE | CWR,
   ),
   core('flows_active{protocol=echo}', (world) => world.feed(echoRequest(ends, 1, 1))),
   core('flows_opened{protocol=echo}', (world) => world.feed(echoRequest(ends, 1, 1))),

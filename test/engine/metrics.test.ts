@@ -212,28 +212,6 @@ const MOVES: readonly Move[] = [
   },
 ];
 test.each(MOVES)('$name', ({ name, by, with: overrides }) => {
-/** What the netstack's own tests move, what needs a kernel's device or sockets, and what is time. */
-const ELSEWHERE = [
-  'flows_active{protocol=echo}',
-  'flows_opened{protocol=echo}',
-  'echo_admission_fail',
-  'dial_errors{kind=unsupported}',
-  'backpressure_drops{where=device_out}',
-  'rto',
-  'dup_acks',
-  'out_of_order',
-  'zero_window',
-  'challenge_acks',
-  'paws_drops',
-  'ecn_marks_in',
-  'ecn_marks_reported',
-  'slow_turns{over=1}',
-  'slow_turns{over=5}',
-  'slow_turns{over=20}',
-  'longest_turn_microseconds',
-];
-
-test.each(MOVES.filter(({ name }) => !ELSEWHERE.includes(name)))('$name', ({ name, by, with: overrides }) => {
   const host = new MockHost(overrides);
   const before = host.values[name] ?? 0;
   by(host);
