@@ -1,10 +1,12 @@
 /**
  * `npm run soak`: installs and builds what is missing, then runs bench/soak/main.ts as it is, in this process; with `--nat`
- * bench/nat/main.ts, every pair of NATs.
+ * bench/nat/main.ts, every pair of NATs, and with `--acceptance SUITE` bench/acceptance/main.ts.
  */
 import { ensureBuilt, ensureInstalled } from './prepare.mjs';
 
 ensureInstalled();
 ensureBuilt();
 await import('../test/lab/typescript.mjs');
-await import(process.argv.includes('--nat') ? '../bench/nat/main.ts' : '../bench/soak/main.ts');
+const has = (option) => process.argv.some((text) => text === option || text.startsWith(`${option}=`));
+if (has('--acceptance')) await import('../bench/acceptance/main.ts');
+else await import(has('--nat') ? '../bench/nat/main.ts' : '../bench/soak/main.ts');

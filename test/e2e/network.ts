@@ -25,12 +25,23 @@ export type { RelayThreadStatus } from '../../src/relay/thread-protocol.js';
 /** A process that starts under load needs some seconds for itself. */
 const START_LIMIT = Seconds(30);
 
+type RelayFamily = 'v4' | 'v6' | 'both';
+
+/** What a relay listens at; the last one takes enrolments too, of both families where it is IPv6. */
+const LISTEN: Readonly<Record<RelayFamily, readonly string[]>> = {
+  v4: ['0.0.0.0'],
+  v6: ['[::]'],
+  both: ['0.0.0.0', '[::]'],
+};
+
 export interface NetworkOptions {
   readonly topology?: StandardOptions;
-  /** The relay's address family; default v4. */
-  readonly family?: 'v4' | 'v6';
+  /** The relay's address family; default v4. `both` needs a name. */
+  readonly family?: RelayFamily;
   /** The relay goes by this name, which a name server on the user's and on the service's host tells; default: its address. */
   readonly relayName?: string;
+  /** What is changed in the topology before any program runs. */
+  readonly prepare?: (topology: StandardTopology) => Promise<void> | void;
   /** Service id → backend URL, all served by the connector `office` and granted to the group `staff`. */
   readonly services: Readonly<Record<string, string>>;
   /** Services that nobody is granted. */
@@ -63,12 +74,13 @@ export class Network {
   /** The name servers, when the relay goes by a name. */
   names: LabProcess[] = [];
 
-  private constructor(lab: Lab, topology: StandardTopology, folder: string, listen: string, path: string) {
+  private constructor(lab: Lab, topology: StandardTopology, folder: string, family: RelayFamily, path: string) {
     this.lab = lab;
     this.topology = topology;
     this.folder = folder;
-    const control = listen.replace(/:\d+$/, ':8443');
-    this.relay = this.role('relay', topology.relay, ['relay', '--listen', listen, '--control', control]);
+    const listen = LISTEN[family].flatMap((ip) => ['--listen', `${ip}:4433`]);
+    const control = `${LISTEN[family].at(-1)!}:8443`;
+    this.relay = this.role('relay', topology.relay, ['relay', ...listen, '--control', control]);
     const connector = ['connector', '--join-file', this.tokenFile('office'), '--path', path];
     this.connector = this.role('office', topology.service, connector);
   }
@@ -77,12 +89,13 @@ export class Network {
     const lab = new Lab();
     const folder = mkdtempSync(join(tmpdir(), 'spl-e2e-'));
     try {
-      const isV6 = options.family === 'v6';
+      const { family = 'v4' } = options;
       const topology = standardTopology(lab, options.topology ?? {});
-      const listen = isV6 ? '[::]:4433' : '0.0.0.0:4433';
-      const network = new Network(lab, topology, folder, listen, options.path ?? 'relay');
-      const address = isV6 ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4;
-      if (options.relayName !== undefined) network.names = await network.startNames(options.relayName);
+      await options.prepare?.(topology);
+      const network = new Network(lab, topology, folder, family, options.path ?? 'relay');
+      const address = family === 'v6' ? `[${ADDRESSES.relay.v6}]` : ADDRESSES.relay.v4;
+      const known = { v4: [ADDRESSES.relay.v4], v6: [ADDRESSES.relay.v6], both: Object.values(ADDRESSES.relay) };
+      if (options.relayName !== undefined) network.names = await network.startNames(options.relayName, known[family]);
       await network.#init(options.relayName ?? address, options);
       await network.#startAll(options);
       return network;
@@ -155,12 +168,12 @@ export class Network {
   }
 
   /** Starts the name servers that know the relay as `name`. */
-  async startNames(name: string): Promise<LabProcess[]> {
+  async startNames(name: string, addresses: readonly string[] = [ADDRESSES.relay.v4]): Promise<LabProcess[]> {
     const { user, service } = this.topology;
     return Promise.all(
       [user, service].map((host) => {
         host.resolver('127.0.0.1');
-        return startDns(host, { [name]: [ADDRESSES.relay.v4] }, { address: '127.0.0.1' });
+        return startDns(host, { [name]: addresses }, { address: '127.0.0.1' });
       }),
     );
   }

@@ -43,6 +43,8 @@ export interface NatSettings {
   readonly lifetime?: Duration;
   /** Default `translated`. */
   readonly ipv6?: NatIpv6;
+  /** `none`: no IPv4 inside. Default: translated. */
+  readonly ipv4?: 'none';
 }
 
 export interface NatDevices {

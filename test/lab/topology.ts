@@ -130,6 +130,7 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
       const { carrier } = home;
       edge = behind(host, insideOf(name, home), name === 'user' ? 'home' : 'office');
       if (home.ipv6 === 'none') host.ip('-6', 'route', 'delete', 'default');
+      if (home.ipv4 === 'none') withoutIpv4(host, insideOf(name, home));
       const homeRouter = edge;
       if (carrier !== undefined) {
         edge = behind(homeRouter, ADDRESSES[`${name}Carrier`], `carrier-${name}`, UPLINK_DEVICE);
@@ -198,11 +199,20 @@ function uplinkEnds(net: Host, edge: Host, uplink: Uplink): [End, End] {
   ];
 }
 
-function withPrefix(host: Host, addresses: HostAddresses): { host: Host; addresses: string[] } {
+export function withPrefix(host: Host, addresses: HostAddresses): { host: Host; addresses: string[] } {
   return { host, addresses: [`${addresses.v4}/24`, `${addresses.v6}/64`] };
 }
 
+/** Takes a host's IPv4 address from it, with all routes on it. */
+export function withoutIpv4(host: Host, addresses: HostAddresses): void {
+  host.ip('address', 'delete', `${addresses.v4}/24`, 'dev', deviceOf(host, addresses));
+}
+
+function deviceOf(host: Host, { v4 }: HostAddresses): string {
+  return /^\d+: (\S+)/.exec(host.ip('-o', 'address', 'show', 'to', `${v4}/32`))![1]!;
+}
+
 /** The router's address on a host's network: the first one. */
-function firstOf(addresses: HostAddresses): HostAddresses {
+export function firstOf(addresses: HostAddresses): HostAddresses {
   return { v4: addresses.v4.replace(/\d+$/, '1'), v6: addresses.v6.replace(/[0-9a-f]+$/, '1') };
 }

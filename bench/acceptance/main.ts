@@ -1,0 +1,32 @@
+/**
+ * The command line of `npm run soak -- --acceptance SUITE [--only TEXT]`: the cases of one suite with the real programs, and the table
+ * that docs/acceptance.md shows.
+ */
+import { parseArgs } from 'node:util';
+import { SallyportError } from '../../src/base/error.js';
+import { Lab } from '../../test/lab/lab.js';
+import { RELAY_CASES } from './relay.js';
+import { runSuite, type Suite, suiteMarkdown } from './suite.js';
+import { UPLINK_CASES } from './uplink.js';
+
+const SUITES: readonly Suite[] = [
+  { name: 'relay', figures: 'what happened', cases: RELAY_CASES },
+  { name: 'uplink', figures: 'what happened', cases: UPLINK_CASES },
+];
+
+const names = SUITES.map(({ name }) => name).join(', ');
+const { values } = parseArgs({
+  options: { acceptance: { type: 'string' }, only: { type: 'string', default: '' } },
+});
+const suite = SUITES.find(({ name }) => name === values.acceptance);
+if (suite === undefined) {
+  process.stderr.write(`--acceptance ${values.acceptance}: one of ${names}\n`);
+  process.exitCode = 2;
+} else {
+  const reason = Lab.unavailable();
+  if (reason !== undefined) throw new SallyportError('environment', 'LAB_NOT_AVAILABLE', reason);
+  Lab.cleanStale();
+  const results = await runSuite(suite, values.only, (line) => process.stderr.write(`${line}\n`));
+  process.stdout.write(`${suiteMarkdown(suite, results)}\n`);
+  process.exitCode = results.every(({ passed }) => passed) ? 0 : 1;
+}
