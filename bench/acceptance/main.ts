@@ -5,6 +5,8 @@
 import { parseArgs } from 'node:util';
 import { SallyportError } from '../../src/base/error.js';
 import { Lab } from '../../test/lab/lab.js';
+import { ADDRESS_CASES } from './addresses.js';
+import { DEGRADE_CASES } from './degrade.js';
 import { RELAY_CASES } from './relay.js';
 import { runSuite, type Suite, suiteMarkdown } from './suite.js';
 import { UPLINK_CASES } from './uplink.js';
@@ -12,6 +14,8 @@ import { UPLINK_CASES } from './uplink.js';
 const SUITES: readonly Suite[] = [
   { name: 'relay', figures: 'what happened', cases: RELAY_CASES },
   { name: 'uplink', figures: 'what happened', cases: UPLINK_CASES },
+  { name: 'degrade', figures: 'what happened', cases: DEGRADE_CASES },
+  { name: 'addresses', figures: 'what happened', cases: ADDRESS_CASES },
 ];
 
 const names = SUITES.map(({ name }) => name).join(', ');

@@ -47,6 +47,7 @@ async function runCase({ name, peers, run }: Case, say: (line: string) => void):
     });
     return { name, passed: true, figures, peers };
   } catch (error) {
+    say(describeError(error));
     for (const network of networks) say(network.roles.map((role) => role.describe()).join('\n'));
     return { name, passed: false, figures: describeError(error).split('\n')[0]!.slice(0, 200), peers };
   } finally {

@@ -113,7 +113,8 @@ class Listener implements ControlServer {
         );
       };
       this.server.once('error', failed);
-      this.server.listen({ host: `${listen.ip}`, port: listen.port, ipv6Only: !listen.ip.isV4 }, () => {
+      // `[::]` takes IPv4 too: nodes of either family enrol, and reach the relay over TCP, at one port.
+      this.server.listen({ host: `${listen.ip}`, port: listen.port, ipv6Only: false }, () => {
         this.server.off('error', failed);
         this.server.on('error', (error) => this.#options.log.error({ err: error }, 'control listener'));
         const bound = this.server.address() as { address: string; port: number };
@@ -148,7 +149,7 @@ class Listener implements ControlServer {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { clock, log } = this.#options;
-    const source = request.socket.remoteAddress ?? '';
+    const source = sourceOf(request);
     const path = (request.url ?? '').split('?', 1)[0];
     try {
       if (path === '/healthz' && request.method === 'GET') return answer(response, 200, { status: 'ok' });

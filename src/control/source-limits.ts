@@ -28,6 +28,11 @@ export class SourceLimits {
   }
 }
 
+/** Who asks, as text; IPv4 in its own form also where one socket takes both families. */
+export function sourceOf({ socket }: { readonly socket: { readonly remoteAddress?: string | undefined } }): string {
+  return (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+}
+
 /** One subscriber has a whole /64 (RFC 6177 §2). */
 function keyOf(source: string): string {
   const ip = IpAddress.parse(source.split('%', 1)[0]!);

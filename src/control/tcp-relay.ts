@@ -55,7 +55,7 @@ export function serveTcpRelay(
   };
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     socket.on('error', () => undefined);
-    const source = request.socket.remoteAddress ?? '';
+    const source = sourceOf(request);
     const status = whyNot(request, streams, perSource.get(source) ?? 0);
     if (status !== undefined) {
       refuse(socket, status);

@@ -7,7 +7,13 @@
 import { SocketAddress } from '../base/address.js';
 import { type Duration, elapsed, type Instant, later, Millis, Minutes, scale, toMillis } from '../base/time.js';
 import type { ToAgent, ToConnector } from '../tunnel/messages.js';
-import { believeCandidates, type Candidate, judgeCandidate, tellCandidates } from '../tunnel/punch/candidates.js';
+import {
+  believeCandidates,
+  type Candidate,
+  judgeCandidate,
+  tellCandidates,
+  type ToldCandidate,
+} from '../tunnel/punch/candidates.js';
 import { Puncher } from '../tunnel/punch/puncher.js';
 import type { Punching } from './punching.js';
 
@@ -30,6 +36,8 @@ export class DirectPath {
   #guessedAt: Instant | undefined;
   #heard = -1;
   #told: string | undefined;
+  /** What the peer has told last: what cannot be reached now may be when routes have changed. */
+  #peerTold: readonly ToldCandidate[] = [];
   readonly #punching: Punching;
   readonly #say: (message: SessionMessage) => void;
 
@@ -82,6 +90,7 @@ export class DirectPath {
 
   hearPunch({ token, candidates, strict }: PunchMessage): void {
     this.isPeerStrict = strict === true;
+    this.#peerTold = candidates;
     const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));
     this.believed = believed.length;
     this.puncher.setPeer(fromHex(token), believed);
@@ -131,14 +140,18 @@ export class DirectPath {
     this.#say({ type: 'active', n: this.#n++, link, reason });
   }
 
-  /** The host's routes have changed: pairs are judged again. */
+  /** The host's routes have changed: pairs are judged again, and so is what was refused before. */
   judgeAgain(): void {
     const { rules, refusals } = this.#punching;
-    this.puncher.pairs.drop(({ address }) => {
+    const { pairs } = this.puncher;
+    pairs.drop(({ address }) => {
       const why = judgeCandidate(address, rules);
       if (why !== undefined) refusals.add(why);
       return why !== undefined;
     });
+    const believed = believeCandidates(this.#peerTold, rules, () => undefined);
+    this.believed = this.believed === undefined ? undefined : believed.length;
+    pairs.replace(believed);
   }
 
   /** Whether the packed address at `index`, from which a frame came, may be talked to; a private one has shown that it is there. */

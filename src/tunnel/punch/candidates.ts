@@ -45,7 +45,16 @@ export function gatherCandidates(found: readonly { kind: CandidateKind; address:
     if (known === undefined || known.priority < priority)
       byAddress.set(address.toString(), { kind, address, priority });
   }
-  return [...byAddress.values()].sort((a, b) => b.priority - a.priority).slice(0, MAX_CANDIDATES);
+  return fewest([...byAddress.values()].sort((a, b) => b.priority - a.priority));
+}
+
+/**
+ * At most 32, best first. Of a host with many addresses only some of its own are left out: behind a NAT none of them leads anywhere,
+ * and the one seen from outside does.
+ */
+function fewest(sorted: readonly Candidate[]): Candidate[] {
+  let hosts = MAX_CANDIDATES - sorted.filter(({ kind }) => kind !== 'host').length;
+  return sorted.filter(({ kind }) => kind !== 'host' || hosts-- > 0).slice(0, MAX_CANDIDATES);
 }
 
 /** Where this host's routing table sends an address. */
