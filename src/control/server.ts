@@ -20,7 +20,7 @@ import { type Clock, Seconds, toMillis } from '../base/time.js';
 import type { RelayFolder } from '../identity/relay-folder.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { Enrolment, type Issued } from './enrolment.js';
-import { SourceLimits } from './source-limits.js';
+import { SourceLimits, sourceOf } from './source-limits.js';
 import { UsedInvitations } from './used.js';
 
 const MAX_BODY_BYTES = 64 * 1024;

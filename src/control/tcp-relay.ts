@@ -14,6 +14,7 @@ import { WebSocketServer } from 'ws';
 import { describeError } from '../base/error.js';
 import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge, type TcpBridgeCounters } from '../node/tcp-bridge.js';
 import type { ControlLog } from './server.js';
+import { sourceOf } from './source-limits.js';
 
 const MAX_STREAMS = 512;
 /** A site behind one address; each node has one stream, and its next while the last is not yet known to be gone. */

@@ -11,8 +11,8 @@ import {
   believeCandidates,
   type Candidate,
   judgeCandidate,
-  tellCandidates,
   type ToldCandidate,
+  tellCandidates,
 } from '../tunnel/punch/candidates.js';
 import { Puncher } from '../tunnel/punch/puncher.js';
 import type { Punching } from './punching.js';
@@ -38,6 +38,8 @@ export class DirectPath {
   #told: string | undefined;
   /** What the peer has told last: what cannot be reached now may be when routes have changed. */
   #peerTold: readonly ToldCandidate[] = [];
+  /** Something of it can be reached now that could not before: worth a round of both ends. */
+  #hasMore = false;
   readonly #punching: Punching;
   readonly #say: (message: SessionMessage) => void;
 
@@ -64,9 +66,11 @@ export class DirectPath {
     });
   }
 
-  /** The same, if what was told is no longer so. Returns whether it was. */
+  /** The same, if what was told is no longer so, or more of the peer's addresses can be reached. Returns whether it was. */
   announceChange(now: Instant, candidates: readonly Candidate[]): boolean {
-    if (this.#told === undefined || this.#news(candidates) === this.#told) return false;
+    const hasMore = this.#hasMore;
+    this.#hasMore = false;
+    if (this.#told === undefined || (!hasMore && this.#news(candidates) === this.#told)) return false;
     this.announce(now);
     return true;
   }
@@ -151,6 +155,8 @@ export class DirectPath {
     });
     const believed = believeCandidates(this.#peerTold, rules, () => undefined);
     this.believed = this.believed === undefined ? undefined : believed.length;
+    const isKnown = ({ address }: Candidate): boolean => pairs.all.some((pair) => pair.address.equals(address));
+    this.#hasMore ||= !believed.every(isKnown);
     pairs.replace(believed);
   }
 

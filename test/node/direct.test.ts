@@ -168,6 +168,25 @@ describe('a network that changes', () => {
     );
   });
 
+  test.each(['agent', 'connector'] as const)(
+    'routes of the %s that are away for a while, as at a change of the uplink: direct again as soon as they are back',
+    async (who) => {
+      const { it, session } = await settled();
+      const addresses = [it[who].udp[0]!.local.ip.toString()];
+      const set = (...prefixes: string[]): void => {
+        const routes = prefixes.map((prefix) => ({ prefix, via: 'eth0', isTunnel: false }));
+        it[who].core.setNetwork(it.world.now, { addresses, routes });
+        it[who].host.reactor.wake();
+      };
+      set();
+      it.world.run(Seconds(120));
+      expect(isDirect(it)).toBe(false);
+      expect(session.link).toBe(session.relayed);
+      set('0.0.0.0/0');
+      expect(it.world.until(() => isDirect(it), Seconds(2))).toBe(true);
+    },
+  );
+
   test('a route into a tunnel: links there are closed at once, and nothing is punched', async () => {
     const { it, session } = await settled();
     const { ip } = it.connector.udp[0]!.external;

@@ -51,6 +51,19 @@ describe('own candidates', () => {
     expect(found.length).toBe(MAX_CANDIDATES);
     expect(found.filter(({ address }) => address.equals(at('192.0.2.1:1')))).toMatchObject([{ kind: 'host' }]);
   });
+
+  it('leave out some of a host’s many addresses, and never what is seen from outside', () => {
+    const found = gatherCandidates([
+      ...Array.from({ length: 50 }, (_, i) => ({ kind: 'host' as const, address: at(`198.51.100.${i}:1`) })),
+      { kind: 'mapped', address: at('192.0.2.1:2') },
+      { kind: 'srflx', address: at('192.0.2.1:1') },
+    ]);
+    expect(found.map(({ kind }) => kind)).toEqual([...Array(MAX_CANDIDATES - 2).fill('host'), 'mapped', 'srflx']);
+    const all = gatherCandidates(
+      Array.from({ length: 50 }, (_, i) => ({ kind: 'fixed' as const, address: at(`198.51.100.${i}:1`) })),
+    );
+    expect(all.length).toBe(MAX_CANDIDATES);
+  });
 });
 
 describe('a peer’s candidate', () => {
