@@ -22,6 +22,7 @@ export type { EngineHooks, FlowDecision, FlowHello, FlowMetadata, FlowRequest } 
 export type { DialFailure, DialRequest, HostConnections } from './engine/host/connections.js';
 export type { EngineDns, ResolverAnswer } from './engine/host/traffic-options.js';
 export type { EngineSnapshot } from './engine/metrics.js';
+export type { FlowShape } from './engine/shaping/rate.js';
 export { nodePlatform } from './os/engine-platform.js';
 export type { CompatibleResult } from './trace/compatible.js';
 export { encodeJson, toCompatible } from './trace/compatible.js';

@@ -24,6 +24,7 @@ import { Flows } from './flows.js';
 import { askFlow, type EngineHooks } from './hooks.js';
 import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
 import type { EngineSettings } from './settings.js';
+import { Shaper } from './shaping/shaper.js';
 import { TappedSink } from './tapped-sink.js';
 import type { Traffic } from './traffic.js';
 
@@ -45,6 +46,7 @@ export class EngineCore implements FlowRouter {
   readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
   readonly stackCounters = createStackCounters();
   readonly flows: Flows;
+  readonly #shaper: Shaper;
   readonly #parts: EngineCoreParts;
   readonly #dialers: ReadonlyMap<string, Dialer>;
   readonly #default: Dialer;
@@ -64,8 +66,10 @@ export class EngineCore implements FlowRouter {
     }
     this.#default = first;
     const sink = parts.sink(this.stackCounters.drops);
+    this.#shaper = new Shaper(settings.flows, parts.entropy);
     this.flows = new Flows({
       reactor,
+      shaper: this.#shaper,
       dialer: first,
       router: this,
       limits: settings.flows,
@@ -136,13 +140,15 @@ export class EngineCore implements FlowRouter {
       case 'allow': {
         const dialer = decision.dialer === undefined ? this.#default : this.#dialers.get(decision.dialer);
         if (dialer === undefined) return 'host-unreachable';
-        const { tap, onClosed, delay = 0 } = decision;
+        const { tap, onClosed, shape } = decision;
+        const delay = decision.delay ?? (shape === undefined ? 0 : shape.latency + this.#shaper.upTo(shape.jitter));
         const isLater = delay > 0 && protocol === PROTOCOL_TCP;
         return {
           service: dialer.name,
           address: decision.target ?? SocketAddress.read(addresses, 1),
           dialer: isLater ? new DelayedDialer(dialer, this.#parts.reactor, Micros(delay)) : dialer,
           ...(tap === undefined ? {} : { tap }),
+          ...(shape === undefined ? {} : { shape }),
           ...(onClosed === undefined ? {} : { onClosed }),
         };
       }
@@ -178,6 +184,7 @@ export class EngineCore implements FlowRouter {
       drops: this.stackCounters.drops,
       traffic: this.#parts.traffic?.counts,
       active: { tcp: tcp.size, udp: udp.size, echo: echo.size },
+      shapedBytes: this.#shaper.memory.used,
       bufferBytes: stack.pool.lentBytes + stack.pool.retainedBytes,
       longestTurnMicroseconds: this.#longestTurn,
     });

@@ -6,8 +6,10 @@ import { type Duration, Seconds } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { Rejection } from '../netstack/types.js';
 import type { Dialer } from './dialer.js';
+import type { FlowShape } from './shaping/rate.js';
+import type { ShaperLimits } from './shaping/shaper.js';
 
-export interface FlowLimits {
+export interface FlowLimits extends ShaperLimits {
   /** TCP flows at once per session: dialling and open. */
   readonly tcpFlows: number;
   /** Of these, flows whose backend has not answered yet: a silent one must not use up what others need. */
@@ -55,6 +57,8 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   udpEvict: false,
   udpFiltering: undefined,
   udpPeers: 1,
+  shapedFlowBytes: 1024 * 1024,
+  shapedBytes: 64 * 1024 * 1024,
 };
 
 /** Sees the payload of a flow pass; the bytes are only lent. Returns false when it wants no more. */
@@ -72,6 +76,8 @@ export interface FlowTarget {
   /** The same for UDP: each datagram of the flow goes there (addresses as the client sees them). */
   readonly datagram?: (addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number) => void;
   readonly tap?: PayloadTap;
+  /** How it is held back; where the flows have a shaper. */
+  readonly shape?: FlowShape;
   /** The flow is over; not called when its dial failed. */
   readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
 }
@@ -119,5 +125,7 @@ export const FLOW_COUNTERS = [
   'echo_answered_here',
   'flow_rate_limited',
   'flow_denied',
+  'flow_shaped',
+  'shaped_drops',
 ] as const;
 export type FlowCounter = (typeof FLOW_COUNTERS)[number];

@@ -10,6 +10,7 @@ import type { Reactor } from '../os/io.js';
 import type { Dialer } from './dialer.js';
 import { EchoFlows } from './echo-flows.js';
 import type { FlowCounter, FlowLimits, FlowRouter } from './flow-options.js';
+import type { Shaper } from './shaping/shaper.js';
 import { type FlowHost, TcpFlows } from './tcp-flows.js';
 import { UdpFlows } from './udp-flows.js';
 
@@ -22,6 +23,8 @@ export interface FlowsParts {
   readonly router: FlowRouter;
   readonly limits: FlowLimits;
   readonly counters: Counters<FlowCounter>;
+  /** Holds flows back whose target says so. */
+  readonly shaper?: Shaper;
   /** Everything but the handlers, which are the flows'. */
   readonly stack: Omit<StackOptions, 'handlers'>;
   /** The stack has something to send: call `flush` this turn. */
@@ -34,6 +37,7 @@ export class Flows {
   readonly udp: UdpFlows;
   readonly echo: EchoFlows;
   readonly #reactor: Reactor;
+  readonly #shaper: Shaper | undefined;
   #nextSweep: Instant;
 
   constructor(parts: FlowsParts) {
@@ -45,10 +49,12 @@ export class Flows {
       router: parts.router,
       limits,
       counters: parts.counters,
+      shaper: parts.shaper,
       admitNew: (now) => bucket.take(now),
       onActivity: parts.onActivity,
     };
     this.#reactor = reactor;
+    this.#shaper = parts.shaper;
     this.#nextSweep = later(reactor.now(), SWEEP_INTERVAL);
     this.stack = new Stack({
       ...parts.stack,
@@ -64,7 +70,7 @@ export class Flows {
     this.echo = new EchoFlows(host, this.stack);
   }
 
-  /** Timers, idle flows, and what the stack has to send. */
+  /** Timers, idle flows, what was held back long enough, and what the stack has to send. */
   flush(now: Instant): void {
     const due = this.stack.pollTimeout();
     if (due !== undefined && due <= now) this.stack.handleTimeout(now);
@@ -73,11 +79,13 @@ export class Flows {
       this.udp.expire(now);
       this.echo.expire(now);
     }
+    this.#shaper?.expire(now);
     this.stack.flush(now);
   }
 
   nextTimeout(): Instant | undefined {
-    return earliest(this.stack.pollTimeout(), this.udp.size + this.echo.size > 0 ? this.#nextSweep : undefined);
+    const sweep = this.udp.size + this.echo.size > 0 ? this.#nextSweep : undefined;
+    return earliest(earliest(this.stack.pollTimeout(), sweep), this.#shaper?.nextDue());
   }
 
   /** The policy has changed: flows that it no longer allows end. */

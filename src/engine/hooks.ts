@@ -10,6 +10,7 @@ import type { Rejection } from '../netstack/types.js';
 import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
 import type { EngineCounter } from './metrics.js';
 import type { NameSource } from './names/tracker.js';
+import type { FlowShape } from './shaping/rate.js';
 
 export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
 
@@ -29,7 +30,9 @@ export type FlowDecision =
       readonly dialer?: string;
       /** Where it goes instead of its destination. */
       readonly target?: SocketAddress;
-      /** A TCP flow is dialled this much later. */
+      /** How it is held back, from beginning to end; what was decided before stays with a live flow. */
+      readonly shape?: FlowShape;
+      /** A TCP flow is dialled this much later; `shape.latency` and a part of its jitter when absent. */
       readonly delay?: Duration;
       /** Sees the first bytes of both directions, until it returns false. */
       readonly tap?: PayloadTap;

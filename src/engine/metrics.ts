@@ -31,6 +31,7 @@ export interface MetricSources {
   /** Of names, rules and the resolver, where there are any. */
   readonly traffic: TrafficCounts | undefined;
   readonly active: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  readonly shapedBytes: number;
   readonly bufferBytes: number;
   readonly longestTurnMicroseconds: number;
 }
@@ -88,6 +89,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
     'protocol',
   ),
   count('flows_denied', 'Flows that a hook or rule refused.', flows('flow_denied')),
+  count('flows_shaped', 'TCP flows, and destinations of UDP flows, that are held back.', flows('flow_shaped')),
   count('flows_rate_limited', 'New flows beyond the rate.', flows('flow_rate_limited')),
   count('tcp_admission_fail', 'TCP flows refused because all are taken.', flows('tcp_admission_fail')),
   count('udp_admission_fail', 'UDP flows refused because all are taken.', flows('udp_admission_fail')),
@@ -118,6 +120,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
       device_out: from.drops.get('tun_full'),
       device_in: from.engine.get('device_queue_drops'),
       host: from.engine.get('host_queue_drops'),
+      shaper: from.flows.get('shaped_drops'),
     }),
     'where',
   ),
@@ -164,6 +167,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
     'over',
   ),
   gauge('longest_turn_microseconds', 'The longest turn so far.', (from) => from.longestTurnMicroseconds),
+  gauge('shaped_bytes', 'Memory of what is held back by rules.', (from) => from.shapedBytes),
   gauge('buffer_bytes', 'Memory of TCP buffers, in use and kept for reuse.', (from) => from.bufferBytes),
 ];
 

@@ -56,6 +56,8 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       udpPeers: 16,
       echoFlows: 16,
       dialTimeout: Seconds(5),
+      shapedFlowBytes: 128 * 1024,
+      shapedBytes: 1024 * 1024,
     },
     tcp: {
       congestion: 'cubic',

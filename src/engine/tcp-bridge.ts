@@ -10,8 +10,9 @@ import type { Instant } from '../base/time.js';
 import type { Span } from '../netstack/tcp/byte-ring.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { CloseReason, TcpHandlers } from '../netstack/types.js';
-import { BROKEN, EAGAIN, READABLE, type Reactor, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
+import { BROKEN, EAGAIN, READABLE, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
 import type { PayloadTap } from './flow-options.js';
+import type { StreamLoop } from './shaping/shaped-stream.js';
 
 /** Bytes read from the socket in one go before others get their turn. */
 const READ_BUDGET = 512 * 1024;
@@ -30,7 +31,7 @@ export class TcpBridge implements TcpHandlers {
   bytesOut = 0;
   /** When bytes last moved, either way. */
   lastUsed: Instant;
-  readonly #reactor: Reactor;
+  readonly #reactor: StreamLoop;
   readonly #connection: TcpConnection;
   readonly #stream: TcpStream;
   readonly #watch: Watch;
@@ -46,7 +47,7 @@ export class TcpBridge implements TcpHandlers {
   #tap: PayloadTap | undefined;
 
   /** Takes over a connected stream and an open connection whose handlers it becomes. */
-  constructor(reactor: Reactor, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner, tap?: PayloadTap) {
+  constructor(reactor: StreamLoop, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner, tap?: PayloadTap) {
     this.#reactor = reactor;
     this.#tap = tap;
     this.lastUsed = reactor.now();

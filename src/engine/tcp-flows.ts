@@ -22,6 +22,8 @@ import {
   PROTOCOL_TCP,
   targetOf,
 } from './flow-options.js';
+import { ShapedStream } from './shaping/shaped-stream.js';
+import type { Shaper } from './shaping/shaper.js';
 import { TcpBridge } from './tcp-bridge.js';
 
 export interface FlowHost {
@@ -31,6 +33,7 @@ export interface FlowHost {
   readonly router: FlowRouter;
   readonly limits: FlowLimits;
   readonly counters: Counters<FlowCounter>;
+  readonly shaper: Shaper | undefined;
   /** Whether one more new flow is within the session's rate. */
   admitNew(now: Instant): boolean;
   /** The session's stack has something to send. */
@@ -151,7 +154,11 @@ export class TcpFlows {
         target.onClosed?.(reason, closed.bytesIn, closed.bytesOut);
       },
     };
-    const bridge = new TcpBridge(host.reactor, connection, stream, owner, target.tap);
+    const { shaper, reactor } = host;
+    const isShaped = shaper !== undefined && target.shape !== undefined;
+    const shaped = isShaped ? new ShapedStream(reactor, stream, shaper, target.shape) : undefined;
+    if (isShaped) host.counters.add('flow_shaped');
+    const bridge = new TcpBridge(shaped ?? reactor, connection, shaped ?? stream, owner, target.tap);
     const info = (): TcpFlowInfo => ({
       service: target.service,
       client: connection.remote.toString(),

@@ -12,7 +12,6 @@ import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
-import { type Duration, Micros } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
 import type { Reactor } from '../os/io.js';
@@ -28,8 +27,9 @@ import type { DnsServer } from './dns/upstream.js';
 import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
 import type { EngineCounter, TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
-import { formatRule, type Rule, type Shape } from './rules/rule.js';
+import { formatRule, type Rule, type RuleShape } from './rules/rule.js';
 import type { RuleSet } from './rules/rule-set.js';
+import type { FlowShape } from './shaping/rate.js';
 import { EventStream, type FlowEvent } from './taps/events.js';
 
 /** Live flows whose names are remembered; the one begun longest ago is forgotten first. */
@@ -181,7 +181,7 @@ export class Traffic {
     const watches = protocol !== 'icmp';
     return {
       ...decision,
-      ...(rule?.shape === undefined ? {} : { delay: this.#delayOf(rule.shape) }),
+      ...(rule?.shape === undefined ? {} : { shape: shapeOf(rule.shape, formatRule(rule), state.name, flow) }),
       tap: (toHost, bytes, offset, length) => {
         const hostWants = hostTap?.(toHost, bytes, offset, length) === true;
         if (watches && toHost) this.#learn(flow, state.name, bytes, offset, length);
@@ -223,7 +223,7 @@ export class Traffic {
     if (rules?.namesMatter !== true || this.#willJudgeAgain) return;
     const index = rules.find(judged(flow, name));
     const action = index < 0 ? 'allow' : rules.rules[index]!.action;
-    if (action === 'allow' || action === 'delay') return;
+    if (action !== 'block' && action !== 'reject') return;
     // Not within the flow's own call: it may end.
     this.#willJudgeAgain = true;
     this.#parts.reactor.at(now, () => {
@@ -266,11 +266,6 @@ export class Traffic {
     return rule;
   }
 
-  /** Latency and a random part of the jitter. */
-  #delayOf({ latency, jitter }: Shape): Duration {
-    return Micros(latency + (jitter * this.#parts.entropy.uint32()) / 2 ** 32);
-  }
-
   #serveDns(service: DnsService): FlowDecision {
     return {
       action: 'serve',
@@ -302,6 +297,13 @@ export class Traffic {
       ...bytes,
     });
   }
+}
+
+/** What a rule holds a flow to, with the key of those that share its rates. */
+function shapeOf(rule: RuleShape, text: string, { name }: FlowName, { destination }: FlowRequest): FlowShape {
+  const { per, ...shape } = rule;
+  const key = { rule: text, host: `${text} ${name?.host ?? destination.ip}`, flow: undefined }[per];
+  return { ...shape, key };
 }
 
 function judged(flow: FlowRequest, { name }: FlowName) {

@@ -15,6 +15,8 @@ import type { Rejection } from '../netstack/types.js';
 import { EAGAIN, ECONNREFUSED, READABLE, type Watch } from '../os/io.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
 import { type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
+import type { FlowShape } from './shaping/rate.js';
+import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
 import type { FlowHost } from './tcp-flows.js';
 
 /** Largest UDP payload (RFC 768 over IPv4). */
@@ -45,6 +47,8 @@ interface UdpPeer {
   readonly words: Uint32Array;
   readonly flow: UdpFlow;
   tap: PayloadTap | undefined;
+  /** Where its datagrams wait, if they are held back. */
+  shaped: ShapedDatagrams | undefined;
   /** The next peer of the same hash. */
   next: UdpPeer | undefined;
 }
@@ -61,6 +65,7 @@ export class UdpFlows {
   /** Index 0 = the host that answers, 1 = the client. */
   readonly #answer = new Uint32Array(TUPLE_WORDS);
   readonly #lookup = new Uint32Array(TUPLE_WORDS);
+  #from: UdpPeer | undefined;
 
   /** @param seed of the hash, unknown to the client: its ports must not be able to pile up in one chain. */
   constructor(host: FlowHost, stack: Stack, seed: number) {
@@ -86,6 +91,20 @@ export class UdpFlows {
     const { flow } = peer;
     flow.lastUsed = now;
     if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
+    if (peer.shaped !== undefined) {
+      if (!peer.shaped.up.hold(now, bytes, offset, length)) this.#host.counters.add('shaped_drops');
+      return undefined;
+    }
+    return this.#send(flow, addresses, bytes, offset, length);
+  }
+
+  #send(
+    flow: UdpFlow,
+    addresses: Uint32Array,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): Rejection | undefined {
     const result = flow.outlet.write(addresses, bytes, offset, length);
     if (result >= 0) return undefined;
     if (result === -EAGAIN) {
@@ -128,6 +147,7 @@ export class UdpFlows {
     const flow = this.#flowOf(words, dialer) ?? this.#open(now, words, target, dialer);
     if (typeof flow === 'string') return flow;
     const peer = this.#addPeer(flow, words, target.tap);
+    if (target.shape !== undefined) this.#shape(peer, target.shape);
     if (limits.udpFiltering === 'address-dependent') {
       const whole = words.slice();
       whole[TUPLE_WORDS - 1] = 0;
@@ -208,10 +228,23 @@ export class UdpFlows {
   #addPeer(flow: UdpFlow, words: Uint32Array, tap: PayloadTap | undefined): UdpPeer {
     if (flow.peers.length >= 2 * this.#host.limits.udpPeers) this.#unlink(flow.peers.shift()!);
     const hash = this.#hashOf(words, TUPLE_WORDS);
-    const peer: UdpPeer = { words, flow, tap, next: this.#peers.get(hash) };
+    const peer: UdpPeer = { words, flow, tap, shaped: undefined, next: this.#peers.get(hash) };
     this.#peers.set(hash, peer);
     flow.peers.push(peer);
     return peer;
+  }
+
+  #shape(peer: UdpPeer, shape: FlowShape): void {
+    const { shaper, counters } = this.#host;
+    if (shaper === undefined) return;
+    counters.add('flow_shaped');
+    const { flow, words } = peer;
+    peer.shaped = new ShapedDatagrams(
+      shaper,
+      shape,
+      (_now, bytes, offset, length) => void this.#send(flow, words, bytes, offset, length),
+      (now, bytes, offset, length) => this.#stack.sendUdp(now, words, 1, 0, bytes, offset, length),
+    );
   }
 
   #read(flow: UdpFlow): void {
@@ -231,6 +264,11 @@ export class UdpFlows {
       }
       flow.lastUsed = now;
       flow.answered = true;
+      const shaped = this.#from?.shaped;
+      if (shaped !== undefined) {
+        if (!shaped.down.hold(now, scratch, 0, n)) counters.add('shaped_drops');
+        continue;
+      }
       const { source } = outlet;
       for (let i = 0; i < ADDRESS_WORDS; i++) {
         this.#answer[i] = source[i]!;
@@ -241,7 +279,7 @@ export class UdpFlows {
     this.#host.onActivity();
   }
 
-  /** Whether the datagram of `length` bytes in `scratch` may reach the client. */
+  /** Whether the datagram of `length` bytes in `scratch` may reach the client; `#from` is then the peer it came from, if known. */
   #lets(flow: UdpFlow, length: number): boolean {
     const filtering = this.#host.limits.udpFiltering;
     const { source } = flow.outlet;
@@ -251,6 +289,7 @@ export class UdpFlows {
       words[ADDRESS_WORDS + i] = source[i]!;
     }
     const peer = this.#find(words);
+    this.#from = peer;
     if (peer?.tap !== undefined && !peer.tap(false, scratch, 0, length)) peer.tap = undefined;
     if (peer !== undefined || filtering === undefined || filtering === 'endpoint-independent') return true;
     if (filtering === 'address-and-port-dependent') return false;
@@ -300,6 +339,7 @@ export class UdpFlows {
   }
 
   #unlink(peer: UdpPeer): void {
+    peer.shaped?.close();
     const hash = this.#hashOf(peer.words, TUPLE_WORDS);
     const first = this.#peers.get(hash);
     if (first === peer) {

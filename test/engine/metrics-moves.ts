@@ -250,10 +250,10 @@ const DNS_MOVES: readonly MoveByHand[] = [
 
 /** One for each source of names and each action of rules. */
 const LABELS: readonly MoveByHand[] = [
-  ...(['allow', 'block', 'reject', 'delay'] as const).map((action) => ({
+  ...(['allow', 'block', 'reject', 'delay', 'shape'] as const).map((action) => ({
     name: `rule_decisions{action=${action}}`,
     move: (seen: (values: Values) => void) => {
-      const host = new MockHost({ rules: [action === 'delay' ? 'delay delay=1ms' : action] });
+      const host = new MockHost({ rules: [action === 'delay' || action === 'shape' ? `${action} delay=1ms` : action] });
       seen(host.values);
       host.engine.packets([udpPacket(ends, 1, 443, 'x')]);
       host.run(Millis(20));
@@ -288,6 +288,18 @@ const LABELS: readonly MoveByHand[] = [
     },
   },
 ];
+
+/** Datagrams, one of them held back and the rest too many. */
+const shaped = (name: string): MoveByHand => ({
+  name,
+  move: (seen) => {
+    const host = new MockHost({ rules: ['shape rate=8kbit delay=1s'] });
+    seen(host.values);
+    host.engine.packets(Array.from({ length: 20 }, () => udpPacket(ends, 1, 443, new Uint8Array(1000))));
+    host.run(Millis(20));
+    seen(host.values);
+  },
+});
 
 export const MOVES_BY_HAND: readonly MoveByHand[] = [
   raw('rto', ({ host }) => {
@@ -336,6 +348,7 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
   slow('slow_turns{over=5}', 6),
   slow('slow_turns{over=20}', 21),
   slow('longest_turn_microseconds', 2),
+  ...['flows_shaped', 'shaped_bytes', 'backpressure_drops{where=shaper}'].map(shaped),
   ...DNS_MOVES,
   ...LABELS,
 ];

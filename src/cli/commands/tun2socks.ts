@@ -49,7 +49,11 @@ export function register(program: Command, context: CommandContext): void {
     .option('--dns <address>', 'the host’s name server while this runs', many)
     .option('--dns-mode <mode>', 'answer DNS inside: off (default), forward, hijack or fake-ip')
     .option('--dns-server <address>', 'ask this name server (default: the host’s); also tcp://ADDRESS', many)
-    .option('--rule <rule>', 'allow, block, reject or delay flows, e.g. "reject suffix=ads.example"; first match', many)
+    .option(
+      '--rule <rule>',
+      'allow, block, reject or shape flows, e.g. "shape port=443 rate=2mbit delay=50ms"; first match',
+      many,
+    )
     .option('--pcap <file>', 'write every packet, with the names of flows, into this pcapng file')
     .option('--interface <name>', 'interface that sockets leave by (with --routes: that of the default route)')
     .option('--mark <number>', 'mark of sockets, for routing rules of your own')

@@ -1,10 +1,12 @@
 /**
  * One rule about flows, as text, as an object (configuration files), and compiled:
  *
- *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp] [delay=…] [jitter=…]
+ *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp]
+ *          [rate=UP[/DOWN]] [delay=…] [jitter=…] [per=rule|host|flow]
  *
  *   allow       goes its way                  block     gets no answer at all
- *   reject      refused at once               delay     a TCP flow is dialled later: delay=100ms jitter=20ms
+ *   reject      refused at once               shape     goes its way, held back: rate=2mbit delay=100ms jitter=20ms
+ *                                             delay     the same; it has to say delay=
  *
  * Everything given must fit. `host` is one name, `suffix` a name and all below it.
  */
@@ -13,8 +15,9 @@ import { SallyportError } from '../../base/error.js';
 import { type Duration, Micros, Millis, Seconds, toMillis } from '../../base/time.js';
 import type { FlowProtocol } from '../hooks.js';
 import { hostName } from '../names/host-name.js';
+import type { FlowShape } from '../shaping/rate.js';
 
-export const RULE_ACTIONS = ['allow', 'block', 'reject', 'delay'] as const;
+export const RULE_ACTIONS = ['allow', 'block', 'reject', 'delay', 'shape'] as const;
 export type RuleAction = (typeof RULE_ACTIONS)[number];
 export const RULE_PROTOCOLS = ['tcp', 'udp', 'icmp'] as const;
 
@@ -26,15 +29,19 @@ export interface RuleText {
   readonly cidr?: string | undefined;
   readonly port?: string | undefined;
   readonly protocol?: FlowProtocol | undefined;
+  readonly rate?: string | undefined;
+  readonly per?: RateShare | undefined;
   readonly delay?: string | undefined;
   readonly jitter?: string | undefined;
 }
 
-/** How much later a flow is dialled. */
-export interface Shape {
-  readonly latency: Duration;
-  /** Added at random, 0 to this much. */
-  readonly jitter: Duration;
+/** Who shares a rate: all flows of the rule, those to one host (or, without a name, address), or nobody. */
+export const RATE_SHARES = ['rule', 'host', 'flow'] as const;
+export type RateShare = (typeof RATE_SHARES)[number];
+
+/** How flows are held back; `per` says whose key they have. */
+export interface RuleShape extends Omit<FlowShape, 'key'> {
+  readonly per: RateShare;
 }
 
 export interface Rule {
@@ -45,12 +52,16 @@ export interface Rule {
   /** Inclusive ranges: from, to, from, to …; undefined = every port. */
   readonly ports: readonly number[] | undefined;
   readonly protocol: FlowProtocol | undefined;
-  readonly shape: Shape | undefined;
+  readonly shape: RuleShape | undefined;
 }
 
-const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'delay', 'jitter'] as const;
+const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'rate', 'delay', 'jitter', 'per'] as const;
 /** Delays beyond this are mistakes: connections end before. */
 const DELAY_MAX = Seconds(60);
+/** Bits a second; slower than the first nothing gets anywhere, faster than the last the machine does not. */
+const RATE_MIN = 8_000;
+const RATE_MAX = 1e12;
+const RATE_UNITS = { gbit: 1e9, mbit: 1e6, kbit: 1e3, bit: 1 } as const;
 
 /** Splits the text form. @throws SallyportError RULE (caller). */
 export function parseRule(text: string): Rule {
@@ -88,7 +99,12 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
   if (rule.port !== undefined && ports === undefined) fail(`port=${rule.port} is no list such as 443,8000-8080`);
   if (ports !== undefined && protocol === 'icmp') fail('ICMP has no ports');
   const shape = shapeOf(rule, fail);
-  if (shape !== undefined && action !== 'delay') fail(`delay= and jitter= belong to delay, not to ${action}`);
+  const isShaping = action === 'delay' || action === 'shape';
+  if (shape !== undefined && !isShaping) fail(`rate=, delay=, jitter= and per= belong to shape, not to ${action}`);
+  if (shape !== undefined && protocol === 'icmp') fail('echo is not held back: protocol= is tcp or udp');
+  if (action === 'shape' && rule.rate === undefined && rule.delay === undefined && rule.jitter === undefined) {
+    fail('shape wants rate=, delay= or jitter=');
+  }
   if (action === 'delay' && rule.delay === undefined) fail('delay wants delay=…');
   return { action, host: nameOf('host'), suffix: nameOf('suffix'), prefix, ports, protocol, shape };
 }
@@ -106,6 +122,8 @@ export function formatRule(rule: Rule): string {
     protocol: rule.protocol,
     delay: shape && span(shape.latency),
     jitter: shape && span(shape.jitter),
+    rate: shape && formatRates(shape),
+    per: shape === undefined || shape.per === 'rule' ? undefined : shape.per,
   });
 }
 
@@ -114,15 +132,40 @@ function formatRuleText(rule: RuleText): string {
   return [rule.action, ...words].join(' ');
 }
 
-function shapeOf(rule: RuleText, fail: (why: string) => never): Shape | undefined {
-  const { delay, jitter } = rule;
-  if (delay === undefined && jitter === undefined) return undefined;
+function shapeOf(rule: RuleText, fail: (why: string) => never): RuleShape | undefined {
+  const { delay, jitter, rate, per = 'rule' } = rule;
+  if (delay === undefined && jitter === undefined && rate === undefined && rule.per === undefined) return undefined;
+  if (!RATE_SHARES.includes(per)) fail(`per= is ${RATE_SHARES.join(', ')}`);
+  const [up, down = up, ...more] = (rate ?? '').split('/');
+  if (more.length > 0) fail(`rate=${rate} is more than one rate up and one down`);
+  const rateOf = (text: string): number => {
+    if (rate === undefined || text === 'any') return Number.POSITIVE_INFINITY;
+    const match = /^(\d{1,6}(?:\.\d{1,3})?)(bit|kbit|mbit|gbit)$/.exec(text);
+    const bits = match === null ? 0 : Math.round(Number(match[1]) * RATE_UNITS[match[2] as keyof typeof RATE_UNITS]);
+    return bits < RATE_MIN || bits > RATE_MAX
+      ? fail(`"${text}" is no rate such as 500kbit or 2mbit, 8kbit or more`)
+      : bits / 8;
+  };
   const spanOf = (text: string | undefined): Duration => {
     const match = /^(\d{1,6}(?:\.\d{1,3})?)(ms|s)$/.exec(text ?? '0ms');
     const span = match === null ? Micros(-1) : (match[2] === 's' ? Seconds : Millis)(Number(match[1]));
     return span < 0 || span > DELAY_MAX ? fail(`"${text}" is no time such as 100ms or 2s, at most 60s`) : span;
   };
-  return { latency: spanOf(delay), jitter: spanOf(jitter) };
+  return { up: rateOf(up!), down: rateOf(down!), latency: spanOf(delay), jitter: spanOf(jitter), per };
+}
+
+/** `2mbit`, `1mbit/8mbit`, `any/8mbit`; undefined without a limit. */
+function formatRates({ up, down }: RuleShape): string | undefined {
+  const text = (bytesPerSecond: number): string => {
+    if (bytesPerSecond === Number.POSITIVE_INFINITY) return 'any';
+    const bits = bytesPerSecond * 8;
+    const unit = (['gbit', 'mbit', 'kbit', 'bit'] as const).find(
+      (one) => bits % (RATE_UNITS[one] / 1000) === 0 && bits >= RATE_UNITS[one],
+    );
+    return `${bits / RATE_UNITS[unit ?? 'bit']}${unit ?? 'bit'}`;
+  };
+  const [first, second] = [text(up), text(down)];
+  return first !== second ? `${first}/${second}` : first === 'any' ? undefined : first;
 }
 
 /** `80,443,8000-8080` as ranges. */

@@ -27,6 +27,10 @@ describe('rules', () => {
       'reject cidr=2001:db8::/32 protocol=icmp',
       'delay suffix=slow.example delay=100ms jitter=20ms',
       'delay delay=0.5ms',
+      'shape suffix=video.example rate=2mbit per=host',
+      'shape rate=500kbit/1.5mbit delay=20ms',
+      'shape rate=any/12.345kbit jitter=5ms per=flow',
+      'shape port=443 jitter=5ms',
     ];
     for (const text of texts) expect(formatRule(parseRule(text))).toBe(text);
     expect(formatRule(parseRule('  delay   suffix=Example.COM.  delay=2s '))).toBe(
@@ -49,7 +53,15 @@ describe('rules', () => {
     ['block port=65536', 'no list'],
     ['block port=80 protocol=icmp', 'no ports'],
     ['block protocol=sctp', 'protocol='],
-    ['block delay=5ms', 'belong to delay'],
+    ['block delay=5ms', 'belong to shape'],
+    ['allow rate=1mbit', 'belong to shape'],
+    ['shape host=a.example', 'shape wants'],
+    ['shape per=flow', 'shape wants'],
+    ['shape rate=1kbit', 'no rate'],
+    ['shape rate=1', 'no rate'],
+    ['shape rate=1mbit/2mbit/3mbit', 'more than one rate'],
+    ['shape rate=1mbit per=day', 'per= is'],
+    ['shape rate=1mbit protocol=icmp', 'echo is not held back'],
     ['delay host=a.example', 'wants delay='],
     ['delay delay=61s', 'at most 60s'],
     ['delay delay=-1ms', 'no time'],
