@@ -4,8 +4,8 @@ import { isDisturbed, type RunRecord } from './run.js';
 import { compare, type Summary, summarize, type Verdict } from './statistics.js';
 
 export const OURS = 'sallyport';
-/** The same by another path: no peer of itself. */
-const ALSO_OURS = 'sallyport-direct';
+/** The same by another path or in another mode: no peers of itself. */
+const ALSO_OURS: ReadonlySet<string> = new Set(['sallyport-direct', 'sallyport-kernel']);
 /** The peer that has a column of its own; the other column has whichever is best in the row. */
 export const MAIN_PEER = 'wireguard-go';
 /** No tunnel: not a peer. */
@@ -49,7 +49,7 @@ export function summarizeRows(rows: readonly Row[], runs: readonly RunRecord[]):
 function bestPeer(row: Row, subjects: Readonly<Record<string, Summary>>): string | undefined {
   const sign = row.better === 'higher' ? -1 : 1;
   return Object.entries(subjects)
-    .filter(([name]) => name !== OURS && name !== ALSO_OURS && name !== BASELINE)
+    .filter(([name]) => name !== OURS && !ALSO_OURS.has(name) && name !== BASELINE)
     .sort(([, one], [, other]) => sign * (one.median - other.median))[0]?.[0];
 }
 

@@ -16,5 +16,6 @@ export const SUBJECTS: readonly Subject[] = [
   new Tinc(),
   new Nebula(),
   new Sallyport(),
-  new Sallyport(true),
+  new Sallyport('direct'),
+  new Sallyport('kernel'),
 ];

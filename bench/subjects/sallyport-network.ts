@@ -2,7 +2,7 @@
  * A Sallyport network as a user makes it, by the command line: a relay, a connector in front of one service of any port, an agent
  * with a TUN device. Each can be started again on its own.
  *
- *   user: agent (TUN) ══ relay ══ connector: engine ── service's own sockets
+ *   user: agent (TUN) ══ relay ══ connector: engine ── service's own sockets          or mode kernel: TUN ── the host's kernel
  *
  * The operator invites before the relay starts, so that the policy the relay has been given knows the service already.
  */
@@ -45,9 +45,17 @@ export class SallyportNetwork {
   private readonly running = new Map<RoleName, LabProcess>();
 
   private readonly path: 'relay' | 'auto';
+  private readonly mode: 'engine' | 'kernel';
 
-  private constructor(places: Places, folder: string, nodeOptions: readonly string[], path: 'relay' | 'auto') {
+  private constructor(
+    places: Places,
+    folder: string,
+    nodeOptions: readonly string[],
+    path: 'relay' | 'auto',
+    mode: 'engine' | 'kernel',
+  ) {
     this.path = path;
+    this.mode = mode;
     this.places = places;
     this.folder = folder;
     this.nodeOptions = nodeOptions;
@@ -64,6 +72,7 @@ export class SallyportNetwork {
     folder: string,
     nodeOptions: readonly string[] = [],
     path: 'relay' | 'auto' = 'relay',
+    mode: 'engine' | 'kernel' = 'engine',
   ): Promise<SallyportNetwork> {
     const network = join(folder, 'network');
     mkdirSync(network);
@@ -76,7 +85,7 @@ export class SallyportNetwork {
     writeFileSync(join(folder, 'agent.token'), forUser.stdout, { mode: 0o600 });
     // A relay refuses to start where it can read the operator's key.
     renameSync(join(network, 'relay'), join(folder, 'relay'));
-    const made = new SallyportNetwork(places, folder, nodeOptions, path);
+    const made = new SallyportNetwork(places, folder, nodeOptions, path, mode);
     const relay = made.spawn('relay');
     // Nodes that enrol ask once.
     await Promise.all([relay.waitForPort('udp', QUIC_PORT), relay.waitForPort('tcp', CONTROL_PORT)]);
@@ -109,7 +118,7 @@ export class SallyportNetwork {
     const host = { relay: places.relay, connector: places.service, agent: places.user }[role];
     const argv = {
       relay: ['--listen', `0.0.0.0:${QUIC_PORT}`, '--control', `0.0.0.0:${CONTROL_PORT}`],
-      connector: ['--join-file', join(folder, 'connector.token'), '--path', this.path],
+      connector: ['--join-file', join(folder, 'connector.token'), '--path', this.path, '--mode', this.mode],
       agent: ['--join-file', join(folder, 'agent.token'), '--mode', 'tun'],
     }[role];
     const program = [process.execPath, ...this.nodeOptions, PROGRAM, role];

@@ -1,6 +1,6 @@
 /**
  * Sallyport: the relay in the middle, a connector in front of the service, an agent with a TUN device; packets through the relay, or by a
- * direct link while the relay stands by.
+ * direct link while the relay stands by; flows end in the connector, or its host's kernel routes them.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,10 +16,13 @@ const DIRECT_LIMIT = '30s';
 export class Sallyport implements Subject {
   readonly name: string;
   readonly #isDirect: boolean;
+  readonly #mode: 'engine' | 'kernel';
 
-  constructor(isDirect = false) {
-    this.#isDirect = isDirect;
-    this.name = isDirect ? 'sallyport-direct' : 'sallyport';
+  /** @param way through the relay, by a direct link, or by a direct link to a connector in mode kernel */
+  constructor(way: 'relay' | 'direct' | 'kernel' = 'relay') {
+    this.#isDirect = way !== 'relay';
+    this.#mode = way === 'kernel' ? 'kernel' : 'engine';
+    this.name = way === 'relay' ? 'sallyport' : `sallyport-${way}`;
   }
 
   async prepare(): Promise<string> {
@@ -29,7 +32,8 @@ export class Sallyport implements Subject {
       });
     }
     const manifest = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as { version: string };
-    return `${manifest.version}, ${this.#isDirect ? 'by a direct link' : 'over the relay'}`;
+    const way = this.#isDirect ? 'by a direct link' : 'over the relay';
+    return `${manifest.version}, ${way}${this.#mode === 'kernel' ? ', connector in mode kernel' : ''}`;
   }
 
   async start(context: SubjectContext): Promise<RunningSubject> {
@@ -41,7 +45,8 @@ export class Sallyport implements Subject {
       relayAddress: ADDRESSES.relay.v4,
       serviceAddress: ADDRESSES.service.v4,
     };
-    const network = await SallyportNetwork.start(places, context.folder, [], this.#isDirect ? 'auto' : 'relay');
+    const path = this.#isDirect ? 'auto' : 'relay';
+    const network = await SallyportNetwork.start(places, context.folder, [], path, this.#mode);
     if (this.#isDirect) {
       await user.exec(['sh', '-c', `until ping -q -c 1 -W 1 ${VIRTUAL_IP} >/dev/null; do :; done`]);
       const wait = ['wait', '--path', 'direct', '--timeout', DIRECT_LIMIT, '--dir', network.stateFolder('agent')];
