@@ -72,6 +72,8 @@ export interface DirectSide {
   nextRound: Instant | undefined;
   lastRound: Instant | undefined;
   failedRounds: number;
+  /** Since everything began anew: so many follow each other without a wait, by the plan. */
+  rounds: number;
   /** Why there is no direct link, or why there is one; for `status`. */
   reason: string;
 }
@@ -105,6 +107,7 @@ export class AgentDirect {
       nextRound: undefined,
       lastRound: undefined,
       failedRounds: 0,
+      rounds: 0,
       reason: punching.path === 'relay' ? 'operator' : 'not tried yet',
     };
   }
@@ -115,7 +118,7 @@ export class AgentDirect {
 
   /** The link through the relay is live: the connector is told where we are, as it may have missed it. */
   relayLive(now: Instant, { direct }: AgentSession): void {
-    if (this.#isOn) direct.path.announce(now);
+    if (this.#isOn) direct.path.linkLive(now, false);
   }
 
   onPunch(now: Instant, session: AgentSession, message: PunchMessage): void {
@@ -135,7 +138,7 @@ export class AgentDirect {
       this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
       this.failed(now, session, link, 'its address may no longer be used');
     }
-    if (!direct.path.announceChange(now, this.#parts.punching.candidates)) return;
+    if (!direct.path.announceChange(now)) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
   }
@@ -161,15 +164,16 @@ export class AgentDirect {
     const { direct } = session;
     const { link: before, standby } = direct;
     const link = direct.attempt!;
+    const standsBy = before !== undefined && isServed(now, direct) && familyOf(link) !== familyOf(before);
     direct.attempt = undefined;
     direct.attemptPair = undefined;
     direct.attemptEnds = undefined;
+    // It is one of the session's before it is used: the connector hears of its use on it.
+    if (standsBy) direct.standby = link;
+    else direct.link = link;
     session.set.add(now, link, Tier.direct, familyOf(link) === 6);
-    if (before !== undefined && isServed(now, direct) && familyOf(link) !== familyOf(before)) {
-      direct.standby = link;
-      return;
-    }
-    direct.link = link;
+    direct.path.linkLive(now, true);
+    if (standsBy) return;
     direct.failedRounds = 0;
     direct.reason = 'best_rank';
     direct.path.puncher.stop();
@@ -230,7 +234,7 @@ export class AgentDirect {
       if (direct.standbySince !== undefined) this.#seekStandby(now, session);
       return;
     }
-    if (direct.link !== undefined && !isSearching) direct.nextRound = now;
+    if (direct.link !== undefined && !isSearching) this.#soon(now, direct);
     const { puncher } = direct.path;
     const pair = puncher.best(now, PROOF_AGE);
     if (pair !== undefined) {
@@ -264,7 +268,14 @@ export class AgentDirect {
       direct.lastRound = undefined;
       return;
     }
+    if (direct.path.plan.rounds === 0) {
+      direct.lastRound = undefined;
+      direct.reason = 'udp_blocked';
+      this.#later(now, direct);
+      return;
+    }
     direct.lastRound = now;
+    direct.rounds++;
     direct.path.beginRound(now, carrier.connection.stats()?.rtt ?? Millis(0));
     direct.reason = 'punching';
   }
@@ -310,13 +321,15 @@ export class AgentDirect {
     const { believed = 0, puncher } = direct.path;
     const sent = puncher.pairs.all.reduce((sum, pair) => sum + pair.sends, 0);
     direct.reason = believed === 0 ? 'no_candidates' : `direct_unproved: no answer to ${sent} punches`;
-    this.#later(now, direct);
+    if (believed > 0 && direct.rounds < direct.path.plan.rounds) direct.nextRound = now;
+    else this.#later(now, direct);
   }
 
   #soon(now: Instant, direct: DirectSide): void {
     if (direct.attempt !== undefined || isServed(now, direct)) return;
     const earliestRound = direct.lastRound === undefined ? now : later(direct.lastRound, ROUND_INTERVAL);
     direct.nextRound = Math.max(now, earliestRound) as Instant;
+    direct.rounds = 0;
     direct.path.puncher.stop();
   }
 

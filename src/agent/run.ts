@@ -86,6 +86,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
     relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
     relayTcp: (address) => thread.request('relayTcp', address),
+    natEase: (ease) => thread.request('natEase', ease),
   });
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),

@@ -4,6 +4,7 @@ import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
+import type { NatEase } from '../tunnel/punch-plan.js';
 import type { AgentCoreEvent } from './core.js';
 
 export type AgentMode = 'auto' | 'tun' | 'proxy';
@@ -103,6 +104,8 @@ export type AgentProtocol = {
     /** Whether the thread tells of changes of the network. */
     readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
+    /** How easily a peer gets through the NAT before this host. */
+    readonly natEase: { readonly input: NatEase; readonly output: undefined };
     /** Where the relay is reached over TCP, on this machine. */
     readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */

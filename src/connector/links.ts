@@ -297,7 +297,7 @@ export class ConnectorLinks {
     link.enter(now, 'live');
     session.links.add(link);
     session.lastLink = now;
-    if (!link.isDirect && this.#parts.punching.path !== 'relay') session.path.announce(now);
+    if (this.#parts.punching.path !== 'relay') session.path.linkLive(now, link.isDirect);
     const tier = link.isDirect ? Tier.direct : this.#parts.punching.relayTier;
     session.set.add(now, link, tier, link.isDirect && link.connection.remote.ip.family === 6);
   }
@@ -340,9 +340,8 @@ export class ConnectorLinks {
 
   /** Own addresses or the host's routes have changed. */
   networkChanged(now: Instant): void {
-    const { candidates } = this.#parts.punching;
     for (const session of this.#sessions.values()) {
-      session.path.announceChange(now, candidates);
+      session.path.announceChange(now);
       for (const link of [...session.links]) {
         if (!link.isDirect || session.path.mayUse(link.connection.remote)) continue;
         link.connection.close(now, CloseCode.done, 'its address may no longer be used');

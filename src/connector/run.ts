@@ -82,6 +82,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
     relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
     relayTcp: (address) => thread.request('relayTcp', address),
+    natEase: (ease) => thread.request('natEase', ease),
   });
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),

@@ -4,6 +4,7 @@ import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { Resolved } from '../node/relay-name.js';
 import type { NodeThreadData } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
+import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ConnectorCoreEvent } from './core.js';
 import type { KernelPlan } from './kernel-rules.js';
 
@@ -59,6 +60,8 @@ export type ConnectorProtocol = {
     readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
     /** The relay's addresses, ADDRESS:PORT. */
     readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
+    /** How easily a peer gets through the NAT before this host. */
+    readonly natEase: { readonly input: NatEase; readonly output: undefined };
     /** Where the relay is reached over TCP, on this machine. */
     readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */

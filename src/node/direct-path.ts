@@ -10,11 +10,14 @@ import type { ToAgent, ToConnector } from '../tunnel/messages.js';
 import {
   believeCandidates,
   type Candidate,
+  isUnicast,
   judgeCandidate,
   type ToldCandidate,
   tellCandidates,
+  withSeen,
 } from '../tunnel/punch/candidates.js';
 import { Puncher } from '../tunnel/punch/puncher.js';
+import { type NatEase, type PunchPlan, punchPlan } from '../tunnel/punch-plan.js';
 import type { Punching } from './punching.js';
 
 export type PunchMessage = Extract<ToAgent, { type: 'punch' }>;
@@ -30,8 +33,10 @@ export class DirectPath {
   readonly puncher: Puncher;
   /** Candidates of the peer that may be tried; undefined before it has told any. */
   believed: number | undefined;
-  /** Whether the peer's NAT gives every destination another port, as it says. */
-  isPeerStrict = false;
+  /** How easily one gets through the peer's NAT, as it says. */
+  peerEase: NatEase = 'unknown';
+  /** Where the peer has seen our own sockets, by family: it is told, as it may have forgotten when it punches again. */
+  readonly #seen = new Map<number, SocketAddress>();
   #n = 0;
   #guessedAt: Instant | undefined;
   #heard = -1;
@@ -48,12 +53,30 @@ export class DirectPath {
     this.#punching = punching;
     this.#say = say;
     const { entropy, counters, send } = punching;
-    this.puncher = new Puncher({ entropy, counters, send });
+    this.puncher = new Puncher({
+      entropy,
+      counters,
+      send,
+      onSeen: ({ address: { ip }, socket }, seen) => {
+        const isUsable = seen.ip.family === ip.family && seen.port !== 0 && isUnicast(seen.ip);
+        if (isUsable && socket === 0) this.#seen.set(ip.family, seen);
+      },
+    });
+  }
+
+  /** How this session's rounds go. */
+  get plan(): PunchPlan {
+    return punchPlan(this.#punching.ease, this.peerEase);
+  }
+
+  get #candidates(): readonly Candidate[] {
+    return withSeen(this.#punching.candidates, this.#seen.values());
   }
 
   /** Tells the peer a new token and where we are. */
   announce(now: Instant): void {
-    const { candidates, reflexive } = this.#punching;
+    const { reflexive, ease } = this.#punching;
+    const candidates = this.#candidates;
     this.#told = this.#news(candidates);
     const token = this.puncher.renewToken(now);
     this.#punching.registerTokens(now, this);
@@ -63,16 +86,28 @@ export class DirectPath {
       token: toHex(token),
       candidates: tellCandidates(candidates),
       ...(reflexive.isStrict === undefined ? {} : { strict: reflexive.isStrict }),
+      ease,
     });
   }
 
   /** The same, if what was told is no longer so, or more of the peer's addresses can be reached. Returns whether it was. */
-  announceChange(now: Instant, candidates: readonly Candidate[]): boolean {
+  announceChange(now: Instant): boolean {
     const hasMore = this.#hasMore;
     this.#hasMore = false;
-    if (this.#told === undefined || (!hasMore && this.#news(candidates) === this.#told)) return false;
+    if (this.#told === undefined || (!hasMore && this.#news(this.#candidates) === this.#told)) return false;
     this.announce(now);
     return true;
+  }
+
+  /** A link is live: one through the relay may go to a peer that has missed what was told, a direct one shows more. */
+  linkLive(now: Instant, isDirect: boolean): void {
+    if (isDirect) this.announceChange(now);
+    else this.announce(now);
+  }
+
+  /** This host is in another network. */
+  forgetSeen(): void {
+    this.#seen.clear();
   }
 
   /** Whether a message of the peer's is newer than all before; it is then the last. */
@@ -89,11 +124,11 @@ export class DirectPath {
   }
 
   #news(candidates: readonly Candidate[]): string {
-    return `${this.#punching.reflexive.isStrict} ${candidates.map(({ address }) => address.toString()).join()}`;
+    return `${this.#punching.reflexive.isStrict} ${this.#punching.ease} ${candidates.map(({ address }) => address.toString()).join()}`;
   }
 
-  hearPunch({ token, candidates, strict }: PunchMessage): void {
-    this.isPeerStrict = strict === true;
+  hearPunch({ token, candidates, strict, ease = 'unknown' }: PunchMessage): void {
+    this.peerEase = strict === true ? 'strict' : ease;
     this.#peerTold = candidates;
     const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));
     this.believed = believed.length;
@@ -103,7 +138,7 @@ export class DirectPath {
   /** Agent: both ends begin. @param rtt of the link that carries the word. */
   beginRound(now: Instant, rtt: Duration): void {
     this.#say({ type: 'round', n: this.#n++, startIn: toMillis(START_IN), guess: false });
-    this.puncher.start(later(later(now, START_IN), scale(rtt, 0.5)));
+    this.puncher.start(later(later(now, START_IN), scale(rtt, 0.5)), this.plan);
     this.#punching.wake(this);
   }
 
@@ -129,13 +164,13 @@ export class DirectPath {
 
   /** Connector: the agent wants a round, or ports to be guessed. */
   joinRound(now: Instant, startIn: number, guess: boolean): void {
-    if (!this.puncher.knowsPeer) return;
+    if (!this.puncher.knowsPeer || this.plan.rounds === 0) return;
     if (guess) {
       if (!this.#mayGuess(now)) return;
       this.#punching.guess(later(now, Millis(startIn)), this);
       return;
     }
-    this.puncher.start(later(now, Millis(startIn)));
+    this.puncher.start(later(now, Millis(startIn)), this.plan);
     this.#punching.wake(this);
   }
 

@@ -39,7 +39,7 @@ export function makePunching(
       const relay = parts.relay();
       return relay.state === 'ready' && !relay.isOverTcp ? relay.connection?.remote.ip.family : undefined;
     },
-    isRelayTcp: () => parts.relay().isOverTcp,
+    isRelayTcp: () => parts.relay().state === 'ready' && parts.relay().isOverTcp,
     probe: (address, bytes) => underlay.probe(address, bytes),
     isRelay: (address) => underlay.isRelay(address) || underlay.isVirtual(address),
     onNetwork: parts.onNetwork,

@@ -25,6 +25,7 @@ import {
 } from '../tunnel/punch/candidates.js';
 import { isPunch, PUNCH_TOKEN } from '../tunnel/punch/punch-frame.js';
 import { PUNCH_COUNTERS, type PunchCounter } from '../tunnel/punch/puncher.js';
+import type { NatEase } from '../tunnel/punch-plan.js';
 import type { DirectPath } from './direct-path.js';
 import { type Family, Reflexive } from './reflexive.js';
 import { RouteTable } from './route-table.js';
@@ -88,6 +89,7 @@ export class Punching {
   #observed4: SocketAddress | undefined;
   #observed6: SocketAddress | undefined;
   #mapped: readonly SocketAddress[] = [];
+  #told: NatEase = 'unknown';
 
   constructor(parts: PunchingParts) {
     this.#parts = parts;
@@ -115,8 +117,25 @@ export class Punching {
 
   /** What this end does when ports are guessed with the peer of `path`; undefined: guessing is of no use, or another pair's turn. */
   birthdayRole(path: DirectPath): BirthdayRole | undefined {
-    if (this.#guessing !== undefined || (this.reflexive.isStrict === true) === path.isPeerStrict) return undefined;
-    return path.isPeerStrict ? 'ports' : 'sockets';
+    const { birthday } = path.plan;
+    return this.#guessing !== undefined || birthday === 'none' ? undefined : birthday;
+  }
+
+  /** How easily a peer gets through the NAT before this node. What the very sockets have shown counts more than what was told. */
+  get ease(): NatEase {
+    const { isStrict } = this.reflexive;
+    if (this.#parts.isRelayTcp()) return 'blocked';
+    if (isStrict === true) return 'strict';
+    const isClassified = this.#told === 'open' || this.#told === 'port' || this.#told === 'strict';
+    // One public port, and whom it lets in is not known: nobody who was not asked.
+    return isClassified ? this.#told : isStrict === false ? 'port' : 'unknown';
+  }
+
+  /** What a look at the NAT from a fresh socket has shown. */
+  setEase(now: Instant, ease: NatEase): void {
+    const before = this.ease;
+    this.#told = ease;
+    if (this.ease !== before) this.#parts.onNetwork(now);
   }
 
   isGuessing(path: DirectPath): boolean {
@@ -146,7 +165,11 @@ export class Punching {
     this.#routes = new RouteTable(network.routes);
     for (const path of this.#registered.keys()) path.judgeAgain();
     this.#gather();
-    if (isOther) this.reflexive.ask(now);
+    if (isOther) {
+      this.#told = 'unknown';
+      for (const path of this.#registered.keys()) path.forgetSeen();
+      this.reflexive.ask(now);
+    }
     this.#parts.onNetwork(now);
     return isOther;
   }

@@ -6,6 +6,7 @@ import { SocketAddress } from '../base/address.js';
 import type { Log } from '../base/log.js';
 import type { NodeState } from '../identity/node-state.js';
 import { SystemEntropy } from '../os/entropy.js';
+import type { NatEase } from '../tunnel/punch-plan.js';
 import { NatWatch } from './netcheck/nat-watch.js';
 import { RelayName, type Resolved } from './relay-name.js';
 import { RelayTcp, type RelayTcpChoice } from './relay-tcp.js';
@@ -25,9 +26,11 @@ export function makeRelayWays(
   ask: {
     relayAddresses(resolved: Resolved): Promise<unknown>;
     relayTcp(address: string | undefined): Promise<unknown>;
+    natEase(ease: NatEase): Promise<unknown>;
   },
 ): RelayWays {
-  const nat = new NatWatch(new SystemEntropy());
+  // The thread may have ended when the look is over.
+  const nat = new NatWatch(new SystemEntropy(), (ease) => void ask.natEase(ease).catch(() => undefined));
   const relay = state.relays[0]!;
   const relayName = new RelayName(relay.quic, log, (resolved) => {
     if (options.direct.path !== 'relay') nat.setRelays(resolved.addresses.map((text) => SocketAddress.parse(text)!));

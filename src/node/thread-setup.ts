@@ -11,6 +11,7 @@ import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
+import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ExtraSockets } from './extra-sockets.js';
 import type { DirectOptions, Punching } from './punching.js';
 import type { RelayClient } from './relay-client.js';
@@ -239,6 +240,9 @@ export function nodeRequests(
         addresses.map((text) => SocketAddress.parse(text)!),
       );
       return core.punching.port4;
+    },
+    natEase: (ease: NatEase): undefined => {
+      core.punching.setEase(clock.now(), ease);
     },
     relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
       const addresses = texts.map((text) => SocketAddress.parse(text)!);

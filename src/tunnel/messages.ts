@@ -10,6 +10,7 @@ import { type Duration, Minutes } from '../base/time.js';
 import { decodeUtf8, encodeUtf8 } from '../base/utf8.js';
 import { CANDIDATE_KINDS, MAX_CANDIDATES } from './punch/candidates.js';
 import { TOKEN_LENGTH } from './punch/punch-frame.js';
+import { NAT_EASES } from './punch-plan.js';
 
 /** Version of both protocols; the ALPN names carry the same number. */
 export const PROTOCOL_VERSION = 1;
@@ -120,6 +121,8 @@ const Punch = v.object({
   token: hex(TOKEN_LENGTH * 2),
   /** Whether the sender's NAT gives every destination another port; absent: not known. */
   strict: v.optional(v.boolean()),
+  /** How easily a peer gets through the sender's NAT (docs/nat.md); absent: not known. */
+  ease: v.optional(v.picklist(NAT_EASES)),
   candidates: v.pipe(
     v.array(
       v.object({

@@ -6,6 +6,7 @@
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { Entropy } from '../../base/entropy.js';
+import type { NatEase } from '../../tunnel/punch-plan.js';
 import { LIFETIME_SPANS } from './lifetime.js';
 import { type FamilyReport, netcheck } from './report.js';
 
@@ -20,6 +21,7 @@ export interface NatStatus {
 
 export class NatWatch {
   readonly #entropy: Entropy;
+  readonly #onEase: (ease: NatEase) => void;
   #relays: readonly SocketAddress[] = [];
   #timer: NodeJS.Timeout | undefined;
   #latest: NatStatus | undefined;
@@ -28,8 +30,10 @@ export class NatWatch {
   #isMeasuring = false;
   #isStopped = false;
 
-  constructor(entropy: Entropy) {
+  /** @param onEase hears how easily a peer gets through the IPv4 NAT, after every look. */
+  constructor(entropy: Entropy, onEase: (ease: NatEase) => void) {
     this.#entropy = entropy;
+    this.#onEase = onEase;
   }
 
   get status(): NatStatus | undefined {
@@ -59,7 +63,7 @@ export class NatWatch {
   async #look(network: number): Promise<void> {
     const first = await netcheck({ ...this.#options, lifetimeSpans: undefined });
     if (network !== this.#network) return;
-    this.#latest = { ipv4: first.ipv4, ipv6: first.ipv6 };
+    this.#take(first);
     if (first.udp) await this.#measure();
   }
 
@@ -70,9 +74,14 @@ export class NatWatch {
     for (let network = -1; network !== this.#network && !this.#isStopped; ) {
       network = this.#network;
       const whole = await netcheck({ ...this.#options, lifetimeSpans: LIFETIME_SPANS });
-      if (network === this.#network) this.#latest = { ipv4: whole.ipv4, ipv6: whole.ipv6 };
+      if (network === this.#network) this.#take(whole);
     }
     this.#isMeasuring = false;
+  }
+
+  #take({ ipv4, ipv6 }: NatStatus): void {
+    this.#latest = { ipv4, ipv6 };
+    this.#onEase(ipv4?.ease ?? 'unknown');
   }
 
   get #options() {

@@ -57,6 +57,14 @@ function fewest(sorted: readonly Candidate[]): Candidate[] {
   return sorted.filter(({ kind }) => kind !== 'host' || hosts-- > 0).slice(0, MAX_CANDIDATES);
 }
 
+/** The same list with addresses besides at which one peer sees this node. */
+export function withSeen(candidates: readonly Candidate[], seen: Iterable<SocketAddress>): readonly Candidate[] {
+  const more = [...seen].filter((address) => !candidates.some((one) => one.address.equals(address)));
+  return more.length === 0
+    ? candidates
+    : gatherCandidates([...candidates, ...more.map((address) => ({ kind: 'prflx' as const, address }))]);
+}
+
 /** Where this host's routing table sends an address. */
 export type RouteKind = 'specific' | 'default' | 'tunnel' | 'none';
 

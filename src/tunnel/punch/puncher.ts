@@ -2,7 +2,7 @@
  * Finds out on which pairs of addresses two nodes reach each other, by requests and answers that carry tokens told through
  * their session. One per session and end; time and randomness are arguments, what it sends goes to `send`.
  *
- *   round ──► a request to each pair, best first, 5 – 20 ms apart, each again after 100, 200, 400, 800 ms ──► over after 1.6 s more
+ *   round ──► a request to each pair, best first, 10 or 20 ms apart (5 when there are many), each again after 100, 200, 400, 800 ms ──► over after 1.6 s more
  *   request with our token ──► answer to its source; pair unproved and nothing under way on it: one request of our own
  *   answer to a request of ours, from the address that it went to ──► pair proved
  *   anything else ──► dropped, counted, never answered
@@ -14,6 +14,7 @@ import { TokenBucket } from '../../base/bucket.js';
 import type { Counters } from '../../base/counters.js';
 import type { Entropy } from '../../base/entropy.js';
 import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../../base/time.js';
+import type { PunchPlan } from '../punch-plan.js';
 import type { Candidate } from './candidates.js';
 import { type Pair, Pairs } from './pairs.js';
 import {
@@ -21,6 +22,7 @@ import {
   isAnswer,
   PUNCH_LENGTH,
   punchEcho,
+  punchObserved,
   punchSeq,
   putPunchAnswer,
   putPunchRequest,
@@ -30,9 +32,8 @@ import {
 /** Protocol.md §9: 100 → 1600 ms, doubling; five requests a pair and round. */
 const FIRST_RESEND: Duration = Millis(100);
 export const REQUESTS_PER_ROUND = 5;
-/** Protocol.md §5: between two requests of a session; short when there are many pairs. */
+/** Between two requests there is what the plan says, less when there are so many pairs that the first sweep would take longer than this. */
 const LEAST_PACE: Duration = Millis(5);
-const MOST_PACE: Duration = Millis(20);
 const SWEEP: Duration = Millis(160);
 /** Requests a second and session, and answers. */
 const REQUEST_RATE = 200;
@@ -65,7 +66,12 @@ export interface PuncherParts {
   readonly counters: Counters<PunchCounter>;
   /** Sends a frame, which is overwritten afterwards, from socket `socket` (0: that of the family) to the packed address at `index`. */
   readonly send: (frame: Uint8Array, addresses: Uint32Array, index: number, socket: number) => void;
+  /** The peer has seen the socket of this pair at `address`, as it says. */
+  readonly onSeen: (pair: Pair, address: SocketAddress) => void;
 }
+
+/** What a round does beside trying every pair. */
+export type RoundPlan = Pick<PunchPlan, 'spacing' | 'usesPublic'>;
 
 export class Puncher {
   readonly pairs = new Pairs();
@@ -84,6 +90,7 @@ export class Puncher {
   readonly #sentAt = new Float64Array(OUTSTANDING);
   #nextSend: Instant = 0 as Instant;
   #roundEnds: Instant | undefined;
+  #spacing: Duration = LEAST_PACE;
 
   constructor(parts: PuncherParts) {
     this.#parts = parts;
@@ -115,15 +122,16 @@ export class Puncher {
     return this.#peerToken !== undefined;
   }
 
-  /** Begins a round at `at`: every pair that is not proved is tried. */
-  start(at: Instant): void {
+  /** Begins a round at `at`: every pair is tried that the plan does not leave out. */
+  start(at: Instant, { spacing, usesPublic }: RoundPlan): void {
     this.#parts.counters.add('rounds');
     this.#nextSend = at;
+    this.#spacing = spacing;
     this.pairs.drop((pair) => pair.kind === 'prflx' && pair.state === 'failed');
     for (const pair of this.pairs.all) {
       pair.state = 'waiting';
       pair.sends = 0;
-      pair.due = at;
+      pair.due = usesPublic || !isTranslated(pair) ? at : undefined;
       pair.provedAt = undefined;
     }
     this.#roundEnds = later(at, (FIRST_RESEND * 2 ** REQUESTS_PER_ROUND) as Duration);
@@ -269,6 +277,7 @@ export class Puncher {
     pair.heardAt = now;
     pair.due = undefined;
     this.#parts.counters.add('proved');
+    this.#parts.onSeen(pair, punchObserved(bytes, offset));
     return true;
   }
 
@@ -300,8 +309,13 @@ export class Puncher {
 
   #pace(): Duration {
     const even = SWEEP / Math.max(1, this.pairs.all.length);
-    return Math.min(MOST_PACE, Math.max(LEAST_PACE, even)) as Duration;
+    return Math.min(this.#spacing, Math.max(LEAST_PACE, even)) as Duration;
   }
+}
+
+/** What the peer's NAT has given towards somebody else. */
+function isTranslated({ kind, address }: Pair): boolean {
+  return address.ip.isV4 && kind === 'srflx';
 }
 
 /** The 32 bits of our clock that travel. */

@@ -11,6 +11,7 @@ interface Look {
 }
 
 const looks: Look[] = [];
+const eases: string[] = [];
 vi.mock('../../../src/node/netcheck/report.js', () => ({
   netcheck: ({ lifetimeSpans, isBackground }: NetcheckOptions) =>
     new Promise<NetcheckReport>((resolve) => {
@@ -18,7 +19,11 @@ vi.mock('../../../src/node/netcheck/report.js', () => ({
       looks.push({
         measures: lifetimeSpans !== undefined,
         end: (name, udp = true) => {
-          resolve({ udp, ipv4: { name }, ipv6: undefined } as unknown as NetcheckReport);
+          resolve({
+            udp,
+            ipv4: { name, ease: name === 'symmetric' ? 'strict' : 'port' },
+            ipv6: undefined,
+          } as unknown as NetcheckReport);
           return vi.advanceTimersByTimeAsync(0);
         },
       });
@@ -27,6 +32,7 @@ vi.mock('../../../src/node/netcheck/report.js', () => ({
 
 beforeEach(() => {
   looks.length = 0;
+  eases.length = 0;
   vi.useFakeTimers();
 });
 afterEach(() => void vi.useRealTimers());
@@ -36,7 +42,7 @@ const pass = (seconds: number): Promise<unknown> => vi.advanceTimersByTimeAsync(
 const name = (watch: NatWatch): string | undefined => watch.status?.ipv4?.name;
 
 it('looks three seconds after the last change, then measures the lifetime', async () => {
-  const watch = new NatWatch(new SystemEntropy());
+  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
   watch.networkChanged();
   await pass(60);
   expect(looks).toHaveLength(0);
@@ -51,6 +57,7 @@ it('looks three seconds after the last change, then measures the lifetime', asyn
   expect(watch.status).toBeUndefined();
   await looks[0]!.end('symmetric');
   expect(name(watch)).toBe('symmetric');
+  expect(eases).toEqual(['strict']);
   expect(looks.map(({ measures }) => measures)).toEqual([false, true]);
   await looks[1]!.end('symmetric, measured');
   expect(name(watch)).toBe('symmetric, measured');
@@ -59,7 +66,7 @@ it('looks three seconds after the last change, then measures the lifetime', asyn
 });
 
 it('takes nothing from a look that ends on another network, and measures one at a time', async () => {
-  const watch = new NatWatch(new SystemEntropy());
+  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
   watch.setRelays([RELAY]);
   await pass(3);
   watch.networkChanged();
@@ -84,7 +91,7 @@ it('takes nothing from a look that ends on another network, and measures one at 
 });
 
 it('measures nothing where UDP does not pass, and nothing any more after the end', async () => {
-  const watch = new NatWatch(new SystemEntropy());
+  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
   watch.setRelays([RELAY]);
   await pass(3);
   await looks[0]!.end('UDP blocked', false);

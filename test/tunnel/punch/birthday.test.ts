@@ -16,6 +16,7 @@ function run(role: BirthdayRole, sockets = Number.POSITIVE_INFINITY) {
     entropy,
     counters: new Counters<PunchCounter>(PUNCH_COUNTERS),
     send: (_frame, words, index, socket) => sent.push({ to: String(SocketAddress.read(words, index)), socket }),
+    onSeen: () => expect.fail(),
   });
   puncher.setPeer(new Uint8Array(16), []);
   let opened = 0;

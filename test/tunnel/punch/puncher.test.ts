@@ -9,6 +9,7 @@ import { PUNCH_COUNTERS, type PunchCounter, Puncher, REQUESTS_PER_ROUND } from '
 
 const at = (text: string): SocketAddress => SocketAddress.parse(text)!;
 const THEIR_TOKEN = new Uint8Array(16).fill(9);
+const CALM = { spacing: Millis(20), usesPublic: true };
 const START = Seconds(100) as number as Instant;
 
 interface Sent {
@@ -20,6 +21,7 @@ interface Sent {
 class Bench {
   now: Instant = START;
   readonly sent: Sent[] = [];
+  readonly seen: string[] = [];
   readonly counters = new Counters<PunchCounter>(PUNCH_COUNTERS);
   readonly puncher: Puncher;
   readonly token: Uint8Array;
@@ -31,6 +33,7 @@ class Bench {
       send: (frame, addresses, index) => {
         this.sent.push({ at: this.now, to: String(SocketAddress.read(addresses, index)), frame: frame.slice() });
       },
+      onSeen: (pair, address) => this.seen.push(`${pair.address} ${address}`),
     });
     this.token = this.puncher.renewToken(this.now);
     this.tell(...peers);
@@ -83,7 +86,7 @@ describe('a round', () => {
   it('asks every pair five times, best first, 5 – 20 ms apart, again after 100, 200, 400, 800 ms', () => {
     const peers = ['[2001:db8::1]:1', '192.0.2.1:1', '192.0.2.2:1'];
     const bench = new Bench(...peers);
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run();
     expect(bench.sent.slice(0, 3).map(({ to }) => to)).toEqual(peers);
     expect(bench.sent.length).toBe(peers.length * REQUESTS_PER_ROUND);
@@ -101,7 +104,7 @@ describe('a round', () => {
 
   it('of 32 pairs stays within 200 requests a second, and asks nobody when it was stopped', () => {
     const bench = new Bench(...Array.from({ length: 32 }, (_, i) => `192.0.2.${i + 1}:1`));
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run(Seconds(1));
     expect(bench.sent.length).toBeLessThanOrEqual(200);
     bench.puncher.stop();
@@ -115,7 +118,7 @@ describe('a round', () => {
 describe('an answer', () => {
   it('proves the pair with its round trip, once, and is answered by nothing', () => {
     const bench = new Bench('192.0.2.1:1', '192.0.2.2:1');
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run(Millis(30));
     const [first] = bench.sent;
     bench.now = later(first!.at, Millis(40));
@@ -134,7 +137,7 @@ describe('an answer', () => {
     ['with another token', '192.0.2.1:1', new Uint8Array(16)],
   ])('%s proves nothing', (_name, from, token) => {
     const bench = new Bench('192.0.2.1:1', '192.0.2.2:1');
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run(Millis(30));
     expect(bench.arrive(bench.answerTo(bench.sent[0]!, token), from)).toBe(false);
     expect(bench.puncher.best(bench.now, Seconds(1))).toBeUndefined();
@@ -143,7 +146,7 @@ describe('an answer', () => {
 
   it('whose sequence or clock was never sent proves nothing', () => {
     const bench = new Bench('192.0.2.1:1');
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run(Millis(30));
     for (const at of [18, 19, 24, 27]) {
       const answer = bench.answerTo(bench.sent[0]!);
@@ -182,7 +185,12 @@ describe('a request', () => {
 
   it('before the peer’s own token is known has no answer', () => {
     const bench = new Bench();
-    const early = new Puncher({ entropy: new SeededEntropy(1), counters: bench.counters, send: () => expect.fail() });
+    const early = new Puncher({
+      entropy: new SeededEntropy(1),
+      counters: bench.counters,
+      send: () => expect.fail(),
+      onSeen: () => expect.fail(),
+    });
     const frame = new Uint8Array(PUNCH_LENGTH);
     putPunchRequest(frame, early.renewToken(bench.now), 1, 1);
     expect(early.receive(bench.now, frame, 0, new Uint32Array(5), 0, 0)).toBe(false);
@@ -219,7 +227,7 @@ describe('the best pair', () => {
   it('has the lowest round trip, IPv6 on a tie, and is not barred', () => {
     const peers = ['192.0.2.1:1', '[2001:db8::1]:1', '192.0.2.2:1'];
     const bench = new Bench(...peers);
-    bench.puncher.start(bench.now);
+    bench.puncher.start(bench.now, CALM);
     bench.run(Millis(60));
     const asked = (to: string): Sent => bench.sent.find((one) => one.to === to)!;
     const prove = (to: string, rtt: number): void => {
