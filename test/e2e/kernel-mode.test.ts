@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { run } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
 import { pollUntil } from '../lab/process.js';
-import { program, startHttp, startTcp, startUdpEcho } from '../lab/services.js';
+import { program, startHttp, startIperf, startTcp, startUdpEcho } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { type ConnectorThreadStatus, Network } from './network.js';
 import { Download } from './transfer.js';
@@ -152,6 +152,17 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
       expect(JSON.parse(echo.stdout)).toMatchObject({ received: 20, corrupted: 0 });
       const ping = await network.topology.user.exec(['ping', '-c', '1', '-W', '5', address]);
       expect(ping.stdout).toContain(' 1 received');
+    }
+  });
+
+  it('carries a flow at full speed, in either direction', async () => {
+    const { v4 } = await network.virtual('box');
+    for (const direction of ['', '-R']) {
+      const argv = ['iperf3', '-J', '-t', '1', '-c', v4, ...(direction === '' ? [] : [direction])];
+      const { end } = JSON.parse((await network.topology.user.exec(argv)).stdout) as {
+        end: { sum_received: { bytes: number } };
+      };
+      expect(end.sum_received.bytes).toBeGreaterThan(1_000_000);
     }
   });
 

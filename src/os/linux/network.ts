@@ -94,8 +94,9 @@ class IpRoute2 implements NetworkConfig {
   }
 
   setting(key: string): string | undefined {
+    const file = settingFile(key);
     try {
-      return readFileSync(settingFile(key), 'latin1').trim();
+      return readFileSync(file, 'latin1').trim();
     } catch {
       return undefined;
     }

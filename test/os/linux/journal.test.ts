@@ -46,6 +46,14 @@ it('skips a line that a crash cut short, and lines it does not know', () => {
   expect(new Journal(path).pending().map((entry) => entry.change)).toEqual([ROUTE, ADDRESS]);
 });
 
+it('keeps what settings were, and tables', () => {
+  const setting: Change = { kind: 'setting', device: 'net/ipv4/conf/sp0/forwarding', value: '0' };
+  const table: Change = { kind: 'table', device: 'inet', value: 'sallyport_sp0' };
+  const journal = new Journal(path);
+  for (const change of [table, setting]) journal.begin(change);
+  expect(new Journal(path).pending().map((entry) => entry.change)).toEqual([setting, table]);
+});
+
 it('gives new changes new numbers', () => {
   const first = new Journal(path).begin(ADDRESS);
   expect(new Journal(path).begin(ROUTE)).toBeGreaterThan(first);

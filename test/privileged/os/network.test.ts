@@ -42,6 +42,44 @@ async function inside(statements: string): Promise<unknown> {
 const addresses = (device: string): string => ip('-n', space, '-o', 'address', 'show', 'dev', device);
 const routes = (): string => ip('-n', space, 'route', 'show') + ip('-n', space, '-6', 'route', 'show');
 
+describe('settings and tables', () => {
+  const KEY = 'net/ipv4/conf/ox-v0/forwarding';
+
+  it('are put back and removed, also what a process that died has left', async () => {
+    const seen = await inside(`
+      const at = () => [network.setting('${KEY}'), failure(() => network.counters('sallyport_ox'))[1]];
+      const before = at();
+      network.setTable('sallyport_ox', 'table inet sallyport_ox { counter some { }; }');
+      network.set('${KEY}', '1');
+      network.set('${KEY}', '1');
+      network.set('net/ipv4/conf/nowhere/forwarding', '1');
+      const counters = network.counters('sallyport_ox');
+      out([before, network.setting('${KEY}'), counters, network.setting('net/ipv4/conf/nowhere/forwarding') ?? null]);`);
+    expect(seen).toEqual([['0', 'NETWORK_GONE'], '1', { some: 0 }, null]);
+    expect(existsSync(journal)).toBe(true);
+    const after = await inside(`out([network.setting('${KEY}'), failure(() => network.counters('sallyport_ox'))[1]]);`);
+    expect(after).toEqual(['0', 'NETWORK_GONE']);
+    expect(existsSync(journal)).toBe(false);
+  });
+
+  it('are refused when they are none, and leave no trace in the journal', async () => {
+    const failures = await inside(`
+      out([
+        failure(() => network.set('../etc/passwd', '1')).slice(0, 2),
+        failure(() => network.set('net/../../etc', '1')).slice(0, 2),
+        failure(() => network.setTable('a b', '')).slice(0, 2),
+        failure(() => network.setTable('sallyport_ox', 'nonsense')).slice(0, 2),
+      ]);`);
+    expect(failures).toEqual([
+      ['caller', 'BAD_SETTING'],
+      ['caller', 'BAD_SETTING'],
+      ['caller', 'BAD_TABLE'],
+      ['environment', 'NETWORK_FAILED'],
+    ]);
+    expect(existsSync(journal)).toBe(false);
+  });
+});
+
 describe('addresses and routes', () => {
   it('are made, and undone any number of times', async () => {
     await inside(`

@@ -1,0 +1,196 @@
+/** Mode kernel: what passes between sessions and the connector's device, and what does not, in either direction. */
+import { describe, expect, test } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { overlay } from '../agent/fixtures.js';
+import { pattern } from '../support/app.js';
+import { echoRequest, icmpPacket, PROTO, readPacket, tcpPacket, udpPacket } from '../support/packets.js';
+import type { SimAgent, SimConnector } from '../support/sim-nodes.js';
+import type { World } from '../support/world.js';
+import { type Scene, scene } from './fixtures.js';
+
+const WEB = '10.100.0.1';
+const DNS = '10.100.0.2';
+const BOX = '10.100.0.3';
+const BOX6 = 'fd00:1:2::3';
+const SYN = 2;
+const RST = 4;
+const ACK = 16;
+/** An MSS of 1460. */
+const MSS = Uint8Array.of(2, 4, 1460 >> 8, 1460 & 255);
+
+const kernelScene = (services?: Readonly<Record<string, string>>): Promise<Scene> =>
+  scene({ agent: { tun: true }, connector: { kernel: true, ...(services === undefined ? {} : { services }) } });
+
+/** What the connector's kernel gets when the agent's programs have sent this. */
+function sent(world: World, agent: SimAgent, connector: SimConnector, ...packets: readonly Uint8Array[]) {
+  for (const packet of packets) agent.tun!.send(packet);
+  world.run(Seconds(1));
+  return connector.tun!.take();
+}
+
+/** What the agent's kernel gets when the connector's has sent this. */
+function answered({ world, agent, connector }: Scene, packet: Uint8Array, header?: Uint8Array) {
+  connector.tun!.send(packet, header);
+  world.run(Seconds(1));
+  return agent.tun!.take();
+}
+
+/** A scene with a session that carries packets. */
+async function live(services?: Readonly<Record<string, string>>): Promise<Scene & { readonly own: string }> {
+  const it = await kernelScene(services);
+  const own = overlay(it.agent);
+  expect(sent(it.world, it.agent, it.connector, tcpPacket({ from: own, to: WEB }, 4000, 80)).length).toBe(1);
+  return { ...it, own };
+}
+
+const drops = (it: Scene): Record<string, number> => it.connector.core.drops.snapshot() as Record<string, number>;
+
+describe('from an agent', () => {
+  test('what it may send arrives at the kernel as it was, in both families', async () => {
+    const it = await live({ web: 'tcp://10.0.0.5:8080', dns: 'udp://10.0.0.5:53', box: 'any://[fd01::6]' });
+    const { world, agent, connector, own } = it;
+    const datagram = udpPacket({ from: own, to: DNS }, 5000, 53, 'who?');
+    expect(sent(world, agent, connector, datagram).map(readPacket)).toEqual([readPacket(datagram)]);
+    const echo = echoRequest({ from: agent.credentials.identity.overlay6!.toString(), to: BOX6 }, 7, 1);
+    expect(sent(world, agent, connector, echo).map(readPacket)).toMatchObject([{ to: BOX6, icmpType: 128 }]);
+  });
+
+  test('a service without a backend here, or with one of the other family, is refused at once', async () => {
+    const it = await live();
+    const { world, agent, connector, own } = it;
+    const six = agent.credentials.identity.overlay6!.toString();
+    expect(sent(world, agent, connector, udpPacket({ from: six, to: BOX6 }, 5000, 53, 'x'))).toEqual([]);
+    expect(agent.tun!.take().map(readPacket)).toMatchObject([{ protocol: PROTO.icmp6, icmpType: 1, from: BOX6 }]);
+    connector.backends.delete('web');
+    connector.core.backendsChanged(world.now, ['web']);
+    // The flow that stood is reset as soon as the service is gone, a new one when it is tried.
+    expect(sent(world, agent, connector, tcpPacket({ from: own, to: WEB }, 4001, 80))).toEqual([]);
+    expect(agent.tun!.take().map(readPacket)).toMatchObject([{ from: WEB, port: 4001, flags: RST | ACK }]);
+    expect(drops(it)['no_handler']).toBe(2);
+  });
+
+  test('errors pass about its own flows only', async () => {
+    const it = await live();
+    const { world, agent, connector, own } = it;
+    const quoting = (from: string, to: string) => udpPacket({ from, to }, 53, 5000, 'quoted');
+    const error = (quoted: Uint8Array) => icmpPacket({ from: own, to: BOX }, 3, 3, 0, quoted.slice(0, 28));
+    expect(sent(world, agent, connector, error(quoting(BOX, own))).length).toBe(1);
+    for (const foreign of [quoting(BOX, '100.64.0.99'), quoting(DNS, own), quoting(own, BOX)]) {
+      expect(sent(world, agent, connector, error(foreign))).toEqual([]);
+    }
+    expect(drops(it)['source_not_allowed']).toBe(3);
+  });
+});
+
+describe('from the kernel', () => {
+  test('answers of services arrive, with an MSS that fits', async () => {
+    const it = await live();
+    const [answer] = answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, SYN | ACK, MSS)).map(readPacket);
+    expect(answer).toMatchObject({ from: WEB, to: it.own, sourcePort: 80, port: 4000, flags: SYN | ACK });
+    expect(new DataView(answer!.transport.buffer).getUint16(22)).toBe(1360);
+  });
+
+  test('a super-segment arrives whole', async () => {
+    const it = await live();
+    const payload = pattern(20_000);
+    const head = tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK);
+    const whole = new Uint8Array(head.length + payload.length);
+    whole.set(head);
+    whole.set(payload, head.length);
+    new DataView(whole.buffer).setUint16(2, whole.length);
+    // virtio: needs checksum, TCPv4, headers 40, segments 1360, checksum from 20 at 16.
+    const segments = answered(it, whole, Uint8Array.of(1, 1, 40, 0, 0x50, 5, 20, 0, 16, 0));
+    expect(Buffer.concat(segments.map((one) => one.slice(40)))).toEqual(Buffer.from(payload));
+    expect(it.connector.core.kernel!.port.packetsFromHost).toBe(1);
+  });
+
+  test('what is no answer of a granted service does not, and its sender is told', async () => {
+    const it = await live();
+    const { own, connector } = it;
+    // A port that is not the service's, a service of nobody, no service at all.
+    for (const [from, port] of [
+      [WEB, 22],
+      ['10.100.0.5', 5432],
+      ['10.0.0.5', 8080],
+    ] as const) {
+      expect(answered(it, tcpPacket({ from, to: own }, port, 4000, ACK))).toEqual([]);
+      expect(connector.tun!.take().map(readPacket)).toMatchObject([{ from: own, to: from, port, flags: RST | ACK }]);
+    }
+    expect(answered(it, udpPacket({ from: WEB, to: own }, 53, 4000, 'x'))).toEqual([]);
+    expect(connector.tun!.take().map(readPacket)).toMatchObject([{ to: WEB, icmpType: 3, icmpCode: 13 }]);
+    // An echo request would be a question.
+    expect(answered(it, echoRequest({ from: BOX, to: own }, 1, 1))).toEqual([]);
+    expect(answered(it, icmpPacket({ from: BOX, to: own }, 0, 0, 0)).length).toBe(1);
+    connector.tun!.take();
+    expect(answered(it, tcpPacket({ from: WEB, to: '100.64.0.99' }, 80, 4000, ACK))).toEqual([]);
+    expect(connector.tun!.take().map(readPacket)).toMatchObject([{ from: '100.64.0.99', to: WEB, flags: RST | ACK }]);
+    expect(drops(it)).toMatchObject({ port_not_allowed: 1, destination_not_allowed: 2, no_session: 1 });
+  });
+
+  test('errors about the agent’s packets to a granted service arrive', async () => {
+    const it = await live();
+    const quote = (to: string) => tcpPacket({ from: it.own, to }, 4000, 80).slice(0, 28);
+    const error = (quoted: Uint8Array) => icmpPacket({ from: WEB, to: it.own }, 3, 1, 0, quoted);
+    expect(answered(it, error(quote(WEB))).map(readPacket)).toMatchObject([{ icmpType: 3, icmpCode: 1 }]);
+    expect(answered(it, error(quote('10.100.0.5')))).toEqual([]);
+    expect(answered(it, error(quote(WEB).slice(0, 12)))).toEqual([]);
+    // Redirects are the kernel's own business.
+    expect(answered(it, icmpPacket({ from: WEB, to: it.own }, 5, 1, 0, quote(WEB)))).toEqual([]);
+  });
+});
+
+describe('the end of flows', () => {
+  const begun = async () => {
+    const it = await live();
+    answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, SYN | ACK));
+    it.connector.tun!.take();
+    return it;
+  };
+  const resetAtService = (it: Scene & { readonly own: string }): void => {
+    const [reset, ...more] = it.connector.tun!.take().map(readPacket);
+    expect(reset).toMatchObject({ from: it.own, to: WEB, sourcePort: 4000, port: 80, flags: RST | ACK });
+    expect(more).toEqual([]);
+  };
+
+  test('a grant that is taken away resets them at the service, and nothing passes any more', async () => {
+    const it = await begun();
+    it.world.apply({ grants: [{ from: ['group:staff'], to: ['dns'] }] });
+    it.world.run(Seconds(1));
+    resetAtService(it);
+    it.agent.tun!.take();
+    expect(answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK))).toEqual([]);
+  });
+
+  test('so does a session that ends', async () => {
+    const it = await begun();
+    it.world.apply({ revocations: [it.agent.credentials.identity.invitationId] });
+    it.world.run(Seconds(1));
+    resetAtService(it);
+    expect(it.connector.sessions).toEqual([]);
+  });
+
+  test('a restarted agent’s new session carries them on', async () => {
+    const it = await begun();
+    it.agent.host.kill();
+    const again = await it.world.agent('alice', { tun: true }, it.agent.credentials);
+    expect(it.world.until(() => again.core.available.has('web'))).toBe(true);
+    expect(sent(it.world, again, it.connector, tcpPacket({ from: it.own, to: WEB }, 4000, 80, ACK)).length).toBe(1);
+    it.world.run(Seconds(5));
+    expect(it.connector.tun!.take()).toEqual([]);
+    again.tun!.take();
+    it.connector.tun!.send(tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK));
+    it.world.run(Seconds(1));
+    expect(again.tun!.take().length).toBe(1);
+  });
+
+  test('without a link the service is told that there is none for now', async () => {
+    const it = await begun();
+    it.agent.host.kill();
+    for (const link of it.connector.sessions[0]!.links) link.connection.close(it.world.now, 0, 'test');
+    it.world.run(Seconds(1));
+    it.connector.tun!.send(tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK));
+    it.world.run(Seconds(1));
+    expect(it.connector.tun!.take().map(readPacket)).toMatchObject([{ to: WEB, icmpType: 3, icmpCode: 0 }]);
+    expect(drops(it)['no_link']).toBe(1);
+  });
+});
