@@ -45,6 +45,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
     const { backend, service } = network.topology;
     await Promise.all([
       startHttp(backend),
+      startIperf(backend),
       startUdpEcho(backend),
       startHttp(service, { port: 9000, address: '127.0.0.1' }),
     ]);
