@@ -32,6 +32,8 @@ export const STACK_COUNTERS = [
   'tcp_dsack_out',
   'tcp_dup_acks',
   'tcp_ooo',
+  'tcp_pmtu_black_holes',
+  'tcp_pmtu_probes',
   'tcp_ecn',
   'tcp_ce_in',
   'tcp_ce_reported',

@@ -113,7 +113,7 @@ test('limited transmit: the first two duplicates each let one new segment go (RF
 });
 
 test('RTO: 1 s before a sample is known, then doubled, one segment at a time; any new ACK ends the back-off', () => {
-  const w = new WirePeer();
+  const w = new WirePeer({ tcp: { pathMtuProbing: false } });
   w.open({ mss: 1000 });
   // The handshake took no time, so the estimate is at the floor.
   w.app.connection!.write(pattern(1, 5000), 0, 5000);

@@ -90,6 +90,8 @@ export class TcpConnection extends Flow {
   /** The last valid segment; and when something was first sent again, or a window probed, since then (NEVER = not). */
   heardAt = 0;
   unansweredAt = NEVER;
+  /** Unacknowledged data older than this ends the connection. */
+  userTimeout: Duration;
   dataAt = 0;
   retries = 0;
   /** When ICMP last said the peer could not be reached; −1 = never. For reports only (RFC 5927 §5). */
@@ -103,6 +105,7 @@ export class TcpConnection extends Flow {
     readonly host: TcpHost,
   ) {
     super(words);
+    this.userTimeout = host.options.userTimeout;
     this.sender = new Sender(host.pool, host.options);
     this.receiver = new Receiver(host.pool, host.options.receiveInitial, host.options.receiveMax);
   }

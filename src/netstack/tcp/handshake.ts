@@ -1,7 +1,7 @@
 /**
  * How a connection begins: options agreed from the peer's SYN, the initial sequence number, and the two ways to open.
  *
- * RFC 9293 §3.5, §3.7.1 (MSS), RFC 7323 §2.2 and §3.2, RFC 2018 §2.
+ * RFC 9293 §3.5, §3.7.1 (MSS), RFC 7323 §2.2 and §3.2, RFC 2018 §2, RFC 5482 §3.
  */
 import type { Instant } from '../../base/time.js';
 import { Count } from '../counters.js';
@@ -11,6 +11,7 @@ import type { InitialSequence } from './isn.js';
 import { scaleFor } from './output.js';
 import { ACK, type Segment } from './segment.js';
 import { State } from './state.js';
+import { agreedUserTimeout } from './user-timeout.js';
 
 /** Without an MSS option, RFC 9293 §3.7.1. */
 export const DEFAULT_MSS_V4 = 536;
@@ -30,6 +31,7 @@ export function acceptOptions(c: TcpConnection, now: Instant, seg: Segment): voi
     c.recentAt = now;
   }
   c.sender.sack = options.sack && offer.sackPermitted;
+  takeUserTimeout(c, seg);
   if ((seg.flags & ACK) !== 0) c.ecn.answered(seg);
   else c.ecn.asked(options.ecn, seg);
   c.scaling = options.windowScaling && offer.windowScale >= 0;
@@ -39,6 +41,15 @@ export function acceptOptions(c: TcpConnection, now: Instant, seg: Segment): voi
   c.peerMss = Math.max(offer.mss > 0 ? offer.mss : c.isV4 ? DEFAULT_MSS_V4 : DEFAULT_MSS_V6, LEAST_MSS);
   const ours = mtu - (c.isV4 ? 40 : 60);
   c.sender.setMss(Math.max(Math.min(c.peerMss, ours) - dataOptionSpace(c.timestamps), 1));
+  c.sender.recovery.pathMtu.start(c.sender.mss);
+}
+
+/** How long the peer will wait (RFC 5482 §3.1), where this end takes part. */
+export function takeUserTimeout(c: TcpConnection, seg: Segment): void {
+  const { userTimeout, userTimeoutOption } = c.host.options;
+  if (userTimeoutOption && seg.options.userTimeout >= 0) {
+    c.userTimeout = agreedUserTimeout(userTimeout, seg.options.userTimeout);
+  }
 }
 
 function begin(c: TcpConnection, now: Instant, isn: InitialSequence): void {

@@ -10,7 +10,8 @@ import { ECN_CE } from '../../wire/ecn.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
 import { EcnMode } from './ecn.js';
-import { acceptOptions } from './handshake.js';
+import { acceptOptions, takeUserTimeout } from './handshake.js';
+import { Probe } from './path-mtu.js';
 import { Phase } from './recovery.js';
 import { ACK, FIN, RST, type Segment, SYN } from './segment.js';
 import type { SenderEvents } from './sender.js';
@@ -42,6 +43,7 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
   c.heard(now);
   if (c.ecn.mode !== EcnMode.off) noteMarks(c, seg);
   if (!acknowledge(c, now, seg)) return;
+  if (seg.options.userTimeout >= 0) takeUserTimeout(c, seg);
   if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
   stream(c, now, seg);
   if (c.scheduled || c.ackNow || c.unacked > 0 || isIn(c.state, SENDING)) c.host.schedule(c);
@@ -244,10 +246,12 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
   if (acked > 0 || seg.options.sackCount > 0 || bareDuplicate) {
     // After a timeout the echo may date from before acknowledgements were lost: it would measure the outage.
     const timely = s.recovery.phase !== Phase.timeout;
-    if (acked > 0 && c.eifelArmed) spuriousRecovery(c, seg);
+    if (acked > 0 && c.eifelArmed) spuriousRecovery(c, now, seg);
     const { rate } = s.recovery;
     const before = rate.delivered;
     s.acknowledge(now, seg, bareDuplicate, acked > 0 ? echoedRtt(c, now, seg) : -1, timely, events);
+    const late = s.recovery.originalCame;
+    if (late > 0) takeBack(c, Phase.timeout, late);
     c.reorderAt = s.recovery.rack.deadline;
     const marked = c.ecn.reported(seg, rate.delivered - before, s.mss);
     if (marked > 0) congestionExperienced(c, now, marked, Math.max(acked, 0));
@@ -255,6 +259,8 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
   }
   if (acked >= 0) s.updateWindow(seg, false, false);
   if (acked > 0) {
+    const { pathMtu } = s.recovery;
+    if (pathMtu.state === Probe.out && seqAtOrAfter(s.una, pathMtu.to)) s.raiseMss(pathMtu.arrived(now));
     c.progressAt = now;
     c.retries = 0;
     c.tailAt = NEVER;
@@ -281,12 +287,19 @@ function echoedRtt(c: TcpConnection, now: Instant, seg: Segment): number {
 }
 
 /** The first new acknowledgement of a recovery echoes a timestamp from before it: the original had arrived (RFC 3522). */
-function spuriousRecovery(c: TcpConnection, seg: Segment): void {
+function spuriousRecovery(c: TcpConnection, now: Instant, seg: Segment): void {
   c.eifelArmed = false;
   const { phase } = c.sender.recovery;
   if (phase === Phase.open || seg.echo === 0 || !seqBefore(seg.echo, c.eifelTimestamp)) return;
+  takeBack(c, phase, echoedRtt(c, now, seg));
+}
+
+/** Nothing was lost, the path only took `rtt` µs for once (−1 = not known): no reduction, and a timeout that allows for it. */
+function takeBack(c: TcpConnection, phase: number, rtt: number): void {
+  const { recovery, rtt: estimate } = c.sender;
   c.host.counts[phase === Phase.timeout ? Count.tcp_spurious_rto : Count.tcp_spurious_recoveries]++;
-  c.sender.recovery.undo();
+  recovery.undo();
+  if (phase === Phase.timeout && rtt > 0) estimate.late(Micros(rtt));
 }
 
 /** The network has marked packets of ours: as good as lost for the controller, once per window (RFC 3168 §6.1.2). */

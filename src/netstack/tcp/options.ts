@@ -19,6 +19,8 @@ export interface TcpOptions {
   readonly sack: boolean;
   /** Explicit congestion notification that is offered and taken: with counters (RFC 9768) or flags (RFC 3168), or none. */
   readonly ecn: EcnChoice;
+  /** Segments that vanish because of their size are made smaller, and larger ones are tried again (RFC 4821, RFC 8899). */
+  readonly pathMtuProbing: boolean;
   /** Longest time an acknowledgement waits for a second segment (RFC 9293 §3.8.6.3 allows 500 ms). */
   readonly delayedAck: Duration;
   /** How long a 4-tuple rests after an active close. Short: the links below drop what is older than this. */
@@ -27,6 +29,8 @@ export interface TcpOptions {
   readonly synRetries: number;
   /** Unacknowledged data older than this ends the connection (RFC 9293 §3.8.3, RFC 5482). A session may sleep 30 min. */
   readonly userTimeout: Duration;
+  /** The user timeout is told to the peer, and what it tells is taken (RFC 5482 §3.1 wants both off unless asked for). */
+  readonly userTimeoutOption: boolean;
   /** Silence before the first probe, between probes, and probes without an answer before giving up; idle 0 = never. */
   readonly keepaliveIdle: Duration;
   readonly keepaliveInterval: Duration;
@@ -49,10 +53,12 @@ export const DEFAULT_TCP_OPTIONS: TcpOptions = {
   timestamps: true,
   sack: true,
   ecn: 'accurate',
+  pathMtuProbing: true,
   delayedAck: Millis(40),
   timeWait: Seconds(1),
   synRetries: 6,
   userTimeout: Minutes(30),
+  userTimeoutOption: false,
   keepaliveIdle: Seconds(60),
   keepaliveInterval: Seconds(30),
   keepaliveProbes: 9,

@@ -15,6 +15,7 @@ import { ACK, FIN, PSH, SYN } from './segment.js';
 import { seqAfter, seqBefore } from './sequence.js';
 import { isIn, NEVER, SENDING, State, SYNCHRONIZED } from './state.js';
 import { probeTimeout } from './tail-probe.js';
+import { userTimeoutField } from './user-timeout.js';
 
 /** A super-segment with its headers fits the 16-bit length fields; 120 bytes is the longest header. */
 const MAX_PAYLOAD = 65_535 - 120;
@@ -23,6 +24,9 @@ const SACK_BLOCKS = 3;
 
 /** Acknowledgements of one flush at most; a sender has learnt enough by then. */
 const MAX_DUPLICATES = 64;
+
+/** Segments that have to be able to follow a probe of the path MTU. */
+const PROBE_FOLLOWERS = 4;
 
 /** Full segments received that may wait for one acknowledgement (RFC 9293 §3.8.6.3). */
 const ACK_EVERY = 2;
@@ -83,6 +87,7 @@ function sendSyn(c: TcpConnection, now: Instant): void {
   const scaling = answer ? c.scaling : options.windowScaling;
   offer.windowScale = !scaling ? -1 : answer ? c.receiver.shift : scaleFor(c.receiver.max);
   if (!answer) offer.hasTimestamps = options.timestamps;
+  if (options.userTimeoutOption) offer.userTimeout = userTimeoutField(options.userTimeout);
   if (answer && c.synTries === 1) c.ecn.writeOption(offer);
   const flags = answer ? SYN | ACK | c.ecn.answer(c.synTries) : SYN | c.ecn.ask(options.ecn, c.synTries);
   emitter.syn(c.words, flags, s.iss, answer ? c.receiver.nxt : 0, c.receiver.synWindow);
@@ -138,7 +143,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const mss = s.cut;
   const rate = s.congestion.pacing ?? 0;
-  const credit = rate > 0 ? s.pacer.available(now, rate, mss) : Number.POSITIVE_INFINITY;
+  let credit = rate > 0 ? s.pacer.available(now, rate, mss) : Number.POSITIVE_INFINITY;
   if (s.answered) {
     s.answered = false;
     s.windowLimited = false;
@@ -148,6 +153,12 @@ function sendNew(c: TcpConnection, now: Instant): void {
   if (s.una === s.nxt && s.unsent > 0) {
     if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
     c.progressAt = now;
+  }
+  const probe = c.host.options.pathMtuProbing ? s.recovery.pathMtu.due(now) : 0;
+  if (probe > 0) {
+    const sent = sendSize(c, now, probe, Math.min(s.congestion.window - pipe, credit));
+    pipe += sent;
+    credit -= sent;
   }
   for (;;) {
     const unsent = s.unsent;
@@ -183,18 +194,47 @@ function sendNew(c: TcpConnection, now: Instant): void {
     if (n <= 0 && !bare) return;
     const first = s.nxt;
     const sent = sendRange(c, now, first, bare ? 1 : n, true);
-    s.nxt = (first + sent) | 0;
-    if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
-    s.recovery.sentNew(now, sent);
+    noteNew(c, now, sent);
     pipe += sent;
     if (rate > 0) {
       spent += sent;
       s.pacer.spend(sent);
     }
-    c.probePending = false;
-    c.tailPending = false;
-    c.tailAt = NEVER;
   }
+}
+
+/** `sent` numbers from `nxt` on have left for the first time. */
+function noteNew(c: TcpConnection, now: Instant, sent: number): void {
+  const s = c.sender;
+  s.nxt = (s.nxt + sent) | 0;
+  if (seqAfter(s.nxt, s.maxSent)) s.maxSent = s.nxt;
+  s.recovery.sentNew(now, sent);
+  c.probePending = false;
+  c.tailPending = false;
+  c.tailAt = NEVER;
+}
+
+/**
+ * The next `size` bytes as one segment, larger than others, if enough may follow for its loss to show (RFC 4821 §7.4). Returns
+ * the bytes sent.
+ */
+function sendSize(c: TcpConnection, now: Instant, size: number, budget: number): number {
+  const s = c.sender;
+  const { phase, log, pathMtu } = s.recovery;
+  const usable = Math.min(s.unsent, (s.una + s.window - s.nxt) | 0);
+  if (budget < size || usable < size + PROBE_FOLLOWERS * s.mss) return 0;
+  if (phase !== Phase.open || !s.sack || log.lost > 0 || log.sacked > 0) return 0;
+  // The buffer's wrap would cut it.
+  if (s.ring.contiguous((s.nxt - s.ringSeq) | 0, size) < size) return 0;
+  c.host.counts[Count.tcp_pmtu_probes]++;
+  const { cut, nxt } = s;
+  s.cut = size;
+  const sent = sendRange(c, now, nxt, size, true);
+  s.cut = cut;
+  pathMtu.sent(nxt, (nxt + sent) | 0);
+  noteNew(c, now, sent);
+  if ((s.congestion.pacing ?? 0) > 0) s.pacer.spend(sent);
+  return sent;
 }
 
 /**

@@ -7,15 +7,16 @@
  *
  * Without SACK each duplicate ACK counts as one segment that left the network (RFC 6582), so that one rule serves both.
  * RFC 8985 (RACK), RFC 6675 §4 (pipe), RFC 9937 (PRR), RFC 6582, RFC 3042 (limited transmit follows from counting in
- * `pipe`), RFC 4015 and RFC 3708 (undo). A retransmission lost again in the same recovery does not reduce a second time.
+ * `pipe`), RFC 4015, RFC 5682 and RFC 3708 (undo). A retransmission lost again in the same recovery does not reduce a second time.
  */
 import type { Instant } from '../../base/time.js';
 import type { CongestionControl } from './congestion.js';
 import { DeliveryRate } from './delivery-rate.js';
+import { PathMtu, Probe } from './path-mtu.js';
 import { ProportionalReduction } from './prr.js';
 import { Rack } from './rack.js';
 import type { RttEstimator } from './rtt.js';
-import { LIMITED, RESENT, SACKED, SendLog } from './send-log.js';
+import { LIMITED, LOST, RESENT, SACKED, SendLog } from './send-log.js';
 import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore, seqMax, seqMin } from './sequence.js';
 
 /** Duplicate acknowledgements that make a loss, RFC 5681 §2. */
@@ -28,6 +29,7 @@ export class Recovery {
   readonly log = new SendLog();
   readonly rack = new Rack();
   readonly rate = new DeliveryRate();
+  readonly pathMtu = new PathMtu();
   readonly #prr = new ProportionalReduction();
   /** Recovery ends when everything before this is acknowledged. */
   point = 0;
@@ -42,6 +44,10 @@ export class Recovery {
   #delivered = 0;
   /** Bytes sent again in this recovery and not reported as duplicates; −1 = nothing to take back. */
   #unproven = -1;
+  /** When the segment was sent that timed out, −1 = the timeout is not to be judged (any more). */
+  #timedOutSentAt = -1;
+  /** By the acknowledgement being taken: round trip of an original that came after its timeout, µs; 0 = none. */
+  originalCame = 0;
   /** Where this recovery began. */
   #from = 0;
 
@@ -72,10 +78,12 @@ export class Recovery {
     rack.begin();
     this.rate.begin();
     this.#delivered = 0;
+    this.originalCame = 0;
     while (log.head < log.tail && seqBefore(log.starts[log.head], una)) {
       const i = log.head;
       const end = seqMin(log.endOf(i), una);
       const mark = log.marks[i];
+      if ((mark & RESENT) !== 0 && this.#timedOutSentAt >= 0) this.#judgeTimeout(now, log.times[i], least);
       if ((mark & SACKED) === 0) {
         this.#delivered += (end - log.starts[i]) | 0;
         rack.delivered(now, log.times[i], end, mark, least, echoed);
@@ -132,11 +140,12 @@ export class Recovery {
     if (this.phase !== Phase.open && seqAtOrAfter(una, this.point)) this.#finish();
     this.rate.conclude(this.rtt.least);
     const lost = sack ? this.#detect(now, mss) : this.#detectByCount(una, mss);
+    const alone = this.pathMtu.state !== Probe.none && this.#probeAlone(now);
     const { rack } = this;
     const measured = rack.sampledAt >= 0 && !rack.copyDelivered ? now - rack.sampledAt : -1;
     if (this.#delivered > 0) this.congestion.sampled?.(now, this.rate, this.#delivered, lost, this.pipe, measured);
     if (this.phase === Phase.timeout) return false;
-    const began = this.phase === Phase.open && log.lost > 0;
+    const began = this.phase === Phase.open && log.lost > 0 && !alone;
     if (began) this.#enter(now, delivered);
     if (this.phase === Phase.fast) this.#reduce(mss, delivered, acked > 0 && lost === 0);
     return began;
@@ -146,6 +155,7 @@ export class Recovery {
   reorderingTimeout(now: Instant, mss: number): boolean {
     this.#detect(now, mss);
     if (this.phase !== Phase.open || this.log.lost === 0) return false;
+    if (this.pathMtu.state !== Probe.none && this.#probeAlone(now)) return false;
     this.#enter(now, 0);
     this.#reduce(mss, 0, false);
     return true;
@@ -169,11 +179,13 @@ export class Recovery {
     // One reduction per flight: what recovery has reduced already, or the same timeout again, only shrinks the window.
     if (again || this.phase === Phase.fast) this.congestion.window = this.congestion.segment;
     else this.congestion.timedOut(now, (log.end - log.starts[log.head]) | 0);
+    if (this.pathMtu.state !== Probe.none) this.pathMtu.inconclusive(now);
     this.phase = Phase.timeout;
     this.point = log.end;
     this.dupAcks = 0;
     this.#guessed = 0;
     this.headDue = true;
+    this.#timedOutSentAt = again || (log.marks[log.head] & RESENT) !== 0 ? -1 : log.times[log.head];
     if (!again) {
       this.#unproven = 0;
       this.#from = log.starts[log.head];
@@ -189,6 +201,7 @@ export class Recovery {
     this.point = this.log.end;
     this.#guessed = 0;
     this.#unproven = -1;
+    this.#timedOutSentAt = -1;
     this.#loseAll();
   }
 
@@ -203,6 +216,7 @@ export class Recovery {
     this.#guessed = 0;
     this.dupAcks = 0;
     this.#unproven = -1;
+    this.#timedOutSentAt = -1;
   }
 
   // ---- sending
@@ -211,6 +225,7 @@ export class Recovery {
   resent(now: Instant, i: number, length: number): void {
     const { log } = this;
     const start = log.starts[i];
+    if (this.pathMtu.state === Probe.lost) this.pathMtu.state = Probe.none;
     log.split((start + length) | 0);
     this.rate.sending(now, this.pipe === 0);
     const at = log.indexOf(start);
@@ -241,6 +256,30 @@ export class Recovery {
     this.rate.take(now, bytes, log.times[i], log.delivered[i], log.deliveredAt[i], log.firstSentAt[i], limited);
   }
 
+  /**
+   * What was sent again at `sentAt` after a timeout is acknowledged. Sooner than in half the least round trip it can only be the
+   * original that arrived: the timeout was premature. (What F-RTO, RFC 5682, learns by holding copies back, the clock tells.)
+   */
+  #judgeTimeout(now: Instant, sentAt: number, least: number): void {
+    if (this.phase !== Phase.timeout || (now - sentAt) * 2 >= least) return;
+    this.originalCame = now - this.#timedOutSentAt;
+    this.#timedOutSentAt = -1;
+  }
+
+  /** Whether nothing is lost but a probe of the path MTU, which then tells of its size and not of congestion (RFC 4821 §7.4). */
+  #probeAlone(now: Instant): boolean {
+    const { log, pathMtu } = this;
+    if (log.lost === 0 || seqAtOrBefore(pathMtu.to, log.starts[log.head])) return false;
+    const at = log.indexOf(pathMtu.from);
+    const isLost = log.starts[at] === pathMtu.from && (log.marks[at] & LOST) !== 0;
+    if (isLost && log.lost === ((pathMtu.to - pathMtu.from) | 0)) {
+      if (pathMtu.state === Probe.out) pathMtu.lost(now);
+      return true;
+    }
+    if (isLost) pathMtu.inconclusive(now);
+    return false;
+  }
+
   #enter(now: Instant, delivered: number): void {
     const { log } = this;
     const outstanding = (log.end - log.starts[log.head]) | 0;
@@ -256,6 +295,7 @@ export class Recovery {
   #finish(): void {
     if (this.phase === Phase.fast && !this.congestion.isModel) this.congestion.window = this.congestion.threshold;
     this.congestion.recovered?.();
+    this.#timedOutSentAt = -1;
     this.phase = Phase.open;
     this.#guessed = 0;
     this.rack.recovered();

@@ -4,7 +4,7 @@
  *   first sample R: SRTT = R, RTTVAR = R/2      then: RTTVAR = ¾ RTTVAR + ¼ |SRTT − R|, SRTT = ⅞ SRTT + ⅛ R
  *   RTO = SRTT + max(margin, 4 RTTVAR), at most the cap, doubled per back-off
  *
- * RFC 6298 §2, §5.5–5.7. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4).
+ * RFC 6298 §2, §5.5–5.7, RFC 4015 §3.3. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4).
  */
 import { type Duration, Micros, Millis, Seconds } from '../../base/time.js';
 
@@ -39,6 +39,18 @@ export class RttEstimator {
       this.smoothed = Micros(0.875 * this.smoothed + 0.125 * r);
       if (r < this.least) this.least = Micros(r);
     }
+    this.#base = Micros(Math.min(this.smoothed + Math.max(MARGIN, 4 * this.variation), MAX_RTO));
+    this.backoff = 0;
+  }
+
+  /**
+   * An acknowledgement came after the timeout that it would have stopped, `rtt` after the segment (RFC 4015 §3.3). Beyond the
+   * next timeout it measures an outage, not the path.
+   */
+  late(rtt: Duration): void {
+    if (rtt > 2 * this.#base) return;
+    this.smoothed = Micros(Math.max(this.smoothed, rtt));
+    this.variation = Micros(Math.max(this.variation, rtt / 2));
     this.#base = Micros(Math.min(this.smoothed + Math.max(MARGIN, 4 * this.variation), MAX_RTO));
     this.backoff = 0;
   }

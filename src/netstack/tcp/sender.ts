@@ -94,6 +94,13 @@ export class Sender {
     this.congestion.window = Math.max(Math.floor(whole) * mss, mss);
   }
 
+  /** Larger segments pass: as many bytes in flight as before, in fewer pieces. */
+  raiseMss(mss: number): void {
+    this.mss = mss;
+    this.#chooseCut();
+    this.congestion.segment = mss;
+  }
+
   /** The number after the last queued byte: where FIN goes. */
   get end(): number {
     return (this.ringSeq + this.ring.length) | 0;

@@ -9,6 +9,8 @@
 import type { Instant } from '../../base/time.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
+import { blackHole } from './errors.js';
+import { SUSPECT_TIMEOUTS } from './path-mtu.js';
 import { Phase } from './recovery.js';
 import { NEVER, State } from './state.js';
 
@@ -73,7 +75,7 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   const outstanding = s.una !== s.nxt;
   // A peer that answers probes with a shut window is alive: then only silence counts (RFC 1122 §4.2.2.17).
   const since = s.window === 0 ? c.unansweredAt : c.progressAt;
-  if (now - since >= options.userTimeout) {
+  if (now - since >= c.userTimeout) {
     giveUp(c);
     return;
   }
@@ -87,6 +89,7 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   counts[Count.tcp_rto]++;
   const again = s.recovery.phase === Phase.timeout && c.retries > 0;
   c.retries++;
+  if (options.pathMtuProbing && c.retries >= SUSPECT_TIMEOUTS) blackHole(c, now);
   s.tail.cancel();
   s.recovery.timedOut(now, s.sack, again);
   c.tailAt = NEVER;

@@ -29,6 +29,8 @@ export interface PathOptions {
   readonly mark?: number;
   /** Bytes that wait at the bottleneck at most. */
   readonly queue?: number;
+  /** Longest packet that is carried `seconds` after the start; longer ones vanish without a word. */
+  readonly mtu?: (seconds: number) => number;
   readonly seed: number;
   readonly tcp?: Partial<TcpOptions>;
 }
@@ -48,6 +50,8 @@ class Pipe {
   #free = 0;
   dropped = 0;
   marked = 0;
+  /** The longest packet carried since this was last set to 0. */
+  longest = 0;
   readonly #random: SeededEntropy;
 
   constructor(
@@ -60,6 +64,8 @@ class Pipe {
 
   push(now: Instant, packet: Uint8Array): void {
     if (this.#random.unit() < this.path.loss) return;
+    if (this.path.mtu !== undefined && packet.length > this.path.mtu((now - START) / 1e6)) return;
+    this.longest = Math.max(this.longest, packet.length);
     let leaves: number = now;
     if (this.rate !== undefined) {
       const waiting = Math.max(this.#free - now, 0) * (this.rate / 1e6);
@@ -193,6 +199,13 @@ export class Simulation {
       const to = SocketAddress.parse(`10.0.0.2:${1000 + i}`)!;
       source.connection = this.#sender.stack.connect(this.now, to, source);
     }
+  }
+
+  /** The longest packet carried towards the receivers since the last call. */
+  takeLongest(): number {
+    const { longest } = this.#down;
+    this.#down.longest = 0;
+    return longest;
   }
 
   get senderStack(): Stack {
