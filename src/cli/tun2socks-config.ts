@@ -14,7 +14,8 @@ const INNER = 'must be an address with its prefix length, private or shared, for
 const ADDRESS = 'must be an IP address';
 const MTU = 'must be a whole number from 1280 to 65535';
 const MARK = 'must be a whole number from 1 to 4294967295';
-const DNS_SERVER = 'must be a name server: 192.0.2.53, [2001:db8::53]:5353 or tcp://192.0.2.53';
+const DNS_SERVER =
+  'must be a name server: 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53, tls://192.0.2.53#dns.example or https://192.0.2.53/dns-query#dns.example';
 const PREFIXES = 'must be a list of prefixes, for example ["10.0.0.0/8"]';
 
 /** RFC 1918, RFC 6598, RFC 4193: what an inner address may be. */

@@ -94,7 +94,7 @@ export class Engine {
   #isEnding = false;
   #lastSnapshot: EngineSnapshot | undefined;
 
-  /** @throws SallyportError ENGINE_SETTINGS, ENGINE_DIALERS, DNS_SERVER, RULE (caller). Nothing runs yet. */
+  /** @throws SallyportError ENGINE_SETTINGS, ENGINE_DIALERS, DNS_SERVER, DNS_TLS, RULE (caller). Nothing runs yet. */
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#settings = engineSettings(options.preset ?? 'server', options.settings);

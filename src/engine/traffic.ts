@@ -14,7 +14,7 @@ import { Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import type { Reactor } from '../os/io.js';
+import type { Reactor, TlsClient } from '../os/io.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import type { Dialer } from './dialer.js';
 import type { FakeIpPool } from './dns/fake-ip.js';
@@ -22,6 +22,7 @@ import { FlowDialer } from './dns/flow-dialer.js';
 import { type DnsHook, Resolver } from './dns/resolver.js';
 import { type DnsMode, DnsService } from './dns/service.js';
 import { DnsTcpService } from './dns/tcp-service.js';
+import { checkTls, withTls } from './dns/tls-dialer.js';
 import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
 import type { DnsServer } from './dns/upstream.js';
 import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
@@ -53,7 +54,7 @@ export interface TrafficParts {
     readonly hook?: DnsHook;
     readonly pool?: FakeIpPool;
     /** Streams inside TLS, where the host has them. */
-    readonly tls?: NonNullable<DnsDialer['tls']>;
+    readonly tls?: TlsClient;
   };
 }
 
@@ -92,11 +93,12 @@ export class Traffic {
     const { reactor, dns, entropy } = parts;
     this.tracker = parts.tracker ?? new NameTracker({ crypto: parts.crypto });
     if (dns === undefined || dns.mode === 'off') return;
+    checkTls(dns.servers, dns.tls);
     const dialer: DnsDialer = new FlowDialer(reactor, parts.dialer);
     const shared = { timers: reactor, counters: this.#dnsCounters, tracker: this.tracker };
     this.resolver = new Resolver({
       ...shared,
-      dialer: dns.tls === undefined ? dialer : withTls(dialer, dns.tls),
+      dialer: dns.tls === undefined ? dialer : withTls(dialer, reactor, dns.tls),
       entropy,
       servers: dns.servers,
       ...(dns.hook === undefined ? {} : { hook: dns.hook }),
@@ -321,10 +323,6 @@ function keyOf({ protocol, source, destination }: FlowRequest): string {
 function howOf(rule: Rule, protocol: FlowProtocol): Rejection {
   if (rule.action === 'block') return 'ignore';
   return protocol === 'tcp' ? 'reset' : protocol === 'udp' ? 'port-unreachable' : 'admin-prohibited';
-}
-
-function withTls(dialer: DnsDialer, tls: NonNullable<DnsDialer['tls']>): DnsDialer {
-  return { udp: (to, handlers) => dialer.udp(to, handlers), tcp: (to, handlers) => dialer.tcp(to, handlers), tls };
 }
 
 function increment(counts: Record<string, number>, key: string): void {

@@ -188,6 +188,32 @@ export interface TcpStream {
   abort(): void;
 }
 
+/** A byte stream that tells by handlers, which are never called inside the call that made it, and never after its `close`. */
+export interface ByteStream {
+  /** After `onOpen`; takes everything or closes. */
+  write(bytes: Uint8Array): void;
+  close(): void;
+}
+
+export interface ByteStreamHandlers {
+  onOpen(): void;
+  /** The bytes are only lent. */
+  onData(bytes: Uint8Array, offset: number, length: number): void;
+  /** The last call: refused, reset, timed out or ended. `untrusted`: the other end has not shown who it was to be. */
+  onClosed(why?: 'untrusted'): void;
+}
+
+/**
+ * Puts TLS around the stream that `open` makes: open once the certificate has shown `serverName` (a name, or an address as text),
+ * with one of the application protocols, if the server chooses any. Undefined when `open` has none.
+ */
+export type TlsClient = (
+  open: (handlers: ByteStreamHandlers) => ByteStream | undefined,
+  serverName: string,
+  protocols: readonly string[],
+  handlers: ByteStreamHandlers,
+) => ByteStream | undefined;
+
 export interface TcpListener {
   readonly fd: number;
   readonly local: SocketAddress;

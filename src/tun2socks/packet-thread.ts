@@ -14,12 +14,16 @@ import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { READABLE, type Reactor, type Sockets } from '../os/io.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
+import type { EpollReactor } from '../os/linux/reactor.js';
 import { servePacketThread } from '../os/packet-thread.js';
+import { nodeTls } from '../os/tls-client.js';
 import type { Tun2socksProtocol, Tun2socksThreadData, WayOut } from './thread-protocol.js';
 import { setUpTraffic } from './traffic.js';
 
 /** Events of flows told to the main thread in one turn. */
 const EVENTS_AT_ONCE = 64;
+/** Rounds of libuv after TLS has had something to do. */
+const ROUNDS = 8;
 
 await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const { data, reactor } = context;
@@ -30,7 +34,8 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   const way = makeDialer(data.way, reactor, sockets);
   const entropy = new SystemEntropy();
   const crypto = createCrypto();
-  const { traffic, dialer, hooks, capture } = setUpTraffic(data.traffic, tun.name, way, reactor, entropy, crypto);
+  const tls = nodeTls({ nudge: nudger(reactor) });
+  const { traffic, dialer, hooks, capture } = setUpTraffic(data.traffic, tun.name, way, reactor, entropy, crypto, tls);
   const core = new EngineCore({
     reactor,
     dialers: [dialer],
@@ -94,6 +99,20 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     },
   };
 });
+
+/** Lets libuv run some rounds: what TLS does takes several callbacks one after the other. */
+function nudger(reactor: EpollReactor): () => void {
+  let left = 0;
+  const again = (): void => {
+    reactor.wake();
+    if (--left > 0) reactor.at(reactor.now(), again);
+  };
+  return () => {
+    if (left <= 0) reactor.at(reactor.now(), again);
+    left = ROUNDS;
+    reactor.wake();
+  };
+}
 
 function makeDialer(way: WayOut, reactor: Reactor, sockets: Sockets): Dialer {
   if (way.kind === 'direct') return new DirectDialer(reactor, sockets, false);

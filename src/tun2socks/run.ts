@@ -8,7 +8,6 @@ import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import { checkFakeRange, FAKE_RANGE_V4, FAKE_RANGE_V6 } from '../engine/dns/fake-ip.js';
 import type { DnsMode } from '../engine/dns/service.js';
-import { parseDnsServer } from '../engine/dns/upstream.js';
 import type { UdpFiltering } from '../engine/flow-options.js';
 import { lintRules } from '../engine/rules/lint.js';
 import { parseRule } from '../engine/rules/rule.js';
@@ -176,7 +175,7 @@ function configure(options: Tun2socksOptions, network: NetworkConfig, device: st
 const isRouted = ({ routes, include }: Tun2socksOptions): boolean => routes || include.length > 0;
 
 /**
- * @throws SallyportError DNS_SERVERS, DNS_TLS (caller), FAKE_IP_OVERLAP (caller): a range of fake addresses is a local network.
+ * @throws SallyportError DNS_SERVERS (caller), FAKE_IP_OVERLAP (caller): a range of fake addresses is a local network.
  */
 function planTraffic(options: Tun2socksOptions, network: NetworkConfig, resolver: ResolverFile): TrafficOptions {
   const { dnsMode, rules, pcap, addresses } = options;
@@ -187,12 +186,6 @@ function planTraffic(options: Tun2socksOptions, network: NetworkConfig, resolver
     throw new SallyportError('caller', 'DNS_SERVERS', 'nobody is there to ask: this host has no name servers', {
       hint: 'name them with --dns-server ADDRESS',
     });
-  }
-  for (const text of dnsServers) {
-    const { transport } = parseDnsServer(text);
-    if (transport === 'tls' || transport === 'https') {
-      throw new SallyportError('caller', 'DNS_TLS', `${text}: tun2socks asks name servers over UDP and TCP only`);
-    }
   }
   if (dnsMode === 'fake-ip') {
     const routes = network.routes().flatMap(({ prefix, device }) => (device === options.tun ? [] : [prefix]));

@@ -14,7 +14,7 @@ import { RuleSet } from '../engine/rules/rule-set.js';
 import { Capture } from '../engine/taps/capture.js';
 import { Traffic } from '../engine/traffic.js';
 import { RotatingFiles } from '../os/capture-files.js';
-import type { Reactor } from '../os/io.js';
+import type { Reactor, TlsClient } from '../os/io.js';
 
 /** Texts, because they cross from the main thread. */
 export interface TrafficOptions {
@@ -48,6 +48,7 @@ export function setUpTraffic(
   reactor: Reactor,
   entropy: Entropy,
   crypto: Crypto,
+  tls: TlsClient,
 ): TrafficSetup {
   const { dnsMode, dnsServers, dnsAddresses, rules, pcap } = options;
   const pool = dnsMode === 'fake-ip' ? new FakeIpPool() : undefined;
@@ -60,6 +61,7 @@ export function setUpTraffic(
     dns: {
       mode: dnsMode,
       servers: dnsServers.map(parseDnsServer),
+      tls,
       addresses: dnsAddresses.map((text) => IpAddress.parse(text)!),
       ...(pool === undefined ? {} : { pool }),
     },

@@ -3,19 +3,22 @@
  *
  *   user (tun2socks, programs) ── 10.1.0.0/24 ── net (10.50.0.1: HTTP; 10.1.0.2: name server)
  */
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { wallAt } from '../../src/base/time.js';
 import type { Tun2socksThreadStatus } from '../../src/tun2socks/thread-protocol.js';
 import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
-import { startDns, startHttp } from '../lab/services.js';
+import { REPOSITORY, startDns, startHttp } from '../lab/services.js';
+import { authority } from '../quic/harness.js';
 import { Role } from './role.js';
 
 describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captures', () => {
   let lab: Lab;
   let user: Host;
+  let net: Host;
   let role: Role;
   const folder = mkdtempSync(join(tmpdir(), 'tun2socks-traffic-'));
   const dir = join(folder, 'state');
@@ -23,7 +26,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
   beforeAll(async () => {
     lab = new Lab();
     user = lab.host('user');
-    const net = lab.router('net');
+    net = lab.router('net');
     lab.link({ host: user, addresses: ['10.1.0.1/24'] }, { host: net, addresses: ['10.1.0.2/24'] });
     net.ip('address', 'add', '10.50.0.1/32', 'dev', 'lo');
     user.ip('route', 'add', 'default', 'via', '10.1.0.2');
@@ -41,7 +44,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
     if (role.process.running) await role.stop();
   });
 
-  const start = async (...argv: string[]): Promise<void> => {
+  const start = async (argv: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<void> => {
     role = new Role('tun2socks', user, dir, [
       'tun2socks',
       '--tun',
@@ -52,7 +55,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
       '--routes',
       ...argv,
     ]);
-    role.start();
+    role.start(env);
     await role.waitForLog('tun2socks started');
   };
   const curl = async (url: string, ...argv: string[]) => {
@@ -65,7 +68,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
   it('answers DNS at the address after its own, over UDP and TCP, and judges flows by name', async () => {
     const capture = join(folder, 'packets.pcapng');
     const rules = ['--rule', 'reject suffix=bad.example', '--rule', 'block cidr=10.50.0.9/32'];
-    await start('--dns-mode', 'forward', '--pcap', capture, ...rules);
+    await start(['--dns-mode', 'forward', '--pcap', capture, ...rules]);
     expect((await user.exec(['cat', '/etc/resolv.conf'])).stdout).toContain('nameserver 10.83.0.2');
     expect(await dig('@10.83.0.2', 'www.example', 'A')).toBe('10.50.0.1');
     expect(await dig('@10.83.0.2', '+tcp', 'www.example', 'A')).toBe('10.50.0.1');
@@ -89,11 +92,39 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
   });
 
   it('dials by name what has a fake address', async () => {
-    await start('--dns-mode', 'fake-ip');
+    await start(['--dns-mode', 'fake-ip']);
     expect(await dig('@10.83.0.2', 'www.example', 'A')).toMatch(/^10\.126\.0\.\d+$/);
     expect(await curl('http://www.example:8080/bytes/10?seed=1')).toMatch(
       /^200 (10\.126\.0\.\d+|fd53:616c:6c79:126::)/,
     );
     expect(await curl('http://10.126.200.200:8080/bytes/10?seed=1')).toMatch(/^000/);
+  });
+
+  it('asks a name server over TLS whose certificate leads to a trusted root, and nobody else; holds flows back', async () => {
+    const ca = await authority('laboratory');
+    const day = 86_400_000;
+    const dates = { from: wallAt(Date.now() - day), to: wallAt(Date.now() + day) };
+    const { certificate, key } = await ca.issue('dns.example', ['server'], dates);
+    const file = (name: string, content: string): string => {
+      writeFileSync(join(folder, name), content);
+      return join(folder, name);
+    };
+    const script = join(REPOSITORY, 'test', 'lab', 'programs', 'dot-server.mjs');
+    const files = [file('certificate.pem', certificate), file('key.pem', key)];
+    const server = net.spawn([process.execPath, script, '10.1.0.2', '853', ...files, '10.1.0.2']);
+    await server.waitFor('listening', {}, () => (server.stdout.includes('listening') ? true : undefined));
+    const argv = ['--dns-mode', 'hijack', '--dns-server', 'tls://10.1.0.2#dns.example'];
+    const rules = ['--rule', 'shape port=8080 rate=8mbit delay=20ms'];
+    await start([...argv, ...rules], { NODE_EXTRA_CA_CERTS: file('ca.pem', ca.pem) });
+    expect(await dig('www.example', 'A')).toBe('10.50.0.1');
+    expect(await curl('http://www.example:8080/bytes/300000?seed=1')).toMatch(/^200 10\.50\.0\.1/);
+    const { metrics } = await role.status<Tun2socksThreadStatus>();
+    expect(metrics.values).toMatchObject({ 'dns{event=tls_opened}': 1, flows_shaped: 1 });
+    await role.stop();
+    await start(argv);
+    expect(await dig('www.example', 'A')).toBe('');
+    const { metrics: untrusting } = await role.status<Tun2socksThreadStatus>();
+    expect(untrusting.values['dns{event=tls_untrusted}']).toBeGreaterThan(0);
+    expect(untrusting.values['dns{event=tls_opened}']).toBeUndefined();
   });
 });

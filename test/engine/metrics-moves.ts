@@ -6,7 +6,7 @@ import type { EngineDns } from '../../src/engine/host/traffic-options.js';
 import { engineSettings } from '../../src/engine/settings.js';
 import { TunPackets } from '../../src/engine/tun-packets.js';
 import { createCrypto } from '../../src/os/crypto.js';
-import { EAGAIN, type EchoSocket } from '../../src/os/io.js';
+import { EAGAIN, type EchoSocket, type TlsClient } from '../../src/os/io.js';
 import { ECN_ECT0, markCongestion } from '../../src/wire/ecn.js';
 import { echoRequest, ipPacket, PROTO, readPacket, udpPacket } from '../support/packets.js';
 import { SimClock, SimReactor } from '../support/sim-reactor.js';
@@ -223,6 +223,15 @@ const dns = (
   },
 });
 
+/** A TLS that says at once how it went. */
+const pretendTls =
+  (how: 'opened' | 'failed' | 'untrusted'): TlsClient =>
+  (_open, _name, _protocols, handlers) => {
+    if (how === 'opened') handlers.onOpen();
+    else handlers.onClosed(how === 'untrusted' ? how : undefined);
+    return { write: () => {}, close: () => {} };
+  };
+
 const DNS_MOVES: readonly MoveByHand[] = [
   ...['queries', 'server_queries', 'timeouts', 'failures'].map((event) => dns(event)),
   dns('answers', { says: answered }),
@@ -235,6 +244,13 @@ const DNS_MOVES: readonly MoveByHand[] = [
     queries: [ask('aaaaaaaaaaaaaaaa.example')],
   }),
   dns('malformed', { says: () => new Uint8Array(5), dns: { servers: ['tcp://10.9.0.53'] } }),
+  dns('fallbacks', {
+    says: (bytes) => answered(bytes),
+    dns: { servers: ['tls://10.9.0.54#dns.example', '10.9.0.53'], tls: () => undefined },
+  }),
+  ...(['opened', 'failed', 'untrusted'] as const).map((how) =>
+    dns(`tls_${how}`, { dns: { servers: ['tls://10.9.0.53#dns.example'], tls: pretendTls(how) } }),
+  ),
   dns('overload', { queries: Array.from({ length: 600 }, (_, i) => ask(`n${i}.example`)) }),
   dns('bad_queries', { queries: [udpPacket({ ...ends, to: '9.9.9.9' }, 5000, 53, 'no query')] }),
   dns('fake_ip_answers', { dns: { mode: 'fake-ip' } }),

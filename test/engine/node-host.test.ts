@@ -1,38 +1,17 @@
 /** The library in a real program: real time, node:net behind it, a client's stack before it. */
-import { createServer, connect as dial, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
 import { IpAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { instantAt } from '../../src/base/time.js';
-import { Engine, type HostConnections, nodePlatform, SocketAddress } from '../../src/index.js';
+import { Engine, nodePlatform, SocketAddress } from '../../src/index.js';
 import { Packetizer } from '../../src/netstack/packetizer.js';
 import { Stack } from '../../src/netstack/stack.js';
 import { createCrypto } from '../../src/os/crypto.js';
 import { Arena } from '../../src/wire/arena.js';
+import { nodeConnections } from './node-connections.js';
 
 const BYTES = 2_000_000;
-
-/** Every TCP connection goes to this port of the loopback. */
-function nodeConnections(engine: () => Engine, port: number): HostConnections {
-  const sockets = new Map<number, Socket>();
-  return {
-    dial: ({ id }) => {
-      const socket = dial({ host: '127.0.0.1', port, allowHalfOpen: true });
-      sockets.set(id, socket);
-      socket.on('connect', () => engine().connected(id));
-      socket.on('data', (bytes) => engine().received(id, bytes));
-      socket.on('drain', () => engine().resumed(id));
-      socket.on('end', () => engine().ended(id));
-      socket.on('error', () => engine().failed(id, 'refused'));
-    },
-    // Copied, because what is sent is only lent.
-    send: (id, bytes) => sockets.get(id)!.write(bytes.slice()),
-    end: (id) => void sockets.get(id)!.end(),
-    close: (id) => void sockets.get(id)!.destroy(),
-    pause: (id) => void sockets.get(id)!.pause(),
-    resume: (id) => void sockets.get(id)!.resume(),
-  };
-}
 
 test('bytes both ways through real sockets, and a dial that is refused', async () => {
   const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));

@@ -48,7 +48,11 @@ export function register(program: Command, context: CommandContext): void {
     .option('--exclude <prefix>', 'do not route this prefix', many)
     .option('--dns <address>', 'the host’s name server while this runs', many)
     .option('--dns-mode <mode>', 'answer DNS inside: off (default), forward, hijack or fake-ip')
-    .option('--dns-server <address>', 'ask this name server (default: the host’s); also tcp://ADDRESS', many)
+    .option(
+      '--dns-server <address>',
+      'ask this name server (default: the host’s); also tcp://IP, tls://IP#NAME, https://IP/PATH#NAME',
+      many,
+    )
     .option(
       '--rule <rule>',
       'allow, block, reject or shape flows, e.g. "shape port=443 rate=2mbit delay=50ms"; first match',

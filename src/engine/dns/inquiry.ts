@@ -167,6 +167,7 @@ export class Inquiry {
   #finish(result: InquiryResult | undefined): void {
     if (this.#over) return;
     this.#over = true;
+    if (result !== undefined && result.server !== this.#parts.servers[0]) this.#parts.counters.add('dns_fallbacks');
     this.#done(result);
   }
 }

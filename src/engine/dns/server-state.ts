@@ -83,6 +83,19 @@ export class ServerState {
   }
 
   #tls(protocols: readonly string[], handlers: DnsStreamHandlers): DnsStream | undefined {
-    return this.#dialer.tls?.(this.address, this.server.serverName, protocols, handlers);
+    const { counters } = this.#parts;
+    let isOpen = false;
+    return this.#dialer.tls?.(this.address, this.server.serverName, protocols, {
+      onOpen: () => {
+        isOpen = true;
+        counters.add('dns_tls_opened');
+        handlers.onOpen();
+      },
+      onData: (bytes, offset, length) => handlers.onData(bytes, offset, length),
+      onClosed: (why) => {
+        if (!isOpen) counters.add(why === 'untrusted' ? 'dns_tls_untrusted' : 'dns_tls_failed');
+        handlers.onClosed(why);
+      },
+    });
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { Instant } from '../../base/time.js';
+import type { ByteStream, ByteStreamHandlers } from '../../os/io.js';
 
 /** Handlers are never called inside the call that made the socket, and never after its `close`. */
 export interface DnsUdpHandlers {
@@ -18,18 +19,8 @@ export interface DnsUdp {
   close(): void;
 }
 
-/** As above. `onClosed` is the last call: refused, reset, timed out or ended. */
-export interface DnsStreamHandlers {
-  onOpen(): void;
-  onData(bytes: Uint8Array, offset: number, length: number): void;
-  onClosed(): void;
-}
-
-export interface DnsStream {
-  /** After `onOpen`; takes everything or closes. */
-  write(bytes: Uint8Array): void;
-  close(): void;
-}
+export type DnsStreamHandlers = ByteStreamHandlers;
+export type DnsStream = ByteStream;
 
 export interface DnsDialer {
   /** A socket with a random port of its own for datagrams to and from `to`; undefined when the host refuses. */
@@ -60,6 +51,10 @@ export const DNS_COUNTERS = [
   'dns_answers',
   'dns_failures',
   'dns_timeouts',
+  'dns_fallbacks',
+  'dns_tls_opened',
+  'dns_tls_failed',
+  'dns_tls_untrusted',
   'dns_truncated',
   'dns_malformed',
   'dns_spoofed',

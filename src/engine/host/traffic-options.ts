@@ -2,9 +2,11 @@
 import { IpAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import { Seconds } from '../../base/time.js';
+import type { TlsClient } from '../../os/io.js';
 import { FakeIpPool } from '../dns/fake-ip.js';
 import type { HookAnswer } from '../dns/resolver.js';
 import { DNS_MODES, type DnsMode } from '../dns/service.js';
+import { checkTls } from '../dns/tls-dialer.js';
 import { parseDnsServer } from '../dns/upstream.js';
 import { parseRule } from '../rules/rule.js';
 import { RuleSet } from '../rules/rule-set.js';
@@ -15,8 +17,10 @@ export type ResolverAnswer = { readonly addresses: readonly string[]; readonly t
 
 export interface EngineDns {
   readonly mode: DnsMode;
-  /** `192.0.2.53`, `tcp://…`; asked in order, through the first dialer. */
+  /** `192.0.2.53`, `tcp://…`, with `tls` also `tls://…` and `https://…`; asked in order, through the first dialer. */
   readonly servers: readonly string[];
+  /** TLS for the resolver's own streams: `nodeTls()` in a Node program. */
+  readonly tls?: TlsClient;
   /** Addresses inside at which queries are answered (mode forward; the other modes answer everywhere). */
   readonly addresses?: readonly string[];
   /** Asked first; answers now or later. What it answers is pinned: nobody else is asked. */
@@ -24,7 +28,7 @@ export interface EngineDns {
 }
 
 /**
- * @throws SallyportError ENGINE_SETTINGS, DNS_SERVER, RULE, RULES_MANY (caller).
+ * @throws SallyportError ENGINE_SETTINGS, DNS_SERVER, DNS_TLS, RULE, RULES_MANY (caller).
  */
 export function trafficOptions(
   dns: EngineDns | undefined,
@@ -37,18 +41,17 @@ export function trafficOptions(
 }
 
 function dnsOptions(dns: EngineDns): NonNullable<TrafficParts['dns']> {
-  const { mode, servers, addresses = [], resolver } = dns;
+  const { mode, servers, addresses = [], resolver, tls } = dns;
   if (!DNS_MODES.includes(mode)) throw invalid(`dns.mode ${String(mode)} is none of ${DNS_MODES.join(', ')}`);
   const own = addresses.map((text) => IpAddress.parse(text) ?? fail(`dns.addresses: ${text} is no address`));
   if (mode === 'forward' && own.length === 0) throw invalid('dns.mode forward wants dns.addresses');
   const parsed = servers.map(parseDnsServer);
-  if (parsed.some(({ transport }) => transport === 'tls' || transport === 'https')) {
-    throw invalid('dns.servers: tls:// and https:// want TLS, which this engine was not given');
-  }
+  checkTls(parsed, tls);
   return {
     mode,
     servers: parsed,
     addresses: own,
+    ...(tls === undefined ? {} : { tls }),
     ...(mode === 'fake-ip' ? { pool: new FakeIpPool() } : {}),
     ...(resolver === undefined
       ? {}

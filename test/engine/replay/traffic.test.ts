@@ -207,7 +207,7 @@ describe('rules', () => {
       expect.objectContaining({ code: 'ENGINE_SETTINGS' }),
     );
     expect(make({ dns: { mode: 'hijack', servers: ['tls://10.0.0.1'] } })).toThrow(
-      expect.objectContaining({ code: 'ENGINE_SETTINGS' }),
+      expect.objectContaining({ code: 'DNS_TLS' }),
     );
   });
 });
