@@ -138,6 +138,13 @@ export class AgentDirect {
       this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
       this.failed(now, session, link, 'its address may no longer be used');
     }
+    const { attempt } = direct;
+    if (attempt !== undefined && direct.path.hasMoved) {
+      // It began from an address that is gone; the pair is none the worse for it.
+      this.#parts.links.close(now, attempt, CloseCode.done, 'another network');
+      direct.attemptPair = undefined;
+      this.failed(now, session, attempt, 'another network');
+    }
     if (!direct.path.announceChange(now)) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
@@ -286,6 +293,7 @@ export class AgentDirect {
     direct.lastRound = undefined;
     direct.path.puncher.stop();
     this.#parts.table.hold(now, pair.address, pair.socket);
+    this.#parts.table.expectAnswer(pair.address);
     direct.attempt = this.#parts.links.connect(now, session, pair.address, undefined);
     direct.attemptPair = pair;
     direct.attemptEnds = later(now, HANDSHAKE_TIMEOUT);

@@ -40,6 +40,7 @@ export class DirectPath {
   #n = 0;
   #guessedAt: Instant | undefined;
   #heard = -1;
+  #hasMoved = false;
   #told: string | undefined;
   /** What the peer has told last: what cannot be reached now may be when routes have changed. */
   #peerTold: readonly ToldCandidate[] = [];
@@ -78,6 +79,7 @@ export class DirectPath {
     const { reflexive, ease } = this.#punching;
     const candidates = this.#candidates;
     this.#told = this.#news(candidates);
+    this.#hasMoved = false;
     const token = this.puncher.renewToken(now);
     this.#punching.registerTokens(now, this);
     this.#say({
@@ -94,7 +96,8 @@ export class DirectPath {
   announceChange(now: Instant): boolean {
     const hasMore = this.#hasMore;
     this.#hasMore = false;
-    if (this.#told === undefined || (!hasMore && this.#news(this.#candidates) === this.#told)) return false;
+    if (this.#told === undefined || (!hasMore && !this.#hasMoved && this.#news(this.#candidates) === this.#told))
+      return false;
     this.announce(now);
     return true;
   }
@@ -105,9 +108,16 @@ export class DirectPath {
     else this.announce(now);
   }
 
-  /** This host is in another network. */
-  forgetSeen(): void {
+  /** This host is in another network: what was found out in the one before is worth nothing, good or bad. */
+  move(): void {
+    this.#hasMoved = true;
     this.#seen.clear();
+    this.puncher.pairs.forget();
+  }
+
+  /** Whether this host has moved since the peer was told of anything. */
+  get hasMoved(): boolean {
+    return this.#hasMoved;
   }
 
   /** Whether a message of the peer's is newer than all before; it is then the last. */

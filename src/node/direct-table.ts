@@ -70,6 +70,11 @@ export class DirectTable {
     if (entry !== undefined) entry.holds++;
   }
 
+  /** A handshake of our own with this address begins: its answers are nobody's new connection, however many came before. */
+  expectAnswer(address: SocketAddress): void {
+    this.#find(packed(address), 0)?.seenAt.fill(Number.NEGATIVE_INFINITY);
+  }
+
   release(now: Instant, address: SocketAddress): void {
     const entry = this.#find(packed(address), 0);
     if (entry === undefined || entry.holds === 0) return;

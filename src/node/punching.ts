@@ -167,7 +167,7 @@ export class Punching {
     this.#gather();
     if (isOther) {
       this.#told = 'unknown';
-      for (const path of this.#registered.keys()) path.forgetSeen();
+      for (const path of this.#registered.keys()) path.move();
       this.reflexive.ask(now);
     }
     this.#parts.onNetwork(now);

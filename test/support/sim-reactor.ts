@@ -7,6 +7,7 @@ import {
   elapsed,
   type Instant,
   instantAt,
+  later,
   Micros,
   Seconds,
   type WallTime,
@@ -48,6 +49,8 @@ let nextFd = 100;
 
 export class SimReactor implements Reactor {
   readonly clock: SimClock;
+  /** How long this machine has slept: its monotonic clock stood still, the wall clock did not. */
+  slept: Duration = Seconds(0);
   readonly #descriptors = new Map<number, Descriptor>();
   readonly #watches = new Set<SimWatch>();
   readonly #timers = new TimerQueue();
@@ -74,11 +77,11 @@ export class SimReactor implements Reactor {
   }
 
   now(): Instant {
-    return this.clock.now;
+    return instantAt(this.clock.now - this.slept);
   }
 
   readClock(): Instant {
-    return this.clock.now;
+    return this.now();
   }
 
   wall(): WallTime {
@@ -126,12 +129,12 @@ export class SimReactor implements Reactor {
 
   /** Has the next `turn` run the hooks: something was done from outside. */
   wake(): void {
-    this.#due = this.clock.now;
+    this.#due = this.now();
   }
 
   /** One turn at the present time. False when there was nothing to do. */
   turn(): boolean {
-    const now = this.clock.now;
+    const now = this.now();
     let busy = false;
     for (const watch of [...this.#watches]) {
       if (!watch.open || !watch.attached) continue;
@@ -149,7 +152,9 @@ export class SimReactor implements Reactor {
     return true;
   }
 
+  /** By the world's clock. */
   nextDue(): Instant | undefined {
-    return earliest(this.#due, this.#timers.next());
+    const due = earliest(this.#due, this.#timers.next());
+    return due && later(due, this.slept);
   }
 }

@@ -100,6 +100,16 @@ export class Pairs {
     return before - this.#pairs.length;
   }
 
+  /** Nothing that was found out about them holds any more. */
+  forget(): void {
+    for (const pair of this.#pairs) {
+      pair.barredUntil = undefined;
+      pair.bars = 0;
+      pair.provedAt = undefined;
+      if (pair.state === 'proved') pair.state = 'waiting';
+    }
+  }
+
   bar(now: Instant, pair: Pair): void {
     pair.barredUntil = later(now, (BAR * 2 ** Math.min(pair.bars, MAX_BARS)) as Duration);
     pair.bars++;
