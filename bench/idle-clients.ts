@@ -78,13 +78,13 @@ export class IdleClients {
     const { network, policyKey, caPem, relayName } = crowd;
     const direct = { path: 'relay' as const, hideHost: true, allow: [], advertise: [] };
     const node = { name: '', policy: undefined, proof: undefined, port: 0, direct };
-    const data = { ...node, network, policyKey, caPem, certificatePem, keyPem, relayName };
+    const data = { ...node, network, policyKey, caPem, certificatePem, keyPem, relays: ['relay'] };
     const endpoints = makeNodeEndpoints(data, this.#reactor, undefined);
     const nobody = { onRevalidate() {}, onRelayed() {}, onProbeReply() {}, onPunch() {} };
     const drops = new Counters(DROP_REASONS);
     const underlay = new Underlay(this.#sockets, endpoints.relay, endpoints.links, drops, nobody, 1);
     const address = SocketAddress.parse(relay)!;
-    underlay.setRelay(address);
+    underlay.setRelay(0, address);
     driveNode(this.#reactor, this.#sockets, endpoints, {
       receive: (now, index) => underlay.receive(now, index),
       writable: (now, index) => underlay.writable(now, index),

@@ -18,7 +18,8 @@ import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
 import { Outbound } from '../node/outbound.js';
 import type { DirectOptions, Punching } from '../node/punching.js';
-import { RelayClient } from '../node/relay-client.js';
+import type { RelayClient } from '../node/relay-client.js';
+import { type RelayEvent, Relays } from '../node/relays.js';
 import { Underlay } from '../node/underlay.js';
 import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
@@ -35,9 +36,7 @@ import { StackPath } from './stack-path.js';
 import { TunPath } from './tun-path.js';
 
 export type AgentCoreEvent =
-  | { readonly kind: 'relay-ready'; readonly over: 'udp' | 'tcp' }
-  | { readonly kind: 'relay-lost'; readonly reason: string }
-  | { readonly kind: 'relay-drains'; readonly seconds: number }
+  | RelayEvent
   | {
       readonly kind: 'session';
       readonly connector: string;
@@ -63,7 +62,8 @@ export interface AgentParts {
   readonly policy: PolicyKeeper;
   readonly policyKey: Uint8Array;
   readonly proof: unknown;
-  readonly relayName: string;
+  /** Names of the network's relays. */
+  readonly relays: readonly string[];
   readonly software: string;
   readonly udp: readonly UdpSocket[];
   readonly tun: TunDevice | undefined;
@@ -77,7 +77,7 @@ export interface AgentParts {
   readonly onEvent: (event: AgentCoreEvent) => void;
   /** Ends the proxies' flows to the services that `isOver` names. */
   readonly endProxied: (isOver: (service: string) => boolean) => void;
-  readonly onRelayAttempt: () => void;
+  readonly onRelayAttempt: (relay: string) => void;
   readonly direct: DirectOptions;
   readonly extraSockets: ExtraSockets;
 }
@@ -85,14 +85,11 @@ export interface AgentParts {
 export class AgentCore {
   readonly drops = new Counters(DROP_REASONS);
   readonly linkCounters = new Counters(LINK_COUNTERS);
-  readonly relay: RelayClient;
+  readonly relays: Relays;
   readonly punching: Punching;
   readonly sessions: Sessions;
   readonly tun: TunPath | undefined;
   readonly stack: StackPath;
-  observed: SocketAddress | undefined;
-  /** Service ids that the relay says have a connector now. */
-  available: ReadonlySet<string> = new Set();
   #routes: Routes | undefined;
   #receiving: AgentSession | undefined;
   readonly #parts: AgentParts;
@@ -111,10 +108,10 @@ export class AgentCore {
       linkEndpoint,
       this.drops,
       {
-        onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
-        onRelayed: (now) => this.relay.receivedRelayed(now),
+        onRevalidate: (now, nonce, relay) => this.relays.at(relay)?.revalidate(now, nonce),
+        onRelayed: (now, relay) => this.relays.at(relay)?.receivedRelayed(now),
         onProbeReply: (now, reply) => {
-          this.relay.onProbeReply(now, reply.nonce);
+          this.relays.onProbeReply(now, reply);
           this.punching.reflexive.onReply(now, reply);
         },
         onPunch: (now, bytes, offset, length, sources, index, socket) =>
@@ -128,37 +125,42 @@ export class AgentCore {
       now: () => parts.clock.now(),
       onNetwork: (now) => this.sessions.networkChanged(now),
     });
-    this.relay = new RelayClient({
-      endpoint: relayEndpoint,
-      entropy,
-      role: 'agent',
-      serverName: parts.relayName,
-      software: parts.software,
-      proof: () => parts.proof,
-      owner: {
-        onRelayReady: (now) => {
-          parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
-          this.punching.reflexive.ask(now);
-          this.sessions.relayReady(now);
+    this.relays = new Relays(
+      {
+        endpoint: relayEndpoint,
+        underlay: this.#underlay,
+        entropy,
+        role: 'agent',
+        network: identity.network,
+        software: parts.software,
+        proof: () => parts.proof,
+        owner: {
+          onRelayReady: (now, relay) => {
+            parts.onEvent({ kind: 'relay-ready', relay: relay.name, over: relay.isOverTcp ? 'tcp' : 'udp' });
+            if (relay === this.relay) this.punching.reflexive.ask(now);
+            this.sessions.relayReady(now, relay);
+          },
+          onRelayLost: (now, relay, reason) => {
+            parts.onEvent({ kind: 'relay-lost', relay: relay.name, reason });
+            this.sessions.relayLost(now, relay, reason);
+          },
+          onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
+          onObserved: (now, address) => this.punching.setObserved(now, address),
+          onRelayAttempt: (relay) => parts.onRelayAttempt(relay.name),
+          onHome: (now, relay, reason) => {
+            if (this.relays.members.length === 1) return;
+            parts.onEvent({ kind: 'relay-home', relay: relay?.name, reason });
+            this.punching.reflexive.ask(now);
+          },
+          isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
+          isUsed: (relay) => this.sessions.isUsed(relay),
         },
-        onRelayLost: (now, reason) => {
-          parts.onEvent({ kind: 'relay-lost', reason });
-          this.sessions.relayLost(now, reason);
-        },
-        onRelayMessage: (now, message) => this.#message(now, message),
-        onObserved: (now, address) => {
-          this.observed = address;
-          this.punching.setObserved(now, address);
-        },
-        onRelayAttempt: () => parts.onRelayAttempt(),
-        isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
+        wall: parts.wall,
       },
-      wall: parts.wall,
-      setRelay: (address) => this.#underlay.setRelay(address),
-      sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
-    });
+      parts.relays,
+    );
     this.sessions = new Sessions({
-      relay: this.relay,
+      relays: this.relays,
       underlay: this.#underlay,
       punching: this.punching,
       links: linkEndpoint,
@@ -176,6 +178,7 @@ export class AgentCore {
       onForgotten: (session) => this.#forget(session),
       onTransition: (session, transition) => this.#transition(session, transition),
       onPath: (session, { number, isDirect }, reason) => {
+        if (reason === 'three_missed') this.#suspectRelay(session);
         const via = isDirect ? 'direct' : 'relay';
         parts.onEvent({ kind: 'path', connector: session.connector, link: number, via, reason });
       },
@@ -215,6 +218,19 @@ export class AgentCore {
     if (parts.policy.view !== undefined) this.#routes = new Routes(parts.policy.view, identity);
   }
 
+  /** The home relay; the first one while none is connected. */
+  get relay(): RelayClient {
+    return this.relays.home;
+  }
+  /** Where the home relay sees this node. */
+  get observed(): SocketAddress | undefined {
+    return this.relays.observed;
+  }
+  /** Service ids that relays say have a connector now. */
+  get available(): ReadonlySet<string> {
+    return this.sessions.available;
+  }
+
   get routes(): Routes | undefined {
     return this.#routes;
   }
@@ -226,7 +242,7 @@ export class AgentCore {
   /** What the main thread has learnt of the host's addresses and routes. When they are others, everybody is asked for a life sign. */
   setNetwork(now: Instant, network: HostNetwork): void {
     if (!this.punching.setNetwork(now, network)) return;
-    this.relay.wake(now);
+    this.relays.wake(now);
     this.suspect(now);
   }
 
@@ -248,7 +264,7 @@ export class AgentCore {
     this.outbound.flush(now);
     this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
-    this.relay.turn(now);
+    this.relays.turn(now);
     this.punching.turn(now);
     this.sessions.turn(now);
     this.stack.flush(now);
@@ -256,24 +272,24 @@ export class AgentCore {
     this.#underlay.flush(now);
     this.outbound.drain(now);
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
-    const own = earliest(earliest(this.relay.nextTimeout(), this.sessions.nextTimeout(now)), this.stack.nextTimeout());
+    const own = earliest(earliest(this.relays.nextTimeout(), this.sessions.nextTimeout(now)), this.stack.nextTimeout());
     const next = earliest(earliest(network, own), this.punching.nextTimeout());
     return next !== undefined && next <= now ? later(now, Millis(1)) : next;
   }
 
   /** This machine may have slept: everybody is asked for a life sign at once. */
   suspect(now: Instant): void {
-    this.relay.suspect(now);
+    this.relays.suspect(now);
     this.sessions.suspect(now);
   }
 
-  /** A policy envelope from the relay or the state folder. */
-  offerPolicy(now: Instant, envelope: unknown): void {
+  /** A policy envelope from a relay. */
+  offerPolicy(now: Instant, envelope: unknown, relay = this.relay): void {
     try {
       this.takePolicy(now, envelope);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
-      this.relay.countLie(`a policy that does not hold: ${code}`);
+      relay.countLie(`a policy that does not hold: ${code}`);
       this.#parts.onEvent({ kind: 'policy-refused', code });
     }
   }
@@ -294,25 +310,35 @@ export class AgentCore {
   shutdown(now: Instant): void {
     this.sessions.shutdown(now);
     this.#underlay.flush(now);
-    this.relay.stop(now);
+    this.relays.stop(now);
   }
 
-  #message(now: Instant, message: FromRelay): void {
+  #message(now: Instant, relay: RelayClient, message: FromRelay): void {
     switch (message.type) {
       case 'policy':
-        this.offerPolicy(now, message.envelope);
+        this.offerPolicy(now, message.envelope, relay);
         break;
       case 'drain':
-        this.#parts.onEvent({ kind: 'relay-drains', seconds: message.deadline / 1000 });
-        this.sessions.relayDrains(now);
+        this.#parts.onEvent({ kind: 'relay-drains', relay: relay.name, seconds: message.deadline / 1000 });
+        this.sessions.relayDrains(now, relay);
         break;
-      case 'catalogue':
-        this.available = new Set(message.services.filter((one) => one.available).map((one) => one.id));
-        this.sessions.catalogueChanged(now, this.available);
+      case 'catalogue': {
+        const available = message.services.filter((one) => one.available).map((one) => one.id);
+        this.sessions.catalogueChanged(now, relay, new Set(available));
         break;
+      }
       case 'close':
-        this.sessions.channelClosed(now, message.channel, message.reason);
+        this.sessions.channelClosed(now, relay, message.channel, message.reason);
         break;
+    }
+  }
+
+  /** The way through a relay has died under a session: perhaps the relay has. */
+  #suspectRelay(session: AgentSession): void {
+    for (const link of session.allLinks()) {
+      if (link.channel !== undefined && link.managed?.state === 'suspect') {
+        this.relays.suspectAt(this.#parts.clock.now(), link.channel.relay);
+      }
     }
   }
 

@@ -50,7 +50,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     policy,
     policyKey: data.policyKey,
     proof: data.proof,
-    relayName: data.relayName,
+    relays: data.relays,
     software: SOFTWARE,
     udp,
     tun,
@@ -65,7 +65,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
     endProxied: (isOver) => {
       proxy?.endFlows(isOver);
     },
-    onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
+    onRelayAttempt: (relay) => context.emit('relayAttempt', { relay, port: udp[0]!.local.port }),
     direct: directOptions(data.direct),
     extraSockets: extraSockets(reactor, sockets),
   });

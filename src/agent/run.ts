@@ -12,10 +12,10 @@ import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import type { RelayTcpChoice } from '../node/relay-tcp.js';
-import { makeRelayWays } from '../node/relay-ways.js';
+import { RelayWays } from '../node/relay-ways.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
-import type { DirectSettings } from '../node/thread-setup.js';
+import type { DirectSettings, RelayAttempt } from '../node/thread-setup.js';
 import { SystemEntropy } from '../os/entropy.js';
 import type { NetworkConfig } from '../os/io.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
@@ -83,9 +83,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
   let host: HostNetworkWatch | undefined;
-  const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
-    relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
-    relayTcp: (address) => thread.request('relayTcp', address),
+  const ways = new RelayWays(state, options, log, {
+    relays: (names) => thread.request('relays', names),
+    relayAddresses: (input) => thread.request('relayAddresses', input),
+    relayTcp: (input) => thread.request('relayTcp', input),
     natEase: (ease) => thread.request('natEase', ease),
   });
   const thread = await ThreadHost.start<AgentProtocol>({
@@ -99,12 +100,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
         return;
       }
       if (name === 'relayAttempt') {
-        relayName.refresh();
-        tcp.attempt(payload as number);
+        ways.attempt(payload as RelayAttempt);
         return;
       }
       const event = payload as AgentCoreEvent;
-      if (event.kind === 'relay-ready') tcp.ready(event.over === 'tcp');
+      ways.handle(event);
       if (event.kind === 'routes') routes?.update(event.prefixes);
       else handleNodeEvent(event, state.dir, writer, log, WARNINGS);
     },
@@ -126,14 +126,14 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     await endNodeThread(thread, log);
     throw error;
   }
-  relayName.refresh();
+  ways.refresh();
   const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
   const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
   const isTold = await thread.request('watchesNetwork', undefined);
   host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     mapping.networkChanged();
-    nat.networkChanged();
+    ways.nat.networkChanged();
   });
   if (!isTold) host.poll();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
@@ -150,13 +150,12 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     status: async () => ({
       ...(await thread.request('status', undefined)),
       portMapping: mapping.status,
-      nat: nat.status,
+      nat: ways.nat.status,
     }),
     stop: async () => {
       host.stop();
-      nat.stop();
       const unmapped = mapping.stop();
-      tcp.stop();
+      ways.stop();
       stopRenewal();
       writer.stop();
       stopProdding();

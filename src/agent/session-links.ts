@@ -27,7 +27,8 @@ export interface SessionLinksParts {
   readonly drops: Counters<DropName>;
   readonly wall: () => WallTime;
   readonly proof: () => unknown;
-  readonly onSentRelayed: (now: Instant) => void;
+  /** Packets have left through the relay of this slot. */
+  readonly onSentRelayed: (now: Instant, relay: number) => void;
   readonly owner: SessionLinksOwner;
 }
 
@@ -79,7 +80,7 @@ export class SessionLinks {
       },
     };
     const connection = links.connect(now, to, `${session.connector}.connector.${network}`, handler);
-    const onSent = channel === undefined ? (): void => {} : onSentRelayed;
+    const onSent = channel === undefined ? (): void => {} : (at: Instant) => onSentRelayed(at, channel.relay);
     const link: Link = new Link(now, connection, channel, session.links++, session.fragmenter, onSent);
     return link;
   }

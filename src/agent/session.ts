@@ -5,7 +5,7 @@
  *      ▲                │                    │                                  (30 min without a packet: closed)
  *      └─── back-off ◄──┴────────────────────┘ refused, timed out
  *
- * These are the states of the way through the relay. The session itself is live while any link carries its packets: a direct one
+ * These are the states of the way through its relay; a spare way through another (`SpareWays`) takes its place when it is lost. The session itself is live while any link carries its packets: a direct one
  * goes on while the relay is away.
  */
 import type { Entropy } from '../base/entropy.js';
@@ -14,10 +14,12 @@ import { InboundState } from '../node/inbound.js';
 import type { Link } from '../node/link.js';
 import type { LinkSet } from '../node/link-set.js';
 import { PacketQueue } from '../node/packet-queue.js';
+import type { RelayClient } from '../node/relay-client.js';
 import type { Channel } from '../node/underlay.js';
 import { Backoff } from '../tunnel/backoff.js';
 import { Fragmenter } from '../tunnel/fragments.js';
 import type { DirectSide } from './direct.js';
+import { noSpareWay, type SpareWay } from './spare-ways.js';
 
 /** A session outlives its last packet by this long, so that it survives a sleep. */
 export const SESSION_IDLE: Duration = Minutes(30);
@@ -51,6 +53,14 @@ export class AgentSession {
   channel: Channel | undefined;
   /** The link through that channel, from its handshake on. */
   relayed: Link | undefined;
+  /** The relay of that channel, or that is asked for one. */
+  relay: RelayClient | undefined;
+  /** When that relay may be asked, while the session waits for its turn. */
+  turn: Instant | undefined;
+  /** Relays that have said since the last back-off that the connector is not there. */
+  readonly refusedBy = new Set<RelayClient>();
+  /** A second way, through another relay. */
+  readonly spare: SpareWay;
   readonly direct: DirectSide;
   /** Its live links, and which of them is in use. */
   readonly set: LinkSet;
@@ -88,6 +98,7 @@ export class AgentSession {
     this.id = randomId(entropy);
     this.fragmenter = new Fragmenter(entropy.uint32());
     this.backoff = new Backoff(entropy);
+    this.spare = noSpareWay(new Backoff(entropy));
     this.lastUsed = now;
     this.downSince = now;
     this.transition = { from: 'closed', to: 'waiting', at: now, reason: 'first packet' };
@@ -116,6 +127,7 @@ export class AgentSession {
   /** Every link of the session, the one through the relay first. */
   *allLinks(): Generator<Link> {
     if (this.relayed !== undefined) yield this.relayed;
+    if (this.spare.link !== undefined) yield this.spare.link;
     if (this.direct.attempt !== undefined) yield this.direct.attempt;
     if (this.direct.link !== undefined) yield this.direct.link;
     if (this.direct.standby !== undefined) yield this.direct.standby;

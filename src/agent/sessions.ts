@@ -1,7 +1,6 @@
 /**
  * An agent's sessions: opens them on the first packet for a service, keeps their links, and finds the one a packet takes.
  */
-import { TokenBucket } from '../base/bucket.js';
 import type { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
@@ -11,6 +10,7 @@ import type { PeerIdentity } from '../identity/peer-identity.js';
 import type { Link } from '../node/link.js';
 import type { Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
+import type { Relays } from '../node/relays.js';
 import type { Underlay } from '../node/underlay.js';
 import type { CompiledService, PolicyView } from '../policy/view.js';
 import type { DatagramBatch } from '../quic/connection.js';
@@ -18,13 +18,14 @@ import type { QuicEndpoint } from '../quic/endpoint.js';
 import { RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
-import { formatChannel, parseChannel, type ToAgent } from '../tunnel/messages.js';
-import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
+import type { ToAgent } from '../tunnel/messages.js';
+import { ChannelAsker, isChannel } from './channel-asker.js';
 import { AgentDirect } from './direct.js';
 import { LinkAdmission, type Welcome } from './link-admission.js';
 import { LinkChoice } from './link-choice.js';
 import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
 import { SessionLinks, type SessionLinksOwner } from './session-links.js';
+import { SpareWays } from './spare-ways.js';
 
 /** A link that is not live by then is given up. */
 const LINK_TIMEOUT: Duration = Seconds(8);
@@ -33,13 +34,9 @@ const LOOK_ELSEWHERE: Duration = Seconds(5);
 
 /** After this agent has come back to a relay its connectors may still be coming: an idle one notices a restart by its keep-alive. */
 const RELAY_SETTLES: Duration = Seconds(12);
-/** Share of the relay's rate that is used, so that requests which the network bunches are not refused. */
-const RATE_USED = 0.9;
-/** Refusals of the relay that another attempt soon will not change. */
-const ABSENCE: ReadonlySet<string> = new Set(['NO_CONNECTOR', 'DENIED', 'POLICY_EXPIRED']);
 
 export interface SessionsParts {
-  readonly relay: RelayClient;
+  readonly relays: Relays;
   readonly underlay: Underlay;
   readonly punching: Punching;
   readonly links: QuicEndpoint;
@@ -75,11 +72,11 @@ export class Sessions implements SessionLinksOwner {
 
   /** Until then the relay's word that a connector is not there may only mean that it is not back yet. */
   #settled: Instant | undefined;
+  /** Relays that have been ready before. */
+  readonly #known = new WeakSet<RelayClient>();
 
-  readonly #opens = new TokenBucket(OPENS_PER_SECOND * RATE_USED, OPENS_AT_ONCE * RATE_USED);
-  /** When each session that waits for its turn may ask; the token is taken already. */
-  readonly #turns = new Map<AgentSession, Instant>();
-
+  readonly #asker: ChannelAsker;
+  readonly #spares: SpareWays;
   readonly #links: SessionLinks;
   readonly #direct: AgentDirect;
   readonly #choice: LinkChoice;
@@ -93,9 +90,11 @@ export class Sessions implements SessionLinksOwner {
       drops: parts.drops,
       wall: parts.wall,
       proof: parts.proof,
-      onSentRelayed: (now) => parts.relay.sentRelayed(now),
+      onSentRelayed: (now, relay) => parts.relays.at(relay)?.sentRelayed(now),
       owner: this,
     });
+    this.#asker = new ChannelAsker(parts.underlay, parts.relays);
+    this.#spares = new SpareWays({ relays: parts.relays, links: this.#links, asker: this.#asker });
     this.#direct = new AgentDirect({
       links: this.#links,
       punching: parts.punching,
@@ -115,9 +114,22 @@ export class Sessions implements SessionLinksOwner {
     return this.#byConnector.values();
   }
 
+  /** Service ids that relays say have a connector now. */
+  get available(): ReadonlySet<string> {
+    return this.#asker.catalogues.available;
+  }
+
   /** Whether the packets of this service take this session. */
   carries(session: AgentSession, service: string): boolean {
     return this.#byService.get(service) === session;
+  }
+
+  /** Whether channels of this relay are in use. */
+  isUsed(relay: RelayClient): boolean {
+    for (const session of this.#byConnector.values()) {
+      if (session.relay === relay || session.spare.relay === relay) return true;
+    }
+    return false;
   }
 
   /** Whether a session that programs have lately used waits for the relay. */
@@ -172,34 +184,45 @@ export class Sessions implements SessionLinksOwner {
     return best;
   }
 
-  /** The relay is ready: sessions that wait for a channel ask for one at once. */
-  relayReady(now: Instant): void {
-    this.#settled = this.#settled === undefined ? now : later(now, RELAY_SETTLES);
+  /** A relay is ready: sessions that wait for a channel ask for one at once. */
+  relayReady(now: Instant, relay: RelayClient): void {
+    this.#settled = this.#known.has(relay) ? later(now, RELAY_SETTLES) : (this.#settled ?? now);
+    this.#known.add(relay);
     for (const session of this.#byConnector.values()) {
       session.absentSince = undefined;
+      session.refusedBy.delete(relay);
       if (session.relayState === 'waiting') session.deadline = now;
+      this.#spares.mayHave(now, session, relay);
     }
   }
 
   /** Channels die with the relay connection they were opened on. */
-  relayLost(now: Instant, reason: string): void {
+  relayLost(now: Instant, relay: RelayClient, reason: string): void {
+    this.#asker.catalogues.lost(relay);
     for (const session of this.#byConnector.values()) {
-      if (session.channel !== undefined) this.#unlink(now, session, `relay: ${reason}`, true);
+      if (session.spare.relay === relay) this.#spares.drop(now, session, `relay: ${reason}`, false);
+      if (session.relay === relay && session.channel !== undefined)
+        this.#unlink(now, session, `relay: ${reason}`, true);
     }
   }
 
-  /** The relay closed a channel. */
-  channelClosed(now: Instant, id: string, reason: string): void {
-    const { high, low } = parseChannel(id);
+  /** A relay closed a channel. */
+  channelClosed(now: Instant, relay: RelayClient, id: string, reason: string): void {
     for (const session of this.#byConnector.values()) {
-      const channel = session.channel;
-      if (channel?.high === high && channel.low === low) this.#unlink(now, session, reason, false);
+      if (isChannel(session.channel, relay, id)) this.#unlink(now, session, reason, false);
+      else if (isChannel(session.spare.channel, relay, id)) this.#spares.drop(now, session, reason, false);
     }
   }
 
   /** Connectors have come or gone (catalogue): waiting sessions need not wait longer, or need not be waited for. */
-  catalogueChanged(now: Instant, available: ReadonlySet<string>): void {
+  catalogueChanged(now: Instant, relay: RelayClient, services: ReadonlySet<string>): void {
+    this.#asker.catalogues.set(relay, services);
+    const { available } = this.#asker.catalogues;
     for (const session of this.#byConnector.values()) {
+      if (services.has(session.service)) {
+        session.refusedBy.delete(relay);
+        this.#spares.mayHave(now, session, relay);
+      }
       if (session.relayState === 'live') continue;
       if (!available.has(session.service)) this.#toldAbsent(now, session);
       else {
@@ -225,11 +248,9 @@ export class Sessions implements SessionLinksOwner {
     }
   }
 
-  /** The relay goes away: its links are only used while there is no other. */
-  relayDrains(now: Instant): void {
-    for (const { relayed, set } of this.#byConnector.values()) {
-      if (relayed?.managed !== undefined) set.manager.drain(now, relayed.managed);
-    }
+  /** A relay goes away: its links are only used while there is no other, and another relay's are looked for. */
+  relayDrains(now: Instant, relay: RelayClient): void {
+    for (const session of this.#byConnector.values()) this.#spares.drain(now, session, relay);
   }
 
   /** Own addresses or the host's routes have changed. */
@@ -243,6 +264,7 @@ export class Sessions implements SessionLinksOwner {
       this.#checkLife(now, session);
       session.set.manager.turn(now);
       this.#direct.turn(now, session);
+      this.#spares.turn(now, session);
       if (session.waiting.length > 0 && session.isAbsent(now)) this.#refuseWaiting(now, session);
       if (session.isIdle(now)) this.#close(now, session, 'idle');
     }
@@ -275,6 +297,7 @@ export class Sessions implements SessionLinksOwner {
       next = earliest(next, session.set.manager.nextTimeout(now));
       if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
       next = earliest(next, earliest(direct.link?.lifeSigns.due, direct.standby?.lifeSigns.due));
+      next = earliest(next, this.#spares.nextTimeout(session));
       if (session.isLive) continue;
       if (session.absentSince !== undefined && session.waiting.length > 0) {
         next = earliest(next, later(session.absentSince, ABSENT_GRACE));
@@ -315,66 +338,56 @@ export class Sessions implements SessionLinksOwner {
     this.#parts.onRefused(now, packets);
   }
 
-  /** A relay that comes back is asked for the channels of all sessions, one after the other. */
   #openInTurn(now: Instant, session: AgentSession): void {
-    let turn = this.#turns.get(session);
-    if (turn === undefined && this.#parts.relay.state === 'ready') {
-      turn = later(now, this.#opens.wait(now));
-      this.#opens.spend(now, 1);
-    }
-    if (turn === undefined || turn <= now) {
-      this.#turns.delete(session);
-      this.#open(now, session);
-    } else {
-      this.#turns.set(session, turn);
-      session.deadline = turn;
-    }
+    const relay = this.#asker.pick(session.service, session.refusedBy);
+    if (relay === undefined) return;
+    session.turn ??= this.#asker.turnAt(now, relay);
+    if (session.turn <= now) {
+      session.turn = undefined;
+      this.#open(now, session, relay);
+    } else session.deadline = session.turn;
   }
 
-  #open(now: Instant, session: AgentSession): void {
-    if (this.#parts.relay.state !== 'ready') return;
+  #open(now: Instant, session: AgentSession, relay: RelayClient): void {
     if (!this.#parts.admits()) {
       this.#wait(now, session, 'the policy has expired');
       return;
     }
+    session.relay = relay;
     session.enter(now, 'opening', 'asking the relay for a channel');
-    const { service, connector } = session;
-    this.#parts.relay.request(
-      now,
-      (id) => ({ type: 'open', id, service, connector }),
-      (at, answer) => {
-        if (session.relayState !== 'opening') return;
-        if (!answer.ok) {
-          if (ABSENCE.has(answer.code)) this.#toldAbsent(at, session);
-          this.#wait(at, session, `${answer.code}: ${answer.message}`);
-        } else if (answer.message.type !== 'opened' || answer.message.connector !== connector) {
-          this.#disbelieve(at, session, 'the relay answered for another connector');
-        } else this.#connect(at, session, answer.message.channel);
-      },
-    );
+    this.#asker.ask(now, session, relay, (at, asked) => {
+      if (session.relayState !== 'opening') return;
+      const { channel } = asked;
+      if (channel !== undefined) {
+        session.channel = channel;
+        session.relayed = this.#links.connect(at, session, channel.address, channel);
+        session.enter(at, 'linking', 'channel open');
+        session.deadline = later(at, LINK_TIMEOUT);
+      } else if (asked.isAbsence) this.#refused(at, session, relay, asked.problem);
+      else this.#wait(at, session, asked.problem);
+    });
   }
 
-  #connect(now: Instant, session: AgentSession, channelId: string): void {
-    const { high, low } = parseChannel(channelId);
-    const channel = this.#parts.underlay.openChannel(high, low);
-    if (channel === undefined) {
-      this.#disbelieve(now, session, 'the relay gave a channel of another peer');
-      return;
+  /** The relay knows no such connector: another may, of those this agent is connected to, or of the others. */
+  #refused(now: Instant, session: AgentSession, relay: RelayClient, problem: string): void {
+    session.refusedBy.add(relay);
+    const isLast = this.#asker.pick(session.service, session.refusedBy) === undefined;
+    if (isLast) {
+      session.refusedBy.clear();
+      this.#toldAbsent(now, session);
+      this.#parts.relays.search(now);
     }
-    session.channel = channel;
-    session.relayed = this.#links.connect(now, session, channel.address, channel);
-    session.enter(now, 'linking', 'channel open');
-    session.deadline = later(now, LINK_TIMEOUT);
-  }
-
-  #disbelieve(now: Instant, session: AgentSession, what: string): void {
-    this.#parts.relay.countLie(what);
-    this.#wait(now, session, what);
+    this.#wait(now, session, problem);
+    if (!isLast) session.deadline = now;
   }
 
   onWelcome(now: Instant, session: AgentSession, link: Link, message: Welcome): void {
     session.services = new Set(message.services);
     session.absentSince = undefined;
+    if (link === session.spare.link && message.resumed) {
+      this.#spares.live(now, session);
+      return;
+    }
     if (link.isDirect) {
       if (message.resumed) this.#direct.welcomed(now, session);
       else {
@@ -397,9 +410,17 @@ export class Sessions implements SessionLinksOwner {
       this.#parts.onForgotten(session);
     }
     session.welcomed = true;
+    if (link === session.spare.link) {
+      // The connector has begun anew, and the first way's link is of the old session.
+      this.#spares.live(now, session);
+      this.#unlink(now, session, reason, true);
+      return;
+    }
+    session.refusedBy.clear();
     session.enter(now, 'live', reason);
     this.#direct.relayLive(now, session);
-    this.#choice.because(reason, () => session.set.add(now, link, this.#parts.punching.relayTier, false));
+    this.#choice.because(reason, () => session.set.add(now, link, this.#parts.relays.tierAt(link), false));
+    this.#spares.look(now, session);
   }
 
   onMessage(now: Instant, session: AgentSession, _link: Link, message: Exclude<ToAgent, Welcome>): void {
@@ -422,6 +443,7 @@ export class Sessions implements SessionLinksOwner {
   onLost(now: Instant, session: AgentSession, link: Link, reason: string): void {
     if (link.isDirect) this.#direct.failed(now, session, link, reason);
     else if (link === session.relayed) this.#unlink(now, session, reason, true);
+    else if (link === session.spare.link) this.#spares.drop(now, session, reason);
   }
 
   onDatagrams(now: Instant, session: AgentSession, batch: DatagramBatch, link: Link): void {
@@ -440,21 +462,19 @@ export class Sessions implements SessionLinksOwner {
     tellRelay: boolean,
     code: number = CloseCode.done,
   ): void {
-    const { channel, relayed } = session;
+    const { channel, relayed, relay } = session;
     session.channel = undefined;
     session.relayed = undefined;
-    if (channel !== undefined) {
-      if (tellRelay)
-        this.#parts.relay.send({
-          type: 'close',
-          channel: formatChannel(channel.high, channel.low),
-          reason: reason.slice(0, 200),
-        });
-      this.#parts.underlay.closeChannel(now, channel);
-    }
+    session.relay = undefined;
+    if (channel !== undefined) this.#asker.close(now, relay, channel, tellRelay ? reason : undefined);
     const wasLive = session.relayState === 'live';
-    this.#wait(now, session, reason);
-    if (wasLive) session.deadline = now;
+    if (code === CloseCode.sessionOver || !this.#spares.promote(now, session)) {
+      this.#wait(now, session, reason);
+      if (wasLive) session.deadline = now;
+    } else if (!wasLive) {
+      session.deadline = undefined;
+      session.enter(now, 'live', 'another relay');
+    }
     if (relayed !== undefined) this.#choice.because(reason, () => this.#links.close(now, relayed, code, reason));
   }
 
@@ -466,13 +486,13 @@ export class Sessions implements SessionLinksOwner {
 
   #close(now: Instant, session: AgentSession, reason: string): void {
     this.#direct.end(now, session, reason);
+    this.#spares.end(now, session, reason);
     if (session.relayed !== undefined) this.#unlink(now, session, reason, true, CloseCode.sessionOver);
     this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
     session.deadline = undefined;
     session.enter(now, 'closed', reason);
     this.#parts.onForgotten(session);
     this.#byConnector.delete(session.connector);
-    this.#turns.delete(session);
     for (const [service, one] of this.#byService) if (one === session) this.#byService.delete(service);
   }
 }

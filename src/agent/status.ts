@@ -1,6 +1,6 @@
 /** An agent's state, for `status`. */
 import { elapsed, type Instant, toSeconds, type WallTime } from '../base/time.js';
-import { linkCounters, linkStatus, relayStatus } from '../node/link-status.js';
+import { linkCounters, linkStatus, relayPlaces, relayStatus } from '../node/link-status.js';
 import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
@@ -23,6 +23,7 @@ export function agentStatus(
     device,
     overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
     relay: relayStatus(core.relay, core.observed, now),
+    relays: relayPlaces(core.relays, now),
     policyVersion: view?.version ?? 0,
     policyState: policy.state(wall),
     services: (core.routes?.services ?? []).map((service) => ({
@@ -54,7 +55,7 @@ function sessionStatus(core: AgentCore, session: AgentSession, now: Instant): Ag
   const { link: active, direct } = session;
   // Without a direct link the reason for that is why packets go through the relay.
   const why = direct.link === undefined ? direct.reason : undefined;
-  const context = { now, active, relay: core.relay, why };
+  const context = { now, active, relays: core.relays, why };
   return {
     connector: session.connector,
     session: session.id,

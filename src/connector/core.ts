@@ -24,7 +24,8 @@ import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
 import { Outbound } from '../node/outbound.js';
 import type { DirectOptions, Punching } from '../node/punching.js';
-import { type Answer, RelayClient } from '../node/relay-client.js';
+import type { RelayClient } from '../node/relay-client.js';
+import { type RelayEvent, Relays } from '../node/relays.js';
 import { StackOutput } from '../node/stack-output.js';
 import { Underlay } from '../node/underlay.js';
 import type { HostNetwork, Reactor, Sockets, TunDevice, UdpSocket } from '../os/io.js';
@@ -34,24 +35,25 @@ import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
 import { LINK_COUNTERS } from '../tunnel/links/states.js';
-import { type FromRelay, MAX_SERVICES_PER_MESSAGE, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
+import { type FromRelay, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { ServiceBackend } from './backends.js';
 import { KernelPath } from './kernel-path.js';
 import { type ConnectorEvent, ConnectorLinks } from './links.js';
+import { Registrar } from './registrar.js';
 import { ConnectorSession } from './session.js';
 
 const SWEEP_INTERVAL = Seconds(5);
-/** A `register` without an answer is repeated after this, doubling. */
-const REGISTER_RETRY = Seconds(2);
-const REGISTER_RETRY_MAX = Seconds(60);
 
 export type ConnectorCoreEvent =
   | ConnectorEvent
-  | { readonly kind: 'relay-ready'; readonly over: 'udp' | 'tcp' }
-  | { readonly kind: 'relay-lost'; readonly reason: string }
-  | { readonly kind: 'relay-drains'; readonly seconds: number }
-  | { readonly kind: 'registered'; readonly service: string; readonly status: RegistrationStatus }
+  | RelayEvent
+  | {
+      readonly kind: 'registered';
+      readonly relay: string;
+      readonly service: string;
+      readonly status: RegistrationStatus;
+    }
   | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
   | { readonly kind: 'policy-refused'; readonly code: string };
 
@@ -61,7 +63,8 @@ export interface ConnectorParts {
   readonly policy: PolicyKeeper;
   readonly policyKey: Uint8Array;
   readonly proof: unknown;
-  readonly relayName: string;
+  /** Names of the network's relays. */
+  readonly relays: readonly string[];
   readonly software: string;
   readonly backends: ReadonlyMap<string, ServiceBackend>;
   readonly reactor: Reactor;
@@ -77,7 +80,7 @@ export interface ConnectorParts {
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
   readonly onEvent: (event: ConnectorCoreEvent) => void;
   /** The relay's name may be looked up anew. */
-  readonly onRelayAttempt: () => void;
+  readonly onRelayAttempt: (relay: string) => void;
   readonly limits?: FlowLimits;
   readonly direct: DirectOptions;
   readonly extraSockets: ExtraSockets;
@@ -88,11 +91,10 @@ export class ConnectorCore {
   readonly linkCounters = new Counters(LINK_COUNTERS);
   readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
   readonly stackCounters = createStackCounters();
-  readonly relay: RelayClient;
+  readonly relays: Relays;
   readonly punching: Punching;
   readonly links: ConnectorLinks;
-  readonly registrations = new Map<string, RegistrationStatus | 'pending'>();
-  observed: SocketAddress | undefined;
+  readonly registrar: Registrar;
   readonly #parts: ConnectorParts;
   readonly #underlay: Underlay;
   readonly outbound: Outbound;
@@ -103,8 +105,6 @@ export class ConnectorCore {
   #receiving: ConnectorSession | undefined;
   #sending: ConnectorSession | undefined;
   #nextSweep: Instant = 0 as Instant;
-  #registerAt: Instant | undefined;
-  #registerWait = REGISTER_RETRY;
 
   constructor(parts: ConnectorParts) {
     this.#parts = parts;
@@ -114,10 +114,10 @@ export class ConnectorCore {
       parts.linkEndpoint,
       this.drops,
       {
-        onRevalidate: (now, nonce) => this.relay.revalidate(now, nonce),
-        onRelayed: (now) => this.relay.receivedRelayed(now),
+        onRevalidate: (now, nonce, relay) => this.relays.at(relay)?.revalidate(now, nonce),
+        onRelayed: (now, relay) => this.relays.at(relay)?.receivedRelayed(now),
         onProbeReply: (now, reply) => {
-          this.relay.onProbeReply(now, reply.nonce);
+          this.relays.onProbeReply(now, reply);
           this.punching.reflexive.onReply(now, reply);
         },
         onPunch: (now, bytes, offset, length, sources, index, socket) =>
@@ -131,28 +131,39 @@ export class ConnectorCore {
       now: () => parts.reactor.now(),
       onNetwork: (now) => this.links.networkChanged(now),
     });
-    this.relay = new RelayClient({
-      endpoint: parts.relayEndpoint,
-      entropy: parts.entropy,
-      role: 'connector',
-      serverName: parts.relayName,
-      software: parts.software,
-      proof: () => parts.proof,
-      owner: {
-        onRelayReady: (now) => this.#relayReady(now),
-        onRelayLost: (now, reason) => this.#relayLost(now, reason),
-        onRelayMessage: (now, message) => this.#message(now, message),
-        onObserved: (now, address) => {
-          this.observed = address;
-          this.punching.setObserved(now, address);
-        },
-        onRelayAttempt: () => parts.onRelayAttempt(),
-        isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
-      },
-      wall: parts.wall,
-      setRelay: (address) => this.#underlay.setRelay(address),
-      sendProbe: (address, bytes) => this.#underlay.probe(address, bytes),
+    this.registrar = new Registrar({
+      services: () => parts.backends.keys(),
+      policy: parts.policy,
+      onRegistered: (relay, service, status) =>
+        parts.onEvent({ kind: 'registered', relay: relay.name, service, status }),
     });
+    this.relays = new Relays(
+      {
+        endpoint: parts.relayEndpoint,
+        underlay: this.#underlay,
+        entropy: parts.entropy,
+        role: 'connector',
+        network: parts.network,
+        software: parts.software,
+        proof: () => parts.proof,
+        owner: {
+          onRelayReady: (now, relay) => this.#relayReady(now, relay),
+          onRelayLost: (now, relay, reason) => this.#relayLost(now, relay, reason),
+          onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
+          onObserved: (now, address) => this.punching.setObserved(now, address),
+          onRelayAttempt: (relay) => parts.onRelayAttempt(relay.name),
+          onHome: (now, relay, reason) => {
+            if (this.relays.members.length === 1) return;
+            parts.onEvent({ kind: 'relay-home', relay: relay?.name, reason });
+            this.punching.reflexive.ask(now);
+          },
+          isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
+          isUsed: (relay) => this.links.isUsed(relay.slot),
+        },
+        wall: parts.wall,
+      },
+      parts.relays,
+    );
     this.outbound = new Outbound(parts.linkEndpoint, this.#underlay, this.drops, parts.entropy.uint32(), {
       onTooBig: (now, packet, offset, length, mtu) => {
         if (this.kernel !== undefined) this.kernel.tooBig(now, packet, offset, length, mtu);
@@ -191,9 +202,19 @@ export class ConnectorCore {
         this.#markDirty(session);
       },
       onEvent: parts.onEvent,
-      onLie: (what) => this.relay.countLie(what),
-      onSentRelayed: (now) => this.relay.sentRelayed(now),
+      tierAt: (link) => this.relays.tierAt(link),
+      onLie: (what, relay) => this.relays.at(relay)?.countLie(what),
+      onSentRelayed: (now, relay) => this.relays.at(relay)?.sentRelayed(now),
     });
+  }
+
+  /** The home relay; the first one while none is connected. */
+  get relay(): RelayClient {
+    return this.relays.home;
+  }
+  /** Where the home relay sees this node. */
+  get observed(): SocketAddress | undefined {
+    return this.relays.observed;
   }
 
   /** To be given to the links' endpoint as its `accept`. */
@@ -209,7 +230,7 @@ export class ConnectorCore {
   /** What the main thread has learnt of the host's addresses and routes. When they are others, everybody is asked for a life sign. */
   setNetwork(now: Instant, network: HostNetwork): void {
     if (!this.punching.setNetwork(now, network)) return;
-    this.relay.wake(now);
+    this.relays.wake(now);
     this.suspect(now);
   }
 
@@ -233,8 +254,8 @@ export class ConnectorCore {
     this.outbound.flush(now);
     this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
-    this.relay.turn(now);
-    if (this.#registerAt !== undefined && now >= this.#registerAt) this.#register(now);
+    this.relays.turn(now);
+    this.registrar.turn(now);
     if (now >= this.#nextSweep) {
       this.#nextSweep = later(now, SWEEP_INTERVAL);
       this.links.sweep(now);
@@ -247,25 +268,25 @@ export class ConnectorCore {
     if (this.#dirty.length > 0) return now;
     const network = earliest(relayEndpoint.nextTimeout(), linkEndpoint.nextTimeout());
     const own = earliest(
-      earliest(this.#timers.next(), this.relay.nextTimeout()),
-      earliest(this.#nextSweep, this.#registerAt),
+      earliest(this.#timers.next(), this.relays.nextTimeout()),
+      earliest(this.#nextSweep, this.registrar.nextTimeout()),
     );
     return earliest(earliest(network, own), earliest(this.links.nextTimeout(), this.punching.nextTimeout()));
   }
 
   /** This machine may have slept: everybody is asked for a life sign at once. */
   suspect(now: Instant): void {
-    this.relay.suspect(now);
+    this.relays.suspect(now);
     this.links.suspect(now);
   }
 
-  /** A policy envelope from the relay or the state folder. */
-  offerPolicy(now: Instant, envelope: unknown): void {
+  /** A policy envelope from a relay. */
+  offerPolicy(now: Instant, envelope: unknown, relay = this.relay): void {
     try {
       this.takePolicy(now, envelope);
     } catch (error) {
       const code = error instanceof SallyportError ? error.code : 'POLICY_MALFORMED';
-      this.relay.countLie(`a policy that does not hold: ${code}`);
+      relay.countLie(`a policy that does not hold: ${code}`);
       this.#parts.onEvent({ kind: 'policy-refused', code });
     }
   }
@@ -276,30 +297,24 @@ export class ConnectorCore {
     const view = this.#parts.policy.view!;
     this.#parts.onEvent({ kind: 'policy', version: view.version, envelope });
     this.links.policyChanged(now);
-    if (this.relay.state === 'ready') this.#registerAt = now;
+    this.registrar.changed(now);
   }
 
   /** `backends` have changed: the relay is told, and flows to services that are gone end. Others stay where they go. */
   backendsChanged(now: Instant, removed: readonly string[]): void {
-    for (const id of removed) this.registrations.delete(id);
-    for (let at = 0; at < removed.length; at += MAX_SERVICES_PER_MESSAGE) {
-      const services = removed.slice(at, at + MAX_SERVICES_PER_MESSAGE).map((id) => ({ id }));
-      if (this.relay.state === 'ready') this.relay.send({ type: 'withdraw', services });
-    }
+    this.registrar.withdraw(removed);
     for (const session of this.links.sessions) {
       session.reevaluate(now);
       this.#markDirty(session);
     }
-    if (this.relay.state !== 'ready') return;
-    this.#registerWait = REGISTER_RETRY;
-    this.#registerAt = now;
+    this.registrar.changed(now);
   }
 
   /** Ends every session and the relay connection; the driver runs one more `turn`. */
   shutdown(now: Instant): void {
     for (const session of [...this.links.sessions]) this.links.close(now, session, 'the connector stops');
     this.#flush(now);
-    this.relay.stop(now);
+    this.relays.stop(now);
   }
 
   /** Sends what there is; links of ended sessions close after the resets of their flows. */
@@ -310,84 +325,43 @@ export class ConnectorCore {
     this.outbound.drain(now);
   }
 
-  #relayReady(now: Instant): void {
-    this.#parts.onEvent({ kind: 'relay-ready', over: this.relay.isOverTcp ? 'tcp' : 'udp' });
-    this.punching.reflexive.ask(now);
-    this.#registerWait = REGISTER_RETRY;
-    this.#registerAt = now;
+  #relayReady(now: Instant, relay: RelayClient): void {
+    this.#parts.onEvent({ kind: 'relay-ready', relay: relay.name, over: relay.isOverTcp ? 'tcp' : 'udp' });
+    if (relay === this.relay) this.punching.reflexive.ask(now);
+    this.registrar.relayReady(now, relay);
   }
 
-  #relayLost(now: Instant, reason: string): void {
-    this.#parts.onEvent({ kind: 'relay-lost', reason });
-    this.#registerAt = undefined;
-    this.links.relayLost(now, `relay: ${reason}`);
+  #relayLost(now: Instant, relay: RelayClient, reason: string): void {
+    this.#parts.onEvent({ kind: 'relay-lost', relay: relay.name, reason });
+    this.registrar.relayLost(relay);
+    this.links.relayLost(now, relay.slot, `relay: ${reason}`);
   }
 
-  #register(now: Instant): void {
-    this.#registerAt = later(now, this.#registerWait);
-    this.#registerWait = Math.min(this.#registerWait * 2, REGISTER_RETRY_MAX) as typeof REGISTER_RETRY;
-    const ids = [...this.#parts.backends.keys()];
-    if (ids.length === 0) this.#registerAt = undefined;
-    for (const id of ids) if (!this.registrations.has(id)) this.registrations.set(id, 'pending');
-    for (let at = 0; at < ids.length; at += MAX_SERVICES_PER_MESSAGE) {
-      const services = ids.slice(at, at + MAX_SERVICES_PER_MESSAGE).map((id) => ({ id }));
-      this.relay.request(
-        now,
-        (id) => ({ type: 'register', id, services }),
-        (_at, answer) => this.#registered(answer),
-      );
-    }
-  }
-
-  #registered(answer: Answer): void {
-    if (!answer.ok || answer.message.type !== 'registered') return;
-    this.#registerAt = undefined;
-    for (const service of answer.message.services) {
-      const { id } = service;
-      const status = service.status === 'ok' && !this.#isAsInPolicy(service) ? 'conflict' : service.status;
-      if (status !== service.status) this.relay.countLie(`another virtual address of ${id} than the policy's`);
-      if (!this.#parts.backends.has(id) || this.registrations.get(id) === status) continue;
-      this.registrations.set(id, status);
-      this.#parts.onEvent({ kind: 'registered', service: id, status });
-    }
-  }
-
-  /** What the relay repeats of a service is what the operator has signed; without a policy yet there is nothing to compare. */
-  #isAsInPolicy(service: {
-    readonly id: string;
-    readonly virtualIp4?: string | undefined;
-    readonly virtualIp6?: string | undefined;
-  }): boolean {
-    const { view } = this.#parts.policy;
-    if (view === undefined) return true;
-    const entry = view.service(service.id)?.entry;
-    return entry?.virtualIp4 === service.virtualIp4 && entry?.virtualIp6 === service.virtualIp6;
-  }
-
-  #message(now: Instant, message: FromRelay): void {
+  #message(now: Instant, relay: RelayClient, message: FromRelay): void {
     switch (message.type) {
       case 'channel': {
         const { high, low } = parseChannel(message.channel);
-        const channel = this.#underlay.openChannel(high, low);
+        const channel = this.#underlay.openChannel(relay.slot, high, low);
         if (channel === undefined) {
-          this.relay.countLie('a channel that is in use already, or one too many');
+          relay.countLie('a channel that is in use already, or one too many');
           break;
         }
         this.links.announce(channel, message.agent);
-        this.relay.send({ type: 'ready', channel: message.channel });
+        relay.send({ type: 'ready', channel: message.channel });
         break;
       }
       case 'close': {
         const { high, low } = parseChannel(message.channel);
-        this.links.channelClosed(now, high, low, message.reason);
-        this.#underlay.closeChannelById(now, high, low);
+        this.links.channelClosed(now, relay.slot, high, low, message.reason);
+        this.#underlay.closeChannelById(now, relay.slot, high, low);
         break;
       }
       case 'policy':
-        this.offerPolicy(now, message.envelope);
+        this.offerPolicy(now, message.envelope, relay);
         break;
       case 'drain':
-        this.#parts.onEvent({ kind: 'relay-drains', seconds: message.deadline / 1000 });
+        this.#parts.onEvent({ kind: 'relay-drains', relay: relay.name, seconds: message.deadline / 1000 });
+        this.links.relayDrains(now, relay.slot);
         break;
     }
   }

@@ -24,7 +24,6 @@ import {
 } from '../base/time.js';
 import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
-import { SILENCE } from '../node/life-signs.js';
 import { Link } from '../node/link.js';
 import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
@@ -36,6 +35,7 @@ import { CloseCode } from '../tunnel/close-codes.js';
 import { Tier } from '../tunnel/links/managed-link.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
+import { LinkWatch, type WatchedLink } from './link-watch.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
 /** An agent has this long from its handshake to a valid hello. */
@@ -88,15 +88,11 @@ export interface LinksParts {
   readonly onLink: (now: Instant, session: ConnectorSession) => void;
   readonly onEvent: (event: ConnectorEvent) => void;
   /** The relay has said something that is not so. */
-  readonly onLie: (what: string) => void;
-  readonly onSentRelayed: (now: Instant) => void;
-}
-
-/** A link whose agent is watched for life signs; the timer is armed by traffic. */
-interface WatchedLink {
-  readonly session: ConnectorSession;
-  readonly link: Link;
-  readonly timer: Timer;
+  /** How good the way of a relayed link is. */
+  readonly tierAt: (link: Link) => Tier;
+  readonly onLie: (what: string, relay: number) => void;
+  /** Packets have left through the relay of this slot. */
+  readonly onSentRelayed: (now: Instant, relay: number) => void;
 }
 
 interface Greeting {
@@ -116,11 +112,19 @@ export class ConnectorLinks {
   /** Links of ended sessions, still open for the resets of their flows. */
   readonly #ending: { readonly link: Link; readonly reason: string }[] = [];
   readonly #timers = new TimerQueue();
-  /** Links whose agents have been asked for a life sign. */
-  readonly #asking = new Set<WatchedLink>();
+  readonly #watch: LinkWatch;
 
   constructor(parts: LinksParts) {
     this.#parts = parts;
+    this.#watch = new LinkWatch(this.#timers, {
+      onGone: (now, session, link) => {
+        link.connection.close(now, CloseCode.done, 'the agent has gone silent');
+        this.#leave(now, session, link, 'the agent has gone silent');
+      },
+      onBack: (now, session, link) => {
+        if (session.link === link) parts.onLink(now, session);
+      },
+    });
   }
 
   get sessions(): IterableIterator<ConnectorSession> {
@@ -169,10 +173,10 @@ export class ConnectorLinks {
           session = this.#hello(at, connection, certificate, message, channel);
           if (session === undefined) return;
           link = new Link(at, connection, channel, message.link, session.fragmenter, (sent) => {
-            if (watched !== undefined) this.#watch(sent, watched);
-            if (!isDirect) this.#parts.onSentRelayed(sent);
+            if (watched !== undefined) this.#watch.traffic(sent, watched);
+            if (channel !== undefined) this.#parts.onSentRelayed(sent, channel.relay);
           });
-          watched = this.#watchedLink(session, link);
+          watched = this.#watch.add(session, link);
           this.#join(at, session, link);
         } else this.#message(at, session!, message);
       },
@@ -181,7 +185,7 @@ export class ConnectorLinks {
         else {
           const isBack = link!.lifeSigns.isAsking;
           link!.received(at);
-          this.#watch(at, watched!);
+          this.#watch.traffic(at, watched!);
           if (isBack) this.#parts.onLink(at, session);
           this.#parts.onDatagrams(at, session, batch, link!);
         }
@@ -190,7 +194,7 @@ export class ConnectorLinks {
         this.#greeting.delete(greeting);
         if (isDirect) direct.release(at, connection.remote);
         if (session === undefined) return;
-        this.#unwatch(watched!);
+        this.#watch.remove(watched!);
         this.#leave(at, session, link!, reason.text);
         const isOver = reason.kind === 'peer-application' && reason.code === CloseCode.sessionOver;
         if (isOver) this.close(at, session, reason.text);
@@ -242,7 +246,7 @@ export class ConnectorLinks {
     }
     const announced = this.#announced.get(channel);
     if (identity.name !== announced) {
-      this.#parts.onLie(`a channel of agent ${announced} that agent ${identity.name} uses`);
+      this.#parts.onLie(`a channel of agent ${announced} that agent ${identity.name} uses`, channel.relay);
       return refuse('OTHER_AGENT');
     }
     if (existing?.id === hello.session) {
@@ -298,7 +302,7 @@ export class ConnectorLinks {
     session.links.add(link);
     session.lastLink = now;
     if (this.#parts.punching.path !== 'relay') session.path.linkLive(now, link.isDirect);
-    const tier = link.isDirect ? Tier.direct : this.#parts.punching.relayTier;
+    const tier = link.isDirect ? Tier.direct : this.#parts.tierAt(link);
     session.set.add(now, link, tier, link.isDirect && link.connection.remote.ip.family === 6);
   }
 
@@ -359,20 +363,35 @@ export class ConnectorLinks {
     this.#parts.onEvent({ kind: 'link-lost', agent: session.identity.name, reason });
   }
 
-  /** A channel has died: its link ends at once. */
-  channelClosed(now: Instant, high: number, low: number, reason: string): void {
-    for (const session of this.#sessions.values()) {
-      for (const link of session.links) {
-        if (link.channel?.high === high && link.channel.low === low) link.connection.close(now, CloseCode.done, reason);
-      }
+  /** A channel of the relay in this slot has died: its link ends at once. */
+  channelClosed(now: Instant, relay: number, high: number, low: number, reason: string): void {
+    for (const { channel, connection } of this.#linksThrough(relay)) {
+      if (channel!.high === high && channel!.low === low) connection.close(now, CloseCode.done, reason);
     }
   }
 
-  /** All channels have died with the relay connection. */
-  relayLost(now: Instant, reason: string): void {
+  /** Whether links go through the relay of this slot. */
+  isUsed(relay: number): boolean {
+    return this.#linksThrough(relay).next().done !== true;
+  }
+
+  *#linksThrough(relay: number): Generator<Link> {
+    for (const session of this.#sessions.values()) {
+      for (const link of session.links) if (link.channel?.relay === relay) yield link;
+    }
+  }
+
+  /** A relay goes away: its links are only used while there is no other. */
+  relayDrains(now: Instant, relay: number): void {
+    for (const { set, managed } of this.#linksThrough(relay))
+      if (managed !== undefined) set?.manager.drain(now, managed);
+  }
+
+  /** All channels of the relay in this slot have died with its connection. */
+  relayLost(now: Instant, relay: number, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of [...session.links]) {
-        if (link.isDirect) continue;
+        if (link.channel?.relay !== relay) continue;
         link.connection.close(now, CloseCode.done, reason);
         this.#leave(now, session, link, reason);
       }
@@ -403,7 +422,7 @@ export class ConnectorLinks {
   /** Runs what is due: agents are asked for life signs, replaced sessions end. */
   turn(now: Instant): void {
     this.#timers.expire(now);
-    for (const watched of this.#asking) this.#check(now, watched);
+    this.#watch.turn(now);
     this.#endReplaced(now);
   }
 
@@ -417,41 +436,7 @@ export class ConnectorLinks {
       session.set.traffic(now);
       for (const link of session.links) link.lifeSigns.suspect(now);
     }
-    for (const watched of this.#watchedLinks) this.#timers.arm(watched.timer, now);
-  }
-
-  #watchedLink(session: ConnectorSession, link: Link): WatchedLink {
-    const watched: WatchedLink = { session, link, timer: new Timer((now) => this.#check(now, watched)) };
-    this.#watchedLinks.add(watched);
-    return watched;
-  }
-  readonly #watchedLinks = new Set<WatchedLink>();
-
-  #watch(now: Instant, { timer }: WatchedLink): void {
-    if (!timer.isArmed) this.#timers.arm(timer, later(now, SILENCE));
-  }
-
-  #unwatch(watched: WatchedLink): void {
-    this.#timers.cancel(watched.timer);
-    this.#asking.delete(watched);
-    this.#watchedLinks.delete(watched);
-  }
-
-  #check(now: Instant, watched: WatchedLink): void {
-    const { session, link, timer } = watched;
-    const { lifeSigns, connection } = link;
-    const state = lifeSigns.check(now, connection);
-    if (state === 'gone') {
-      this.#unwatch(watched);
-      connection.close(now, CloseCode.done, 'the agent has gone silent');
-      this.#leave(now, session, link, 'the agent has gone silent');
-      return;
-    }
-    if (state === 'asking') this.#asking.add(watched);
-    else this.#asking.delete(watched);
-    if (state === 'back' && session.link === link) this.#parts.onLink(now, session);
-    const { due } = lifeSigns;
-    if (due !== undefined) this.#timers.arm(timer, due);
+    this.#watch.suspect(now);
   }
 
   /**

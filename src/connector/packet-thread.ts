@@ -43,7 +43,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     policy,
     policyKey: data.policyKey,
     proof: data.proof,
-    relayName: data.relayName,
+    relays: data.relays,
     software: SOFTWARE,
     backends,
     reactor,
@@ -57,7 +57,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
     wall: () => reactor.wall(),
     parseCertificate: parsePeerIdentity,
     onEvent: (event) => context.emit('event', event),
-    onRelayAttempt: () => context.emit('relayAttempt', udp[0]!.local.port),
+    onRelayAttempt: (relay) => context.emit('relayAttempt', { relay, port: udp[0]!.local.port }),
     direct: directOptions(data.direct),
     extraSockets: extraSockets(reactor, sockets),
   });

@@ -10,10 +10,10 @@ import type { NodeState } from '../identity/node-state.js';
 import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import { resolveHost } from '../node/relay-name.js';
 import type { RelayTcpChoice } from '../node/relay-tcp.js';
-import { makeRelayWays } from '../node/relay-ways.js';
+import { RelayWays } from '../node/relay-ways.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
 import { StateWriter } from '../node/state-writer.js';
-import type { DirectSettings } from '../node/thread-setup.js';
+import type { DirectSettings, RelayAttempt } from '../node/thread-setup.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
@@ -79,9 +79,10 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   };
   const writer = new StateWriter(log);
   let host: HostNetworkWatch | undefined;
-  const { nat, relayName, tcp } = makeRelayWays(state, options, log, {
-    relayAddresses: (resolved) => thread.request('relayAddresses', resolved),
-    relayTcp: (address) => thread.request('relayTcp', address),
+  const ways = new RelayWays(state, options, log, {
+    relays: (names) => thread.request('relays', names),
+    relayAddresses: (input) => thread.request('relayAddresses', input),
+    relayTcp: (input) => thread.request('relayTcp', input),
     natEase: (ease) => thread.request('natEase', ease),
   });
   const thread = await ThreadHost.start<ConnectorProtocol>({
@@ -95,13 +96,12 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
         return;
       }
       if (name === 'relayAttempt') {
-        relayName.refresh();
-        tcp.attempt(payload as number);
+        ways.attempt(payload as RelayAttempt);
         return;
       }
       const event = payload as ConnectorCoreEvent;
       if (event.kind === 'policy') void followPlan().catch(() => undefined);
-      if (event.kind === 'relay-ready') tcp.ready(event.over === 'tcp');
+      ways.handle(event);
       handleEvent(event, state.dir, writer, log);
     },
     onBug: (error, suppressed) =>
@@ -123,7 +123,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     if (Object.keys(resolved).length > 0) await thread.request('backends', resolved);
     await followPlan();
   };
-  relayName.refresh();
+  ways.refresh();
   await resolveBackends();
   if (options.mode === 'kernel') {
     try {
@@ -144,7 +144,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     thread.request('hostNetwork', network).catch(() => undefined);
     void followPlan().catch(() => undefined);
     mapping.networkChanged();
-    nat.networkChanged();
+    ways.nat.networkChanged();
   });
   if (!isTold) host.poll();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
@@ -154,7 +154,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     status: async () => {
       const status = await thread.request('status', undefined);
       const counters = { ...status.counters, ...kernel?.counters() };
-      return { ...status, counters, portMapping: mapping.status, nat: nat.status };
+      return { ...status, counters, portMapping: mapping.status, nat: ways.nat.status };
     },
     reload: async (configured) => {
       const present = await reloadIdentity(thread, state);
@@ -167,9 +167,8 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
     stop: async () => {
       clearInterval(resolving);
       host.stop();
-      nat.stop();
       const unmapped = mapping.stop();
-      tcp.stop();
+      ways.stop();
       stopRenewal();
       writer.stop();
       await endNodeThread(thread, log);

@@ -1,7 +1,7 @@
 /** A connector's state, for `status`. */
 import type { Instant, WallTime } from '../base/time.js';
 import { elapsed, toSeconds } from '../base/time.js';
-import { linkCounters, linkStatus, relayStatus } from '../node/link-status.js';
+import { linkCounters, linkStatus, relayPlaces, relayStatus } from '../node/link-status.js';
 import { punchCounters } from '../node/punching.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { ServiceBackend } from './backends.js';
@@ -20,12 +20,13 @@ export function connectorStatus(
   const sessions = [...core.links.sessions];
   return {
     relay: relayStatus(core.relay, core.observed, now),
+    relays: relayPlaces(core.relays, now),
     policyVersion: policy.view?.version ?? 0,
     policyState: policy.state(wall),
     services: [...backends.values()].map((backend) => ({
       id: backend.id,
       backend: backend.url,
-      registration: core.registrations.get(backend.id) ?? 'pending',
+      registration: core.registrar.statusOf(backend.id),
       resolved: backend.address?.toString(),
     })),
     sessions: sessions.map((session) => ({
@@ -55,7 +56,7 @@ export function connectorStatus(
 
 function linksStatus(core: ConnectorCore, session: ConnectorSession, now: Instant) {
   const { link: active } = session;
-  const context = { now, active, relay: core.relay, why: session.why };
+  const context = { now, active, relays: core.relays, why: session.why };
   return {
     link: active === undefined ? undefined : linkStatus(active, context),
     links: [...session.links].map((link) => linkStatus(link, context)),

@@ -1,8 +1,7 @@
 /** What a connector's main thread and its packet thread say to each other. */
-import type { LinkStatus, RelayStatus } from '../node/link-status.js';
+import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-status.js';
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
-import type { Resolved } from '../node/relay-name.js';
-import type { NodeThreadData } from '../node/thread-setup.js';
+import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ConnectorCoreEvent } from './core.js';
@@ -35,7 +34,10 @@ export interface ConnectorThreadStatus {
   readonly mode: ConnectorMode;
   /** Interface name in mode kernel. */
   readonly tun: string | undefined;
+  /** The home relay. */
   readonly relay: RelayStatus;
+  /** Every relay of the network. */
+  readonly relays: readonly RelayPlaceStatus[];
   readonly policyVersion: number;
   readonly policyState: string;
   readonly services: readonly {
@@ -58,12 +60,12 @@ export type ConnectorProtocol = {
     readonly hostNetwork: { readonly input: HostNetwork; readonly output: undefined };
     /** Whether the thread tells of changes of the network. */
     readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
-    /** The relay's addresses, ADDRESS:PORT. */
-    readonly relayAddresses: { readonly input: Resolved; readonly output: undefined };
     /** How easily a peer gets through the NAT before this host. */
     readonly natEase: { readonly input: NatEase; readonly output: undefined };
-    /** Where the relay is reached over TCP, on this machine. */
-    readonly relayTcp: { readonly input: string | undefined; readonly output: undefined };
+    /** The network's relays are these from now on, by name. */
+    readonly relays: { readonly input: readonly string[]; readonly output: undefined };
+    readonly relayAddresses: { readonly input: RelayAddresses; readonly output: undefined };
+    readonly relayTcp: { readonly input: RelayTcpAddress; readonly output: undefined };
     /** Addresses of backends by service id, for host names. */
     readonly backends: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
     /** A policy envelope that was found on disk. Fails with those errors of `PolicyKeeper.offer`. */
@@ -79,8 +81,8 @@ export type ConnectorProtocol = {
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };
   readonly events: {
-    readonly event: ConnectorCoreEvent /** The port of the IPv4 socket that tries. */;
-    readonly relayAttempt: number;
+    readonly event: ConnectorCoreEvent;
+    readonly relayAttempt: RelayAttempt;
     /** The host's network may have changed; `false`: no more is told. */
     readonly hostNetwork: boolean;
   };

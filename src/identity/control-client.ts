@@ -13,7 +13,7 @@ import { SallyportError } from '../base/error.js';
 import { Seconds, toMillis } from '../base/time.js';
 import { parseWith } from '../policy/envelope.js';
 import { dnsName } from '../policy/names.js';
-import type { RelayContact } from '../policy/token.js';
+import type { RelayContact } from '../policy/relay-contact.js';
 import { connectThrough, proxyFor } from './http-proxy.js';
 
 /** Whole exchange with one relay; then the next is tried. */

@@ -19,7 +19,7 @@ import { Envelope } from '../policy/envelope.js';
 import { base64Bytes, ED25519_KEY_BYTES } from '../policy/invitation.js';
 import { Label, NODE_ROLES } from '../policy/names.js';
 import { Proof } from '../policy/proof.js';
-import { RelayContact } from '../policy/token.js';
+import { RelayContact } from '../policy/relay-contact.js';
 import { has, readJson, readText, writeFile, writeJson } from './files.js';
 
 const Enrolment = v.object({

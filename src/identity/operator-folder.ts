@@ -21,7 +21,7 @@ import {
 } from '../policy/document.js';
 import { Envelope, type Signer } from '../policy/envelope.js';
 import { Label, NODE_ROLES } from '../policy/names.js';
-import { RelayContact } from '../policy/token.js';
+import { RelayContact } from '../policy/relay-contact.js';
 import { has, makeFolder, readJson, readText, writeFile, writeJson } from './files.js';
 import { ed25519Signer, type SigningKey, signingKeyFromPem, signingKeyToPem } from './keys.js';
 import { StateLock } from './lock.js';

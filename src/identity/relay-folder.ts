@@ -20,7 +20,7 @@ import { decodeBase64, encodeBase64 } from '../policy/base64.js';
 import { Envelope } from '../policy/envelope.js';
 import { base64Bytes, ED25519_KEY_BYTES } from '../policy/invitation.js';
 import { Label } from '../policy/names.js';
-import { RelayContact } from '../policy/token.js';
+import { RelayContact } from '../policy/relay-contact.js';
 import { CertificateAuthority } from './authority.js';
 import { checkCertificate, renewalDue } from './enrol.js';
 import { has, makeFolder, readJson, readText, writeFile, writeJson } from './files.js';

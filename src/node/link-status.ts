@@ -7,9 +7,12 @@ import { LOSS_WINDOW } from '../tunnel/links/beat-history.js';
 import type { LinkCounter, ManagedState } from '../tunnel/links/states.js';
 import type { Link } from './link.js';
 import type { RelayClient } from './relay-client.js';
+import type { RelayMember, Relays } from './relays.js';
 
 export interface LinkStatus {
   readonly via: 'relay' | 'direct';
+  /** The relay's name. */
+  readonly relay: string | undefined;
   readonly number: number;
   /** The peer's address, or the relay's. */
   readonly remote: string;
@@ -31,12 +34,13 @@ export interface LinkContext {
   readonly now: Instant;
   /** The link that carries the session's packets. */
   readonly active: Link | undefined;
-  readonly relay: RelayClient;
+  readonly relays: Relays;
   /** Why the link in use is in use, where the links themselves do not know. */
   readonly why: string | undefined;
 }
 
-export function linkStatus(link: Link, { now, active, relay, why }: LinkContext): LinkStatus {
+export function linkStatus(link: Link, { now, active, relays, why }: LinkContext): LinkStatus {
+  const relay = link.channel && relays.at(link.channel.relay);
   const stats = link.connection.stats();
   const { managed } = link;
   // What it has been suspected of meanwhile is not why it is in use.
@@ -44,8 +48,9 @@ export function linkStatus(link: Link, { now, active, relay, why }: LinkContext)
   const own = chosen ?? managed?.reason ?? (link.isDirect ? 'pair_proved' : 'channel_open');
   return {
     via: link.isDirect ? 'direct' : 'relay',
+    relay: relay?.name,
     number: link.number,
-    remote: String((link.isDirect ? link.connection : relay.connection)?.remote ?? ''),
+    remote: String((link.isDirect ? link.connection : relay?.connection)?.remote ?? ''),
     state: managed?.state ?? 'handshaking',
     why: (link === active ? why : undefined) ?? own,
     secondsLive: Math.round(toSeconds(elapsed(link.liveSince ?? now, now))),
@@ -75,6 +80,49 @@ export interface RelayStatus {
   readonly problem: string;
   /** Things the relay has said that cannot be true, and that were not followed. */
   readonly lies: number;
+}
+
+/** What a relay is to this node: where it keeps its connection, the second one, one it needs now, and one it only measures. */
+export type RelayPlace = 'home' | 'standby' | 'used' | 'resting';
+
+/** A relay of the network as `status` shows it. */
+export interface RelayPlaceStatus extends RelayStatus {
+  readonly name: string;
+  readonly place: RelayPlace;
+  /** Why it has this place. */
+  readonly why: string;
+  readonly isDraining: boolean;
+  /** Of its connection, or of the last question that it answered; undefined: not known. */
+  readonly rttMilliseconds: number | undefined;
+}
+
+/** Every relay of the network, home and standby first. */
+export function relayPlaces(relays: Relays, now: Instant): RelayPlaceStatus[] {
+  const order: readonly RelayPlace[] = ['home', 'standby', 'used', 'resting'];
+  const rank = ({ place }: RelayPlaceStatus): number => order.indexOf(place);
+  return relays.members.map((member) => placeStatus(relays, member, now)).sort((a, b) => rank(a) - rank(b));
+}
+
+function placeStatus(relays: Relays, member: RelayMember, now: Instant): RelayPlaceStatus {
+  const { client, observed } = member;
+  const { ranking } = relays;
+  const rtt = relays.rtt(member);
+  const [place, why] = placeOf(relays, member, ranking.homeReason, ranking.standbyReason);
+  return {
+    name: client.name,
+    place,
+    why,
+    isDraining: client.isDraining,
+    rttMilliseconds: rtt === undefined ? undefined : Math.round(toMillis(rtt) * 1000) / 1000,
+    ...relayStatus(client, observed, now),
+  };
+}
+
+function placeOf(relays: Relays, member: RelayMember, home: string, standby: string): readonly [RelayPlace, string] {
+  const index = relays.members.indexOf(member);
+  if (index === relays.ranking.home) return ['home', home];
+  if (index === relays.ranking.standby) return ['standby', standby];
+  return member.client.isKept ? ['used', member.client.isDraining ? 'drains' : 'in_use'] : ['resting', 'farther'];
 }
 
 export function relayStatus(relay: RelayClient, observed: SocketAddress | undefined, now: Instant): RelayStatus {

@@ -11,7 +11,6 @@ import { type Duration, earliest, type Instant, later, Seconds } from '../base/t
 import { U64Map } from '../base/u64map.js';
 import type { HostNetwork } from '../os/io.js';
 import { wordAt } from '../tunnel/frames.js';
-import { Tier } from '../tunnel/links/managed-link.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { Birthday, type BirthdayRole, publicTarget } from '../tunnel/punch/birthday.js';
 import {
@@ -183,11 +182,6 @@ export class Punching {
     if (family === 4) this.#observed4 = address;
     else this.#observed6 = address;
     if (this.#gather()) this.#parts.onNetwork(now);
-  }
-
-  /** Of links through the relay. */
-  get relayTier(): Tier {
-    return this.#parts.isRelayTcp() ? Tier.relayTcp : Tier.relayUdp;
   }
 
   /** The local port over IPv4. */

@@ -54,13 +54,13 @@ export type Answer =
   | { readonly ok: false; readonly code: string; readonly message: string };
 
 export interface RelayClientOwner {
-  onRelayReady(now: Instant): void;
-  onRelayLost(now: Instant, reason: string): void;
+  onRelayReady(now: Instant, relay: RelayClient): void;
+  onRelayLost(now: Instant, relay: RelayClient, reason: string): void;
   /** Every message that is not the answer to a request. */
-  onRelayMessage(now: Instant, message: FromRelay): void;
-  onObserved(now: Instant, address: SocketAddress): void;
+  onRelayMessage(now: Instant, relay: RelayClient, message: FromRelay): void;
+  onObserved(now: Instant, relay: RelayClient, address: SocketAddress): void;
   /** The next attempt is about to be made: the address may be looked up anew. */
-  onRelayAttempt(now: Instant, attempt: number): void;
+  onRelayAttempt(now: Instant, relay: RelayClient, attempt: number): void;
   /** Whether somebody's packets wait for the relay. */
   isRelayWanted(): boolean;
 }
@@ -69,7 +69,11 @@ export interface RelayClientParts {
   readonly endpoint: QuicEndpoint;
   readonly entropy: Entropy;
   readonly role: 'agent' | 'connector';
+  /** The relay's name in its certificate. */
+  readonly name: string;
   readonly serverName: string;
+  /** Where the underlay knows it. */
+  readonly slot: number;
   readonly software: string;
   readonly proof: () => unknown;
   readonly owner: RelayClientOwner;
@@ -96,8 +100,8 @@ export class RelayClient implements ConnectionHandler {
   #nextRequest = 1;
   readonly #lifeSigns = new LifeSigns();
   #lies = 0;
-  /** The relay has said that it is about to stop. */
   #isDraining = false;
+  #isKept = true;
   #lastProblem = '';
   /** What the relay said against this node on the present connection. */
   #refusal = '';
@@ -129,6 +133,24 @@ export class RelayClient implements ConnectionHandler {
   get since(): Instant {
     return this.#since;
   }
+  get name(): string {
+    return this.#parts.name;
+  }
+  get slot(): number {
+    return this.#parts.slot;
+  }
+  /** Whether it may be asked for anything: while a loss is told, the state is still `ready`. */
+  get isReady(): boolean {
+    return this.#state === 'ready' && this.#connection !== undefined;
+  }
+  /** The relay has said that it is about to stop. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+  /** Whether a connection is kept, or made. */
+  get isKept(): boolean {
+    return this.#isKept;
+  }
   get connection(): QuicConnection | undefined {
     return this.#connection;
   }
@@ -158,6 +180,7 @@ export class RelayClient implements ConnectionHandler {
       if (this.#isOverTcp && this.#connection !== undefined) this.#drop(now, 'the TCP connection is lost');
       return;
     }
+    if (!this.#isKept) return;
     if (this.#state === 'connecting' && !this.#isOverTcp) {
       if (this.#connection!.silentFor(now) < elapsed(this.#since, now) - CLOCK_STEP) return;
       this.#abandon(now);
@@ -172,19 +195,30 @@ export class RelayClient implements ConnectionHandler {
     const isFirst = this.#addresses.length === 0;
     this.#addresses = addresses;
     this.#nextAddress = 0;
-    if (isFirst && this.#state === 'waiting') this.#deadline = 0 as Instant;
+    if (isFirst && this.#state === 'waiting' && this.#isKept) this.#deadline = 0 as Instant;
   }
 
   /** The relay's name cannot be resolved now: the addresses known before are still tried. */
   noAddress(problem: string): void {
     this.#noAddress = problem;
-    if (this.#state === 'waiting' && this.#addresses.length === 0) this.#deadline ??= 0 as Instant;
+    if (this.#state === 'waiting' && this.#addresses.length === 0 && this.#isKept) this.#deadline ??= 0 as Instant;
   }
   #noAddress = NO_ADDRESS;
 
+  /** Whether a connection is to be kept; one that is not ends at once. */
+  keep(now: Instant, isKept: boolean): void {
+    if (this.#isKept === isKept || this.#state === 'stopped') return;
+    this.#isKept = isKept;
+    if (!isKept) {
+      if (this.#connection !== undefined) this.#drop(now, 'another relay is nearer');
+      this.#deadline = undefined;
+      this.#isUnreachable = false;
+    } else if (this.#addresses.length > 0) this.#deadline = now;
+  }
+
   /** Makes the next attempt at once: the network has changed. */
   wake(now: Instant): void {
-    if (this.#state === 'waiting') this.#deadline = now;
+    if (this.#state === 'waiting' && this.#isKept) this.#deadline = now;
   }
 
   send(message: ToRelay): boolean {
@@ -294,7 +328,7 @@ export class RelayClient implements ConnectionHandler {
   }
 
   #attempt(now: Instant): void {
-    this.#parts.owner.onRelayAttempt(now, this.#backoff.attempts);
+    this.#parts.owner.onRelayAttempt(now, this, this.#backoff.attempts);
     const known = this.#tcpAddress === undefined ? this.#addresses : [...this.#addresses, this.#tcpAddress];
     const address = known[this.#nextAddress % Math.max(1, known.length)];
     this.#nextAddress++;
@@ -375,7 +409,7 @@ export class RelayClient implements ConnectionHandler {
       this.#lastProblem = this.#refusal;
     }
     if (message.type === 'error') this.#refusal = `${message.code}: ${message.message}`;
-    else if (this.#state === 'ready') this.#parts.owner.onRelayMessage(now, message);
+    else if (this.#state === 'ready') this.#parts.owner.onRelayMessage(now, this, message);
     else this.#early.push(message);
   }
   /** Pushes that overtook the relay's hello: streams have no order among each other. */
@@ -387,8 +421,8 @@ export class RelayClient implements ConnectionHandler {
     this.#isUnreachable = false;
     this.#lastProblem = '';
     if (this.#isOverTcp) this.#upgradeAt = later(now, this.#upgradeWait);
-    this.#parts.owner.onRelayReady(now);
-    for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, message);
+    this.#parts.owner.onRelayReady(now, this);
+    for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, this, message);
   }
 
   onDatagrams(now: Instant, batch: DatagramBatch): void {
@@ -396,7 +430,7 @@ export class RelayClient implements ConnectionHandler {
     for (let i = 0; i < batch.count; i++) {
       const address = decodeObserved(batch.bytes, batch.table[i * 2]!, batch.table[i * 2 + 1]!);
       // Over TCP the relay sees a port of its own machine.
-      if (address !== undefined && !this.#isOverTcp) this.#parts.owner.onObserved(now, address);
+      if (address !== undefined && !this.#isOverTcp) this.#parts.owner.onObserved(now, this, address);
     }
   }
 
@@ -429,7 +463,7 @@ export class RelayClient implements ConnectionHandler {
     if (this.#state === 'stopped') return;
     this.#lastProblem = reason;
     this.#failRequests(now, reason);
-    if (wasReady) this.#parts.owner.onRelayLost(now, reason);
+    if (wasReady) this.#parts.owner.onRelayLost(now, this, reason);
     this.#wait(now);
   }
 
@@ -445,7 +479,8 @@ export class RelayClient implements ConnectionHandler {
     this.#upgradeAt = undefined;
     this.#isDraining = false;
     this.#enter(now, 'waiting');
-    this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
+    if (!this.#isKept) this.#deadline = undefined;
+    else this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
   }
 
   #failRequests(now: Instant, reason: string): void {

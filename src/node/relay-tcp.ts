@@ -13,7 +13,7 @@ import type { Log } from '../base/log.js';
 import { type Duration, Millis, Seconds, toMillis } from '../base/time.js';
 import { connectThrough, type Environment, proxyFor } from '../identity/http-proxy.js';
 import { dnsName } from '../policy/names.js';
-import type { RelayContact } from '../policy/token.js';
+import type { RelayContact } from '../policy/relay-contact.js';
 import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge } from './tcp-bridge.js';
 
 /** RFC 8305's connection attempt delay: UDP goes first, but its failure is not waited for. */

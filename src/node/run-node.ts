@@ -10,6 +10,7 @@ import { checkCertificate, renewIfDue } from '../identity/enrol.js';
 import { loadNode, type NodeState, saveCertificate, savePolicy } from '../identity/node-state.js';
 import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
+import { knownRelays } from './known-relays.js';
 import type { StateWriter } from './state-writer.js';
 import type { DirectSettings, NodeThreadData } from './thread-setup.js';
 
@@ -23,8 +24,8 @@ const RENEWAL_CHECK: Duration = Minutes(60);
 /** What every node's packet thread is started with. */
 export function nodeThreadData(state: NodeState, port: number, direct: DirectSettings): NodeThreadData {
   const { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem } = state;
-  const relayName = `${state.relays[0]!.name}.relay.${network}`;
-  return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relayName, port, direct };
+  const relays = knownRelays(state).map((relay) => relay.name);
+  return { network, name, policyKey, policy, proof, caPem, certificatePem, keyPem, relays, port, direct };
 }
 
 /** What both nodes' packet threads report, as far as it is more than a line in the log. */

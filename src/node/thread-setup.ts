@@ -14,8 +14,8 @@ import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/message
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ExtraSockets } from './extra-sockets.js';
 import type { DirectOptions, Punching } from './punching.js';
-import type { RelayClient } from './relay-client.js';
 import type { Resolved } from './relay-name.js';
+import type { Relays } from './relays.js';
 
 /** Everything the main thread hands to a node's packet thread. */
 export interface NodeThreadData {
@@ -27,8 +27,8 @@ export interface NodeThreadData {
   readonly caPem: string;
   readonly certificatePem: string;
   readonly keyPem: string;
-  /** The relay's TLS server name. */
-  readonly relayName: string;
+  /** Names of the network's relays, those of the operator's choice first. */
+  readonly relays: readonly string[];
   /** UDP port for both families; 0 = ephemeral. */
   readonly port: number;
   readonly direct: DirectSettings;
@@ -215,11 +215,30 @@ export function transportCounters(sockets: readonly UdpSocket[], endpoints: Node
   return result;
 }
 
+/** Where a relay, given by its name, is; or that it is not known. */
+export interface RelayAddresses {
+  readonly relay: string;
+  readonly resolved: Resolved;
+}
+
+/** Where a relay is reached over TCP, on this machine; undefined: it is not. */
+export interface RelayTcpAddress {
+  readonly relay: string;
+  readonly address: string | undefined;
+}
+
+/** What a packet thread tells when it is about to try a relay. */
+export interface RelayAttempt {
+  readonly relay: string;
+  /** The port of the IPv4 socket that tries. */
+  readonly port: number;
+}
+
 /** The requests that both nodes answer alike. */
 export function nodeRequests(
   endpoints: NodeEndpoints,
   core: {
-    readonly relay: RelayClient;
+    readonly relays: Relays;
     reaches(a: SocketAddress): boolean;
     takePolicy(now: Instant, envelope: unknown): void;
     setNetwork(now: Instant, network: HostNetwork): void;
@@ -244,13 +263,18 @@ export function nodeRequests(
     natEase: (ease: NatEase): undefined => {
       core.punching.setEase(clock.now(), ease);
     },
-    relayAddresses: ({ addresses: texts, problem }: Resolved): undefined => {
-      const addresses = texts.map((text) => SocketAddress.parse(text)!);
-      if (problem === undefined) core.relay.setAddresses(addresses.filter((address) => core.reaches(address)));
-      else core.relay.noAddress(problem);
+    relays: (names: readonly string[]): undefined => {
+      core.relays.setNames(clock.now(), names);
     },
-    relayTcp: (address: string | undefined): undefined => {
-      core.relay.setTcp(clock.now(), address === undefined ? undefined : SocketAddress.parse(address)!);
+    relayAddresses: ({ relay, resolved }: RelayAddresses): undefined => {
+      const { addresses: texts, problem } = resolved;
+      const addresses = texts.map((text) => SocketAddress.parse(text)!);
+      const client = core.relays.find(relay);
+      if (problem === undefined) client?.setAddresses(addresses.filter((address) => core.reaches(address)));
+      else client?.noAddress(problem);
+    },
+    relayTcp: ({ relay, address }: RelayTcpAddress): undefined => {
+      core.relays.find(relay)?.setTcp(clock.now(), address === undefined ? undefined : SocketAddress.parse(address)!);
     },
     identity: ({ certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string }): undefined => {
       endpoints.relay.setIdentity(certificatePem, keyPem);

@@ -1,8 +1,8 @@
 /**
  * The underlay of a node: its UDP sockets, and what belongs to whom on them.
  *
- *   from the relay's address   QUIC      → endpoint of the relay connection
- *                              RELAYED   → endpoint of the links, at the virtual address of its channel
+ *   from a relay's address     QUIC      → endpoint of the relay connections
+ *                              RELAYED   → endpoint of the links, at the virtual address of its channel, which is of that relay
  *                              REVALIDATE→ owner
  *   from anywhere              PROBE REPLY→ owner, which knows the nonces it asked with
  *                              PUNCH     → owner, which knows its tokens
@@ -16,7 +16,7 @@
  * until there is room again. Then the relay connection comes first, links next, and what waits above them last. A socket that
  * stays full for `MOST_BLOCKED` loses what it keeps, so that it does not stop the other one.
  */
-import { ADDRESS_WORDS, type SocketAddress, sameWords } from '../base/address.js';
+import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import { type Duration, elapsed, type Instant, later, Seconds } from '../base/time.js';
@@ -38,6 +38,7 @@ import {
 import { PUNCH_LENGTH } from '../tunnel/punch/punch-frame.js';
 import { DirectTable } from './direct-table.js';
 import { ExtraSocketSet } from './extra-sockets.js';
+import { RelaySlots } from './relay-slots.js';
 import { SendRoom } from './send-room.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';
 
@@ -55,6 +56,8 @@ const CLOSING_TIME: Duration = Seconds(3);
 /** A relay channel as the underlay knows it. */
 export interface Channel {
   readonly number: number;
+  /** The slot of its relay. */
+  readonly relay: number;
   readonly high: number;
   readonly low: number;
   /** The address under which the links' endpoint knows it. */
@@ -65,9 +68,9 @@ export interface Channel {
 
 export interface UnderlayOwner {
   /** The relay asks this socket's source to be proved. */
-  onRevalidate(now: Instant, nonce: Word64): void;
+  onRevalidate(now: Instant, nonce: Word64, relay: number): void;
   /** A valid RELAYED frame arrived: the relay carries our packets. */
-  onRelayed(now: Instant): void;
+  onRelayed(now: Instant, relay: number): void;
   onProbeReply(now: Instant, reply: ProbeReply): void;
   /** A frame of PUNCH's type came from the packed address at `index`; whether it is one, and whose, is the owner's to know. */
   onPunch(
@@ -109,8 +112,7 @@ export class Underlay {
   readonly #links: QuicEndpoint;
   readonly #drops: Counters<DropName>;
   readonly #owner: UnderlayOwner;
-  readonly #relayAddress = new Uint32Array(ADDRESS_WORDS);
-  #relaySocket = 0;
+  readonly #relays = new RelaySlots();
   #isBlocked = false;
   #blockedSince: Instant | undefined;
   readonly #byId = new U64Map<Channel>();
@@ -160,14 +162,16 @@ export class Underlay {
     return this.#socketFor(address.ip.family) >= 0;
   }
 
-  /** The relay is at `address` from now on; `reaches` must hold. */
-  setRelay(address: SocketAddress): void {
-    address.write(this.#relayAddress, 0);
-    this.#relaySocket = this.#socketFor(address.ip.family);
+  /**
+   * The relay of this slot is at `address` from now on, which `reaches`; undefined: there is no such relay any more.
+   * @param slot below `MAX_RELAYS`.
+   */
+  setRelay(slot: number, address: SocketAddress | undefined): void {
+    this.#relays.set(slot, address, address === undefined ? -1 : this.#socketFor(address.ip.family));
   }
 
   isRelay(address: SocketAddress): boolean {
-    return address.matches(this.#relayAddress, 0);
+    return this.#relays.has(address);
   }
 
   /** Whether an address stands for a relay channel; on the wire it is nobody's. */
@@ -178,13 +182,13 @@ export class Underlay {
   }
 
   /** Undefined when the id is in use (a channel belongs to one peer) or there are too many. */
-  openChannel(high: number, low: number): Channel | undefined {
+  openChannel(relay: number, high: number, low: number): Channel | undefined {
     if (this.#byId.has(high, low) || this.#byNumber.size >= MAX_CHANNELS) return undefined;
     const number = this.#nextNumber++;
     const address = virtualAddress(number);
     const words = new Uint32Array(ADDRESS_WORDS);
     address.write(words, 0);
-    const channel: Channel = { number, high, low, address, words };
+    const channel: Channel = { number, relay, high, low, address, words };
     this.#byId.set(high, low, channel);
     this.#byNumber.set(number, channel);
     return channel;
@@ -196,9 +200,9 @@ export class Underlay {
   }
 
   /** The same for a channel known by its id only; harmless when it is gone. */
-  closeChannelById(now: Instant, high: number, low: number): void {
+  closeChannelById(now: Instant, relay: number, high: number, low: number): void {
     const channel = this.#byId.get(high, low);
-    if (channel !== undefined) this.closeChannel(now, channel);
+    if (channel?.relay === relay) this.closeChannel(now, channel);
   }
 
   #forgetClosed(now: Instant): void {
@@ -221,9 +225,9 @@ export class Underlay {
     const rx = attached.socket.rx;
     const entries = attached.socket.receive();
     for (let entry = 0; entry < entries; entry++) {
-      if (index === this.#relaySocket && sameWords(rx.sources, entry, this.#relayAddress, 0)) {
-        this.#fromRelay(now, attached, entry);
-      } else this.#fromElsewhere(now, rx, entry, attached.linkMemory, 0);
+      const relay = this.#relays.find(index, rx.sources, entry);
+      if (relay >= 0) this.#fromRelay(now, attached, entry, relay);
+      else this.#fromElsewhere(now, rx, entry, attached.linkMemory, 0);
     }
     if (entries > 0) {
       this.#relay.receive(now);
@@ -232,7 +236,7 @@ export class Underlay {
     return entries;
   }
 
-  #fromRelay(now: Instant, attached: Attached, entry: number): void {
+  #fromRelay(now: Instant, attached: Attached, entry: number, relay: number): void {
     const rx = attached.socket.rx;
     const memory = rx.memory;
     const segment = rx.segments[entry]!;
@@ -247,11 +251,11 @@ export class Underlay {
         this.#relay.queueRun(attached.relayMemory, at, stop - at, segment, 0, rx.sources, entry);
         at = stop;
       } else if (first === Frame.relayed) {
-        at = this.#relayedRun(now, attached, at, end, segment);
+        at = this.#relayedRun(now, attached, at, end, segment, relay);
       } else {
         const nonce = first === Frame.revalidate ? decodeNonce(memory, at, size) : undefined;
         const reply = first === Frame.probeReply ? decodeProbeReply(memory, at, size) : undefined;
-        if (nonce !== undefined) this.#owner.onRevalidate(now, nonce);
+        if (nonce !== undefined) this.#owner.onRevalidate(now, nonce, relay);
         else if (reply !== undefined) this.#owner.onProbeReply(now, reply);
         else this.#drops.values[Drop.unknown_frame]!++;
         at += size;
@@ -291,7 +295,7 @@ export class Underlay {
   }
 
   /** Queues the neighbours that carry the channel of the frame at `at`; returns where they end. */
-  #relayedRun(now: Instant, attached: Attached, at: number, end: number, segment: number): number {
+  #relayedRun(now: Instant, attached: Attached, at: number, end: number, segment: number, relay: number): number {
     const memory = attached.socket.rx.memory;
     const firstSize = Math.min(segment, end - at);
     if (firstSize < RELAYED_HEADER + SHORTEST_QUIC_PACKET) {
@@ -301,11 +305,11 @@ export class Underlay {
     const high = wordAt(memory, at + 1);
     const low = wordAt(memory, at + 5);
     const channel = this.#byId.get(high, low);
-    if (channel === undefined) {
+    if (channel?.relay !== relay) {
       this.#drops.values[Drop.unknown_channel]!++;
       return at + firstSize;
     }
-    this.#owner.onRelayed(now);
+    this.#owner.onRelayed(now, relay);
     let stop = at + firstSize;
     while (
       end - stop >= RELAYED_HEADER + SHORTEST_QUIC_PACKET &&
@@ -405,7 +409,7 @@ export class Underlay {
   }
 
   #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket {
-    const { socket, relayTransmit } = this.#sockets[this.#relaySocket]!;
+    const { socket, relayTransmit } = this.#sockets[this.#socketOf(endpoint.outAddress, 0)]!;
     socket.send(relayTransmit, offset, length, segment, endpoint.outAddress, 0);
     return socket;
   }
@@ -421,13 +425,14 @@ export class Underlay {
 
   #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket | undefined {
     const channel = this.#byNumber.get(channelNumber(endpoint.outAddress, 0));
-    if (channel === undefined) {
+    const attached = channel && this.#sockets[this.#relays.socketOf(channel.relay)];
+    if (channel === undefined || attached === undefined) {
       this.#drops.values[Drop.unknown_channel]! += Math.ceil(length / segment);
       return undefined;
     }
     for (let at = offset; at < offset + length; at += segment) putRelayed(endpoint.tx, at, channel.high, channel.low);
-    const { socket, linkTransmit } = this.#sockets[this.#relaySocket]!;
-    socket.send(linkTransmit, offset, length, segment, this.#relayAddress, 0);
+    const { socket, linkTransmit } = attached;
+    socket.send(linkTransmit, offset, length, segment, this.#relays.addresses, channel.relay);
     return socket;
   }
 

@@ -2,7 +2,7 @@
  * The policy document: which services exist, which connectors may serve each, and who may use them. Signed by the
  * operator's key, verified by every node itself; what it does not grant is denied.
  *
- *   {network, version, notAfter, ula, groups, services: […], grants: […], revocations: […], tests: […]}
+ *   {network, version, notAfter, ula, relays?, groups, services: […], grants: […], revocations: […], tests: […]}
  *
  * Unknown fields are refused, not ignored: an older node that skipped a restriction it does not know would allow too much.
  */
@@ -13,6 +13,7 @@ import { SallyportError } from '../base/error.js';
 import { Days, Hours, type WallTime, wallLater } from '../base/time.js';
 import { type Envelope, ed25519Verifier, open, parsePayload, parseWith, type Signer, sealJson } from './envelope.js';
 import { Label } from './names.js';
+import { RelayContacts } from './relay-contact.js';
 
 /** How long a signed document is valid (protocol §7). */
 export const POLICY_LIFETIME = Days(90);
@@ -146,6 +147,8 @@ const Document = v.pipe(
     version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
     notAfter: EpochMillis,
     ula,
+    /** The network's relays; absent while it has only the one that join tokens name. */
+    relays: v.optional(RelayContacts),
     /** Further members of groups, by agent name; an agent's own groups stand in its invitation. */
     groups: v.optional(v.record(Label, v.pipe(v.array(Label), v.maxLength(MAX_NAMES))), {}),
     services: v.pipe(v.array(Service), v.maxLength(MAX_SERVICES)),

@@ -17,6 +17,7 @@ import { decodeBase64, decodeBase64Url, encodeBase64, encodeBase64Url } from './
 import { Envelope, signedMessage } from './envelope.js';
 import { base64Bytes, ED25519_KEY_BYTES, type Invitation, openInvitation } from './invitation.js';
 import { Label } from './names.js';
+import { type RelayContact, RelayContacts } from './relay-contact.js';
 
 const CHECKSUM_BYTES = 8;
 /** Longest token in characters; argv, environment and files carry that without trouble. */
@@ -24,20 +25,9 @@ export const MAX_TOKEN_CHARACTERS = 64 * 1024;
 
 const HINT = 'ask the operator for a new one: sallyport invite';
 
-/** One relay of the network. */
-export const RelayContact = v.strictObject({
-  /** Name in its certificate: the TLS server name is NAME.relay.NETWORK, whatever host the URL says. */
-  name: Label,
-  /** HOST:PORT of its QUIC (UDP) listener. */
-  quic: v.pipe(v.string(), v.regex(/^(?:\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, 'must be HOST:PORT'), v.maxLength(300)),
-  /** Base URL of its control listener (enrolment, TCP fallback). */
-  control: v.pipe(v.string(), v.regex(/^https:\/\/[^\s/]+$/, 'must be https://HOST:PORT'), v.maxLength(300)),
-});
-export type RelayContact = v.InferOutput<typeof RelayContact>;
-
 const Body = v.strictObject({
   network: Label,
-  relays: v.pipe(v.array(RelayContact), v.minLength(1), v.maxLength(16)),
+  relays: RelayContacts,
   /** The network's CA certificate, DER in base64. */
   ca: v.pipe(
     v.string(),

@@ -42,7 +42,7 @@ export async function scene(
 export function ready(connector: SimConnector): boolean {
   return (
     connector.core.relay.state === 'ready' &&
-    [...connector.core.registrations.values()].every((status) => status === 'ok')
+    [...connector.backends.keys()].every((id) => connector.core.registrar.statusOf(id) === 'ok')
   );
 }
 

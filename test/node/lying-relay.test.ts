@@ -36,7 +36,7 @@ test('another virtual address than the operator signed: the service counts as no
   const world = await World.create();
   const connector = await world.connector('c1', { services: SERVICES });
   expect(world.until(() => ready(connector))).toBe(true);
-  const registered = (): string | undefined => connector.core.registrations.get('web');
+  const registered = (): string => connector.core.registrar.statusOf('web');
   lie((message) =>
     message.type === 'registered'
       ? {
@@ -49,7 +49,7 @@ test('another virtual address than the operator signed: the service counts as no
   world.apply({});
   expect(world.until(() => registered() === 'conflict', Seconds(2))).toBe(true);
   expect(connector.core.relay.lies).toBe(1);
-  expect(connector.core.registrations.get('dns')).toBe('ok');
+  expect(connector.core.registrar.statusOf('dns')).toBe('ok');
 });
 
 test('a policy that has been replaced already: refused by both ends, and what it granted stays refused', async () => {

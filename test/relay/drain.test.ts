@@ -78,7 +78,7 @@ test('nodes go on using it, and come back by back-off when it has closed; their 
     world.run(Millis(100));
   }
   expect(stream.text()).toBe('x'.repeat(20));
-  expect(agent.eventsOf('relay-drains')).toEqual([{ kind: 'relay-drains', seconds: 3 }]);
+  expect(agent.eventsOf('relay-drains')).toEqual([{ kind: 'relay-drains', relay: 'r1', seconds: 3 }]);
   expect(connector.eventsOf('relay-drains')).toHaveLength(1);
   expect(agent.core.relay.lastProblem).toContain('about to stop');
   expect(world.until(() => world.relay.eventsOf('drained').length === 1, Seconds(3))).toBe(true);

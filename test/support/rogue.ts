@@ -125,7 +125,7 @@ export class RogueNode {
       caPem: options.caPem ?? site.operator.caPem,
       certificatePem,
       keyPem,
-      relayName: this.#name,
+      relays: ['r1'],
       port: 0,
       direct: DIRECT_OFF,
     };
@@ -156,7 +156,7 @@ export class RogueNode {
       },
       1,
     );
-    this.underlay.setRelay(this.relayAddress);
+    this.underlay.setRelay(0, this.relayAddress);
     for (const socket of this.udp) {
       socket.arrivals.push((_from, bytes) => {
         if (bytes[0] !== Frame.relayed) return;
@@ -232,7 +232,7 @@ export class RogueNode {
   /** Registers a channel so that links on it work. */
   openChannel(channel: string): Channel {
     const { high, low } = parseChannel(channel);
-    return this.underlay.openChannel(high, low)!;
+    return this.underlay.openChannel(0, high, low)!;
   }
 
   /** Makes a link through a channel. */

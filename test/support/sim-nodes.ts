@@ -61,6 +61,8 @@ export interface Site {
   readonly network: SimNetwork;
   readonly operator: Operator;
   readonly seed: number;
+  /** Of the network's relays. */
+  readonly relayNames: readonly string[];
   /** The relay's. */
   readonly limits: RelayLimits;
 }
@@ -160,7 +162,7 @@ export abstract class SimNode {
     return this.credentials.name;
   }
 
-  protected threadData(site: Site, relayName: string) {
+  protected threadData(site: Site) {
     const { operator } = site;
     const { certificatePem, keyPem, proof } = this.credentials;
     return {
@@ -172,7 +174,7 @@ export abstract class SimNode {
       caPem: operator.caPem,
       certificatePem,
       keyPem,
-      relayName,
+      relays: site.relayNames,
       port: 0,
       direct: DIRECT_OFF,
     };
@@ -220,10 +222,10 @@ export class SimConnector extends SimNode {
   readonly tun: SimTun | undefined;
   readonly events: ConnectorCoreEvent[] = [];
 
-  constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: ConnectorSetup) {
+  constructor(site: Site, credentials: NodeCredentials, v4: string, setup: ConnectorSetup) {
     super(site, credentials, v4, setup);
     const { reactor, sockets } = this.host;
-    const data = this.threadData(site, relayName);
+    const data = this.threadData(site);
     this.backends = new Map(Object.entries(setup.services).map(([id, url]) => [id, serviceBackend(id, url)]));
     this.tun = setup.kernel ? new SimTun(reactor) : undefined;
     this.endpoints = makeNodeEndpoints(data, reactor, (quic) => this.core.acceptLink(reactor.now(), quic));
@@ -282,10 +284,10 @@ export class SimAgent extends SimNode {
   /** Attempts at the relay so far. */
   attempts = 0;
 
-  constructor(site: Site, credentials: NodeCredentials, relayName: string, v4: string, setup: AgentSetup) {
+  constructor(site: Site, credentials: NodeCredentials, v4: string, setup: AgentSetup) {
     super(site, credentials, v4, setup);
     const { reactor } = this.host;
-    const data = this.threadData(site, relayName);
+    const data = this.threadData(site);
     this.endpoints = makeNodeEndpoints(data, reactor, undefined);
     this.tun = setup.tun ? new SimTun(reactor) : undefined;
     this.core = new AgentCore({

@@ -25,7 +25,9 @@ const RESTLESS = 20_000;
 export interface WorldOptions {
   readonly policy?: Partial<PolicyDocument>;
   readonly seed?: number;
-  /** The relay has an IPv6 address too. */
+  /** Names of the relays; default `r1` alone. */
+  readonly relays?: readonly string[];
+  /** The relays have IPv6 addresses too. */
   readonly dualStack?: boolean;
   /** Of the relay; default none. */
   readonly limits?: RelayLimits;
@@ -40,7 +42,8 @@ export class World implements Site {
   readonly hosts: SimHost[] = [];
   document: PolicyDocument;
   signed: SignedPolicy;
-  relay!: SimRelay;
+  readonly relays: SimRelay[] = [];
+  readonly relayNames: readonly string[];
   /** Turns made so far, over all hosts. */
   turns = 0;
   #nextHost = 10;
@@ -52,14 +55,15 @@ export class World implements Site {
     this.limits = options.limits ?? NO_LIMITS;
     this.network = new SimNetwork(this.clock, this.seed);
     this.#dualStack = options.dualStack ?? false;
+    this.relayNames = options.relays ?? ['r1'];
     this.document = policyDocument(options.policy);
     this.signed = operator.sign(this.document);
   }
 
-  /** A world with a running relay at 192.0.2.1 (and 2001:db8::1). */
+  /** A world with running relays at 192.0.2.1 (and 2001:db8::1), 192.0.2.2 … */
   static async create(options: WorldOptions = {}): Promise<World> {
     const world = new World(await Operator.create(), options);
-    await world.startRelay();
+    for (const name of world.relayNames) await world.startRelay(name);
     return world;
   }
 
@@ -67,16 +71,32 @@ export class World implements Site {
     return this.clock.now;
   }
 
-  get relayName(): string {
-    return this.operator.serverName('relay', 'r1');
+  /** The first relay. */
+  get relay(): SimRelay {
+    return this.relays[0]!;
   }
 
-  /** Starts the relay; again after `relay.host.kill()` as the same relay restarted. */
-  async startRelay(): Promise<void> {
-    const credentials = this.relay?.credentials ?? (await this.operator.credentials('relay', 'r1'));
-    this.relay = new SimRelay(this, credentials, '192.0.2.1', this.#dualStack ? '2001:db8::1' : undefined);
-    this.relay.policy.offer(this.signed.envelope);
-    this.hosts.push(this.relay.host);
+  relayOf(name: string): SimRelay {
+    return this.relays[this.relayNames.indexOf(name)]!;
+  }
+
+  /** Starts a relay; again after `relay.host.kill()` as the same relay restarted. */
+  async startRelay(name: string = this.relayNames[0]!): Promise<void> {
+    const index = this.relayNames.indexOf(name);
+    const credentials = this.relays[index]?.credentials ?? (await this.operator.credentials('relay', name));
+    const v6 = this.#dualStack ? `2001:db8::${index + 1}` : undefined;
+    const relay = new SimRelay(this, credentials, `192.0.2.${index + 1}`, v6);
+    relay.policy.offer(this.signed.envelope);
+    this.relays[index] = relay;
+    this.hosts.push(relay.host);
+  }
+
+  /** Tells a node where the relays are, as its main thread would. */
+  #tellRelays({ core }: SimAgent | SimConnector): void {
+    this.relayNames.forEach((name, index) => {
+      const addresses = this.relays[index]!.addresses.filter((address) => core.reaches(address));
+      core.relays.find(name)?.setAddresses(addresses);
+    });
   }
 
   #address(nat?: SimNat): string {
@@ -89,18 +109,18 @@ export class World implements Site {
 
   async connector(name: string, setup: ConnectorSetup, credentials?: NodeCredentials): Promise<SimConnector> {
     const enrolled = credentials ?? (await this.operator.enrol('connector', name));
-    const node = new SimConnector(this, enrolled, this.relayName, this.#address(setup.nat), setup);
+    const node = new SimConnector(this, enrolled, this.#address(setup.nat), setup);
     this.hosts.push(node.host);
-    node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
+    this.#tellRelays(node);
     return node;
   }
 
   async agent(name: string, setup: AgentSetup = {}, credentials?: NodeCredentials): Promise<SimAgent> {
     const enrolled = credentials ?? (await this.operator.enrol('agent', name, setup.groups ?? ['staff']));
-    const node = new SimAgent(this, enrolled, this.relayName, this.#address(setup.nat), setup);
+    const node = new SimAgent(this, enrolled, this.#address(setup.nat), setup);
     this.hosts.push(node.host);
     if (setup.unresolved) return node;
-    node.core.relay.setAddresses(this.relay.addresses.filter((address) => node.core.reaches(address)));
+    this.#tellRelays(node);
     return node;
   }
 
@@ -118,9 +138,11 @@ export class World implements Site {
   apply(change: Partial<PolicyDocument>): void {
     this.document = { ...this.document, ...change, version: this.document.version + 1 };
     this.signed = this.operator.sign(this.document);
-    this.relay.policy.offer(this.signed.envelope);
-    this.relay.core.policyChanged(this.now);
-    this.relay.host.reactor.wake();
+    for (const relay of this.relays) {
+      relay.policy.offer(this.signed.envelope);
+      relay.core.policyChanged(this.now);
+      relay.host.reactor.wake();
+    }
   }
 
   /** Runs everything that is due now. */

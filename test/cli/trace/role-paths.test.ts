@@ -129,7 +129,7 @@ describe('the paths of an agent', () => {
   });
 
   it('are straight to the peer where the link is direct, also below a service', () => {
-    const link = { ...LINK, via: 'direct', remote: '[2001:db8:5::5]:40000' } as const;
+    const link = { ...LINK, via: 'direct', relay: undefined, remote: '[2001:db8:5::5]:40000' } as const;
     const sessions = agent().sessions.map((one) => ({ ...one, link }));
     const direct = { id: 'session office', target: '2001:db8:5::5', port: 40_000, protocols: ['icmp', 'udp'] };
     expect(choose(agent({ sessions }), { path: 'office' })).toEqual({ paths: [direct], notes: [] });

@@ -56,7 +56,7 @@ function startNode(agent: EnrolledAgent, wantsChannel: boolean): void {
   const { network, caPem, relayName } = input.crowd;
   const { name, certificatePem, keyPem, proof } = agent;
   const direct = { path: 'relay' as const, hideHost: true, allow: [], advertise: [] };
-  const data = { network, caPem, relayName, name, certificatePem, keyPem, proof, direct };
+  const data = { network, caPem, relays: ['relay'], name, certificatePem, keyPem, proof, direct };
   const none = { policyKey: new Uint8Array(), policy: undefined, port: 0 };
   const endpoints = makeNodeEndpoints({ ...data, ...none }, reactor, undefined);
   const drops = new Counters(DROP_REASONS);
@@ -94,22 +94,24 @@ function startNode(agent: EnrolledAgent, wantsChannel: boolean): void {
     endpoint: endpoints.relay,
     entropy,
     role: 'agent',
+    name: 'relay',
+    slot: 0,
     serverName: relayName,
     software: 'test',
     proof: () => proof,
     owner: {
       onRelayReady: () => tell('ready'),
-      onRelayLost: (_now, reason) => {
+      onRelayLost: (_now, _relay, reason) => {
         hasChannel = false;
         tell('lost', reason);
       },
-      onRelayMessage,
+      onRelayMessage: (now, _relay, message) => onRelayMessage(now, message),
       onObserved: () => {},
       onRelayAttempt: () => {},
       isRelayWanted: () => false,
     },
     wall: () => reactor.wall(),
-    setRelay: (address) => underlay.setRelay(address),
+    setRelay: (address) => underlay.setRelay(0, address),
     sendProbe: (address, bytes) => underlay.probe(address, bytes),
   });
   // A node sleeps until something comes for it or is due: the loop's turns are a hundred others' too.
