@@ -112,8 +112,8 @@ export class AgentDirect {
     };
   }
 
-  tellActive({ direct }: AgentSession, link: Link, reason: string): void {
-    if (this.#isOn) direct.path.tellActive(link.number, reason);
+  tellActive({ direct, set }: AgentSession, link: Link, reason: string): void {
+    if (this.#isOn || set.size > 1) direct.path.tellActive(link.number, reason);
   }
 
   /** The link through the relay is live: the connector is told where we are, as it may have missed it. */

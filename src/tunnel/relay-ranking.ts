@@ -5,7 +5,8 @@
  *   standby   of the others that answer the one with the shortest round trip, whether it is connected yet or not
  *
  * A place changes hands at once when its holder is lost or about to stop, and otherwise only for a relay that has been nearer by
- * 10 ms and a fifth for half a minute: a node that runs to and fro serves nobody.
+ * 10 ms and a fifth for half a minute: a node that runs to and fro serves nobody. A home that was merely the first to answer is
+ * left as soon as a nearer one has, for some seconds.
  */
 import { type Duration, elapsed, type Instant, Millis, Seconds } from '../base/time.js';
 
@@ -14,6 +15,9 @@ export const NEARER: Duration = Millis(10);
 export const NEARER_SHARE = 0.2;
 /** A relay must have been nearer for this long. */
 export const NEARER_FOR: Duration = Seconds(30);
+
+/** For so long after the first one was connected the others are still coming. */
+export const STARTING: Duration = Seconds(3);
 
 /** What is known of one relay now. */
 export interface RelayFigures {
@@ -74,9 +78,9 @@ export class RelayRanking {
     const old = before < 0 ? undefined : relays[before];
     const may = (one: RelayFigures): boolean => one.isReady && !one.isDraining;
     if (old === undefined || !may(old)) {
-      const next = nearest(relays, (one) => may(one));
+      const next = nearest(relays, may);
       take(now, this.#home, next, reasonOfHome(relays.length, old));
-    } else contest(now, this.#home, relays, (one) => may(one), 'nearer');
+    } else contest(now, this.#home, relays, may);
     const { home } = this;
     const mayStand = (one: RelayFigures, index: number): boolean => index !== home && !one.isDraining && !one.isAway;
     const stands = this.#standby.holder;
@@ -84,7 +88,7 @@ export class RelayRanking {
       let next = nearest(relays, mayStand);
       if (next < 0) next = nearest(relays, (_one, index) => index !== home);
       if (next !== stands) take(now, this.#standby, next, 'next_nearest');
-    } else contest(now, this.#standby, relays, mayStand, 'nearer');
+    } else contest(now, this.#standby, relays, mayStand);
     return this.#home.holder !== before;
   }
 
@@ -128,7 +132,7 @@ function take(now: Instant, place: Place, holder: number, reason: RelayReason): 
 }
 
 /** The holder is well: another takes its place only after it has been nearer for a while. */
-function contest(now: Instant, place: Place, relays: readonly RelayFigures[], may: Judge, reason: RelayReason): void {
+function contest(now: Instant, place: Place, relays: readonly RelayFigures[], may: Judge): void {
   const rival = nearest(relays, may);
   if (rival < 0 || !isNearer(relays[rival]!, relays[place.holder]!)) {
     place.rival = -1;
@@ -138,7 +142,9 @@ function contest(now: Instant, place: Place, relays: readonly RelayFigures[], ma
     place.rival = rival;
     place.rivalSince = now;
   }
-  if (elapsed(place.rivalSince, now) >= NEARER_FOR) take(now, place, rival, reason);
+  const isStarting = place.reason === 'first_ready' && elapsed(place.since, now) < STARTING;
+  if (isStarting) take(now, place, rival, 'nearest');
+  else if (elapsed(place.rivalSince, now) >= NEARER_FOR) take(now, place, rival, 'nearer');
 }
 
 function isNearer(one: RelayFigures, than: RelayFigures): boolean {

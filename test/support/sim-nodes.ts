@@ -80,7 +80,7 @@ export class SimRelay {
   readonly addresses: readonly SocketAddress[];
   readonly credentials: Credentials;
 
-  constructor(site: Site, credentials: Credentials, v4: string, v6: string | undefined) {
+  constructor(site: Site, credentials: Credentials, v4: string, v6: string | undefined, salt: number) {
     const { operator } = site;
     this.credentials = credentials;
     this.host = new SimHost(site.clock, site.network, v4, v6);
@@ -105,8 +105,8 @@ export class SimRelay {
       policyKey: operator.policyKey.publicKey,
       network: operator.network,
       crypto,
-      // A restarted relay gives other channel ids than before.
-      entropy: new SeededEntropy(site.seed + Math.floor(site.clock.now / 1_000_000)),
+      // A restarted relay gives other channel ids than before, and another relay others than this one.
+      entropy: new SeededEntropy(site.seed + salt + Math.floor(site.clock.now / 1_000_000)),
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       software: 'sallyport/test',

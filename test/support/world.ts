@@ -85,7 +85,7 @@ export class World implements Site {
     const index = this.relayNames.indexOf(name);
     const credentials = this.relays[index]?.credentials ?? (await this.operator.credentials('relay', name));
     const v6 = this.#dualStack ? `2001:db8::${index + 1}` : undefined;
-    const relay = new SimRelay(this, credentials, `192.0.2.${index + 1}`, v6);
+    const relay = new SimRelay(this, credentials, `192.0.2.${index + 1}`, v6, index * 1_000_003);
     relay.policy.offer(this.signed.envelope);
     this.relays[index] = relay;
     this.hosts.push(relay.host);
