@@ -9,12 +9,14 @@ import { Lab } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { program } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
-import { Network } from './network.js';
+import { type ConnectorThreadStatus, Network } from './network.js';
 import { type Role, sallyport } from './role.js';
 
 const GATEWAY = '192.168.1.1';
 const OUTSIDE = ADDRESSES.user.v4;
 const PORT = 40_000;
+/** Forwarded by hand at the router. */
+const FORWARDED = 41_000;
 
 interface Change {
   readonly protocol: PortmapProtocol;
@@ -62,6 +64,15 @@ describe.skipIf(Lab.unavailable() !== undefined)('port mapping', () => {
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Change);
 
+  /** The session becomes direct, and the connector's packets go to that address of the agent's. */
+  const meetsAt = async (address: string): Promise<void> => {
+    expect(await becomesDirect(network)).toMatchObject({ path: 'direct' });
+    await network.connector.waitForStatus<ConnectorThreadStatus>(
+      `packets to go to ${address}`,
+      ({ sessions }) => sessions[0]?.link?.remote === address,
+    );
+  };
+
   it.each(['pcp', 'nat-pmp', 'upnp'] as const)(
     'by %s makes a direct link possible, and ends with the agent',
     async (protocol) => {
@@ -88,6 +99,28 @@ describe.skipIf(Lab.unavailable() !== undefined)('port mapping', () => {
     const { address, lifetime } = await agent.waitForLog('port mapped');
     expect(address).toMatch(new RegExp(`^${OUTSIDE.replaceAll('.', '\\.')}:(?!${PORT}$)\\d+$`));
     expect(lifetime).toBe(1800);
+    await meetsAt(String(address));
+  });
+
+  it('by hand, a port that the operator tells of, is used as well', async () => {
+    gateway = undefined;
+    const { router } = network.topology.nats.user[0]!;
+    router.nft(`
+      table ip lab_forward {
+        chain prerouting {
+          type nat hook prerouting priority -150; policy accept;
+          iifname "to-net" udp dport ${FORWARDED} dnat to ${ADDRESSES.userInside.v4}:${PORT}
+        }
+      }`);
+    const told = `${OUTSIDE}:${FORWARDED}`;
+    const argv = ['--mode', 'tun', '--port', String(PORT), '--no-port-mapping', '--advertise', told];
+    const mapped = agent;
+    agent = network.role('alice', network.topology.user, ['agent', '--join-file', network.tokenFile('alice'), ...argv]);
+    await network.startAgent(agent);
+    await meetsAt(told);
+    await agent.stop();
+    router.nft('delete table ip lab_forward');
+    agent = mapped;
   });
 
   it('is by the best protocol of several', async () => {

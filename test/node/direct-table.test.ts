@@ -77,7 +77,7 @@ test('three new connections in 10 s; repeats of one are no new ones', () => {
   expect(admits(initial([1, 2, 3], [5]), later(START, Seconds(10)))).toBe(true);
   expect(admits(initial([1, 2, 3], [6]), later(START, Seconds(10)))).toBe(true);
   expect(admits(initial([1, 2, 3], [7]), later(START, Seconds(10)))).toBe(false);
-  table.expectAnswer(SocketAddress.parse('192.0.2.1:1')!);
+  table.expectAnswer(at('192.0.2.1:1'));
   expect(admits(initial([1, 2, 3], [7]), later(START, Seconds(10)))).toBe(true);
 });
 
