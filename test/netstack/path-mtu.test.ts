@@ -46,6 +46,13 @@ test('an outage is not taken for a small path for longer than the first probe ta
   expect(simulation.takeLongest()).toBe(1500);
 });
 
+test('a small buffer at a loss of 30 % is no black hole for long, and keeps its speed', () => {
+  const tcp = { receiveInitial: 2048, receiveMax: 2048 };
+  const simulation = new Simulation({ rtt: Millis(100), loss: 0.3, seed: 40, tcp }, 1);
+  simulation.run(Seconds(600), () => false);
+  expect(simulation.total).toBeGreaterThan(600 * 1000);
+});
+
 test('with random loss the search ends at the size that passes', () => {
   for (const seed of [1, 2]) {
     const simulation = new Simulation({ ...path, seed, loss: 0.02, mtu: () => 1350 }, 1);

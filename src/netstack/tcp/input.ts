@@ -262,6 +262,7 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
     const { pathMtu } = s.recovery;
     if (pathMtu.state === Probe.out && seqAtOrAfter(s.una, pathMtu.to)) s.raiseMss(pathMtu.arrived(now));
     c.progressAt = now;
+    if (c.retries > 0 && acked >= s.mss) pathMtu.survived();
     c.retries = 0;
     c.tailAt = NEVER;
     c.tailPending = false;
@@ -291,7 +292,9 @@ function spuriousRecovery(c: TcpConnection, now: Instant, seg: Segment): void {
   c.eifelArmed = false;
   const { phase } = c.sender.recovery;
   if (phase === Phase.open || seg.echo === 0 || !seqBefore(seg.echo, c.eifelTimestamp)) return;
-  takeBack(c, phase, echoedRtt(c, now, seg));
+  // Later it may be the copy's answer after all, sent because the original's was lost: the time between says nothing of the path.
+  const atOnce = (now - c.sender.lastSentAt) * 2 < c.sender.rtt.least;
+  takeBack(c, phase, atOnce ? echoedRtt(c, now, seg) : -1);
 }
 
 /** Nothing was lost, the path only took `rtt` µs for once (−1 = not known): no reduction, and a timeout that allows for it. */

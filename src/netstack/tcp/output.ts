@@ -30,6 +30,8 @@ const PROBE_FOLLOWERS = 4;
 
 /** Full segments received that may wait for one acknowledgement (RFC 9293 §3.8.6.3). */
 const ACK_EVERY = 2;
+/** A receive buffer of no more bytes is what limits its sender, and each acknowledgement held back would make it smaller still. */
+const SMALL_BUFFER = 48 * 1024;
 
 export function transmit(c: TcpConnection, now: Instant): void {
   if (c.state === State.closed) return;
@@ -59,7 +61,7 @@ export function transmit(c: TcpConnection, now: Instant): void {
     c.host.emitter.control(c.words, ACK, (c.sender.una - 1) | 0, c.receiver.nxt, windowField(c));
     acknowledged(c);
   }
-  if (c.ackNow || c.unacked >= ACK_EVERY) sendAck(c, now);
+  if (c.ackNow || c.unacked >= ACK_EVERY || (c.unacked > 0 && c.receiver.limit <= SMALL_BUFFER)) sendAck(c, now);
   else if (c.unacked > 0 && c.delayedAckAt === NEVER) c.delayedAckAt = now + c.host.options.delayedAck;
   c.arm();
 }

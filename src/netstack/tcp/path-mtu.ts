@@ -14,7 +14,9 @@ import { Millis, Minutes } from '../../base/time.js';
 import { NEVER } from './state.js';
 
 /** Timeouts in a row that make large segments suspect: before, loss or an outage is likelier. */
-export const SUSPECT_TIMEOUTS = 3;
+const SUSPECT_TIMEOUTS = 3;
+/** As many more as runs of timeouts that ended with a large segment arriving after all, up to this: such a path loses much. */
+const MORE_TIMEOUTS = 5;
 const RAISE_AFTER = Minutes(10);
 const MAX_PROBES = 3;
 /** After a lost probe: whatever the round trip, few probes a second are lost. */
@@ -37,6 +39,7 @@ export class PathMtu {
   /** The next probe is of the size `#high` itself. */
   #bold = false;
   #tries = 0;
+  #survived = 0;
   #nextAt: number = NEVER;
 
   /** Segments of `size` are what both ends agreed on. */
@@ -62,6 +65,16 @@ export class PathMtu {
     this.#bold = true;
     this.#tries = 0;
     this.#nextAt = now;
+  }
+
+  /** A segment of full size arrived after timeouts. */
+  survived(): void {
+    if (this.#survived < MORE_TIMEOUTS) this.#survived++;
+  }
+
+  /** Timeouts in a row after which large segments are suspect. */
+  get patience(): number {
+    return SUSPECT_TIMEOUTS + this.#survived;
   }
 
   /** The size to be tried now, 0 = none. */

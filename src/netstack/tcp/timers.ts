@@ -10,7 +10,6 @@ import type { Instant } from '../../base/time.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
 import { blackHole } from './errors.js';
-import { SUSPECT_TIMEOUTS } from './path-mtu.js';
 import { Phase } from './recovery.js';
 import { NEVER, State } from './state.js';
 
@@ -89,7 +88,7 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   counts[Count.tcp_rto]++;
   const again = s.recovery.phase === Phase.timeout && c.retries > 0;
   c.retries++;
-  if (options.pathMtuProbing && c.retries >= SUSPECT_TIMEOUTS) blackHole(c, now);
+  if (options.pathMtuProbing && c.retries >= s.recovery.pathMtu.patience) blackHole(c, now);
   s.tail.cancel();
   s.recovery.timedOut(now, s.sack, again);
   c.tailAt = NEVER;
