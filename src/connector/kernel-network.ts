@@ -22,6 +22,8 @@ export class KernelNetwork {
   readonly #log: Log;
   readonly #forwarding: Forwarding;
   readonly #routes = new Set<string>();
+  /** The services in force. */
+  #script = '';
 
   /** @throws SallyportError NETWORK_NOT_PERMITTED, NFTABLES_MISSING, IPROUTE2_MISSING, NETWORK_FAILED (environment). */
   constructor(network: NetworkConfig, device: string, log: Log) {
@@ -45,7 +47,9 @@ export class KernelNetwork {
     const routes = this.#network.routes().filter(({ device }) => device !== this.#device);
     const wanted = interfacesOf(plan.services, routes, own);
     const { opened, changes } = this.#forwarding.plan(wanted, Object.keys(networkInterfaces()));
-    this.#network.setTable(tableOf(this.#device), servicesScript(this.#device, plan, opened));
+    const script = servicesScript(this.#device, plan, opened);
+    if (script !== this.#script) this.#network.setTable(tableOf(this.#device), script);
+    this.#script = script;
     for (const prefix of overlayPrefixes(plan.ula)) {
       if (this.#routes.has(prefix)) continue;
       this.#network.addRoute(this.#device, prefix);

@@ -20,6 +20,8 @@ import { TcpWatch, type WatchedFlow } from '../node/tcp-watch.js';
 import { TunPort } from '../node/tun-port.js';
 import type { TunDevice } from '../os/io.js';
 import type { Arena } from '../wire/arena.js';
+import { readU16, writeU16, writeU32 } from '../wire/bytes.js';
+import { updateChecksum32, writeIpv4Checksum } from '../wire/checksum.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { QuotedPacket, readQuote } from '../wire/icmp-quote.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
@@ -28,6 +30,8 @@ import { TCP_ACK, TCP_RST } from '../wire/tcp.js';
 import { isPathError } from './guard.js';
 import type { ConnectorSession } from './session.js';
 
+/** Offset of the checksum in an ICMP message. */
+const ICMP_CHECKSUM = 2;
 const ECHO_REPLY_V4 = 0;
 const ECHO_REPLY_V6 = 129;
 
@@ -142,6 +146,7 @@ export class KernelPath {
       this.#end(now);
       return drop;
     }
+    if (isPathError(packet)) speakFor(arena.bytes, packet, this.#quote);
     const link = session.link;
     if (packet.protocol === PROTO_TCP && packet.fragmentOffset === 0)
       this.#flows.note(packet, session.identity.invitationId);
@@ -208,6 +213,29 @@ export class KernelPath {
     if (!this.#resets.dismiss(parsed)) this.#refusals.report(now, arena, parsed, 'host_unreachable');
     this.#agent = undefined;
   }
+}
+
+/**
+ * Has an error come from where the packet that it quotes went: agents take nothing but from services, and a router on the way to one
+ * is none. The same as NAT does to errors about translated packets (RFC 5508 §4.2).
+ */
+function speakFor(bytes: Uint8Array, error: ParsedPacket, quote: QuotedPacket): void {
+  if (error.family === 4) {
+    writeU32(bytes, error.offset + 12, quote.destination3);
+    writeIpv4Checksum(bytes, error.offset);
+    return;
+  }
+  const at = error.transportOffset + ICMP_CHECKSUM;
+  let sum = readU16(bytes, at);
+  sum = updateChecksum32(sum, error.source0, quote.destination0);
+  sum = updateChecksum32(sum, error.source1, quote.destination1);
+  sum = updateChecksum32(sum, error.source2, quote.destination2);
+  sum = updateChecksum32(sum, error.source3, quote.destination3);
+  writeU16(bytes, at, sum);
+  writeU32(bytes, error.offset + 8, quote.destination0);
+  writeU32(bytes, error.offset + 12, quote.destination1);
+  writeU32(bytes, error.offset + 16, quote.destination2);
+  writeU32(bytes, error.offset + 20, quote.destination3);
 }
 
 const reversed = ({ family, local, remote, localPort, remotePort }: HostFlow): HostFlow => ({

@@ -1,6 +1,7 @@
 /**
  * A running connector as the main thread sees it: its packet thread, the names of relay and backends, the state folder.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Crypto } from '../base/crypto.js';
 import type { SallyportError } from '../base/error.js';
@@ -21,6 +22,7 @@ import { ThreadHost } from '../os/thread.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
 import { KernelNetwork } from './kernel-network.js';
+import type { KernelPlan } from './kernel-rules.js';
 import type {
   ConnectorMode,
   ConnectorProtocol,
@@ -125,15 +127,11 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   };
   ways.refresh();
   await resolveBackends();
-  if (options.mode === 'kernel') {
-    try {
-      kernel = new KernelNetwork(createNetwork({ journal: join(state.dir, 'network.journal') }), options.tunName, log);
-      kernel.update(await thread.request('kernel', undefined));
-    } catch (error) {
-      kernel?.undo();
-      await endNodeThread(thread, log);
-      throw error;
-    }
+  try {
+    kernel = await startKernel(options, () => thread.request('kernel', undefined));
+  } catch (error) {
+    await endNodeThread(thread, log);
+    throw error;
   }
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
@@ -177,6 +175,27 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       await unmapped;
     },
   };
+}
+
+/** Sets up the host for mode kernel; in mode engine takes away what a run of the other mode may have left. */
+async function startKernel(
+  { mode, state, tunName, log }: ConnectorOptions,
+  plan: () => Promise<KernelPlan>,
+): Promise<KernelNetwork | undefined> {
+  const journal = join(state.dir, 'network.journal');
+  if (mode === 'engine') {
+    if (existsSync(journal)) createNetwork({ journal });
+    return undefined;
+  }
+  const network = createNetwork({ journal });
+  try {
+    const kernel = new KernelNetwork(network, tunName, log);
+    kernel.update(await plan());
+    return kernel;
+  } catch (error) {
+    network.undo();
+    throw error;
+  }
 }
 
 function compile(services: Readonly<Record<string, string>>): ServiceBackend[] {

@@ -1,9 +1,14 @@
 /** Mode kernel: what passes between sessions and the connector's device, and what does not, in either direction. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Drop } from '../../src/base/drop.js';
 import { Seconds } from '../../src/base/time.js';
+import { Arena, align } from '../../src/wire/arena.js';
+import { ParsedPacket, parsePacket } from '../../src/wire/inner.js';
+import { verifyChecksums } from '../../src/wire/verify.js';
 import { overlay } from '../agent/fixtures.js';
 import { pattern } from '../support/app.js';
-import { echoRequest, icmpPacket, PROTO, readPacket, tcpPacket, udpPacket } from '../support/packets.js';
+import { echoRequest, icmpPacket, ipPacket, PROTO, readPacket, tcpPacket, udpPacket } from '../support/packets.js';
 import type { SimAgent, SimConnector } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
 import { type Scene, scene } from './fixtures.js';
@@ -41,6 +46,15 @@ async function live(services?: Readonly<Record<string, string>>): Promise<Scene 
   const own = overlay(it.agent);
   expect(sent(it.world, it.agent, it.connector, tcpPacket({ from: own, to: WEB }, 4000, 80)).length).toBe(1);
   return { ...it, own };
+}
+
+/** Whether its checksums are right. */
+function isIntact(packet: Uint8Array): boolean {
+  const arena = new Arena(align(packet.length));
+  arena.bytes.set(packet);
+  const parsed = new ParsedPacket();
+  expect(parsePacket(arena.bytes, 0, packet.length, parsed)).toBe(Drop.none);
+  return verifyChecksums(arena, parsed) === Drop.none;
 }
 
 const drops = (it: Scene): Record<string, number> => it.connector.core.drops.snapshot() as Record<string, number>;
@@ -128,12 +142,22 @@ describe('from the kernel', () => {
   });
 
   test('errors about the agent’s packets to a granted service arrive', async () => {
-    const it = await live();
+    const it = await live({ web: 'tcp://10.0.0.5:8080', box: 'any://[fd01::6]' });
     const quote = (to: string) => tcpPacket({ from: it.own, to }, 4000, 80).slice(0, 28);
     const error = (quoted: Uint8Array) => icmpPacket({ from: WEB, to: it.own }, 3, 1, 0, quoted);
     expect(answered(it, error(quote(WEB))).map(readPacket)).toMatchObject([{ icmpType: 3, icmpCode: 1 }]);
     expect(answered(it, error(quote('10.100.0.5')))).toEqual([]);
     expect(answered(it, error(quote(WEB).slice(0, 12)))).toEqual([]);
+    // A router on the way speaks for the service: agents know no other.
+    const router = icmpPacket({ from: '10.0.0.254', to: it.own }, 11, 0, 0, quote(WEB));
+    const [told] = answered(it, router);
+    expect(readPacket(told!)).toMatchObject({ from: WEB, icmpType: 11 });
+    expect(isIntact(told!)).toBe(true);
+    const six = it.agent.credentials.identity.overlay6!.toString();
+    const ofSix = udpPacket({ from: six, to: BOX6 }, 4000, 53, 'x');
+    const [tooBig] = answered(it, icmpPacket({ from: 'fd01::fe', to: six }, 2, 0, 1300, ofSix));
+    expect(readPacket(tooBig!)).toMatchObject({ from: BOX6, icmpType: 2, rest: 1300 });
+    expect(isIntact(tooBig!)).toBe(true);
     // Redirects are the kernel's own business.
     expect(answered(it, icmpPacket({ from: WEB, to: it.own }, 5, 1, 0, quote(WEB)))).toEqual([]);
   });
@@ -183,6 +207,16 @@ describe('the end of flows', () => {
     expect(again.tun!.take().length).toBe(1);
   });
 
+  test('so does a connector that stops, at both ends', async () => {
+    const it = await begun();
+    it.agent.tun!.take();
+    it.connector.core.shutdown(it.world.now);
+    it.connector.host.reactor.wake();
+    it.world.run(Seconds(1));
+    resetAtService(it);
+    expect(it.agent.tun!.take().map(readPacket)).toMatchObject([{ from: WEB, port: 4000, flags: RST | ACK }]);
+  });
+
   test('without a link the service is told that there is none for now', async () => {
     const it = await begun();
     it.agent.host.kill();
@@ -193,4 +227,46 @@ describe('the end of flows', () => {
     expect(it.connector.tun!.take().map(readPacket)).toMatchObject([{ to: WEB, icmpType: 3, icmpCode: 0 }]);
     expect(drops(it)['no_link']).toBe(1);
   });
+});
+
+test('a packet that its link does not carry is answered with the size that fits', async () => {
+  const it = await kernelScene();
+  it.connector.host.path.maxPayload = 1300;
+  const own = overlay(it.agent);
+  expect(sent(it.world, it.agent, it.connector, udpPacket({ from: own, to: DNS }, 5000, 53, 'x')).length).toBe(1);
+  const large = udpPacket({ from: DNS, to: own }, 53, 5000, pattern(1372));
+  // A young link carries it in parts.
+  expect(answered(it, large).map((one) => one.length)).toEqual([1400]);
+  // Until size discovery has made up its mind.
+  it.world.run(Seconds(10));
+  it.connector.tun!.take();
+  expect(answered(it, large)).toEqual([]);
+  const [told] = it.connector.tun!.take().map(readPacket);
+  expect(told).toMatchObject({ from: own, to: DNS, icmpType: 3, icmpCode: 4 });
+  expect(told!.rest & 0xffff).toBeGreaterThanOrEqual(1280);
+});
+
+test('whatever the kernel sends, an agent gets nothing but packets of its services to itself', async () => {
+  const it = await live();
+  const from = fc.constantFrom(WEB, DNS, BOX, '10.100.0.5', '10.0.0.5', '127.0.0.1', '100.64.0.99');
+  const to = fc.constantFrom(it.own, '100.64.0.99', '255.255.255.255', '10.100.0.1');
+  const body = fc.uint8Array({ maxLength: 120 });
+  const shaped = fc
+    .record({ from, to, protocol: fc.constantFrom(1, 2, 6, 17, 58, 255), body, more: fc.boolean(), offset: fc.nat(3) })
+    .map(({ more, offset, ...rest }) => ipPacket({ ...rest, fragment: { more, offset: offset * 8 } }));
+  const header = fc.uint8Array({ minLength: 10, maxLength: 10 });
+  fc.assert(
+    fc.property(fc.oneof(shaped, body), fc.option(header, { nil: undefined }), (packet, given) => {
+      it.connector.tun!.send(packet, given);
+      it.world.settle();
+    }),
+    { numRuns: 400 },
+  );
+  it.world.run(Seconds(1));
+  const services = new Set([WEB, DNS, BOX]);
+  for (const packet of it.agent.tun!.take().map(readPacket)) {
+    expect(services).toContain(packet.from);
+    expect(packet.to).toBe(it.own);
+  }
+  expect(answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK)).length).toBe(1);
 });
