@@ -3,7 +3,7 @@
  * their real addresses, and what must not pass, counted at the receiver. What it changes on the host is gone after a stop and after
  * the start that follows a kill.
  */
-import { cpSync, readFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { run } from '../lab/host.js';
@@ -84,13 +84,16 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
       service.ip('-o', 'link'),
     ].join('\n');
   };
+  const rules = (): string =>
+    run(['ip', 'netns', 'exec', network.topology.service.namespace, 'nft', 'list', 'table', 'inet', TABLE]);
   const countAtBackend = (): void =>
     network.topology.backend.nft(`
       table inet lab_count {
         counter shut {}
-        chain in { type filter hook input priority filter; tcp dport 9999 counter name shut; }
+        counter echo {}
+        chain in { type filter hook input priority filter; tcp dport 9999 counter name shut; udp dport 7 counter name echo; }
       }`);
-  const reachedShut = (): number => {
+  const atBackend = (what: 'shut' | 'echo'): number => {
     const { backend } = network.topology;
     const listed = run([
       'ip',
@@ -105,8 +108,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
       'inet',
       'lab_count',
     ]);
-    const { nftables } = JSON.parse(listed) as { nftables: { counter?: { packets: number } }[] };
-    return nftables.find(({ counter }) => counter !== undefined)!.counter!.packets;
+    const { nftables } = JSON.parse(listed) as { nftables: { counter?: { name: string; packets: number } }[] };
+    return nftables.find(({ counter }) => counter?.name === what)!.counter!.packets;
   };
   const curl = async (address: string, port = 8080, bytes = 1_000_000): Promise<number> => {
     const result = await network.topology.user.exec([
@@ -176,7 +179,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
     // A port that is not the service's, and a service that nobody is granted.
     expect(await refused(web, 9999)).not.toBe('passed');
     expect(await refused(await shutAddress(), 9999)).not.toBe('passed');
-    expect(reachedShut()).toBe(0);
+    expect(atBackend('shut')).toBe(0);
     // Somebody else on the private network does not enter the tunnel through this host.
     network.topology.backend.ip('route', 'replace', '100.64.0.0/10', 'via', ADDRESSES.servicePrivate.v4);
     const before = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused'] ?? 0;
@@ -185,6 +188,26 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
       .catch(() => undefined);
     const after = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused']!;
     expect(after - before).toBe(3);
+  });
+
+  it('follows services that are moved, to another port too', async () => {
+    const services = { own: `tcp://${BACKEND.v4}:8080` };
+    writeFileSync(join(network.connector.dir, 'sallyport.json'), JSON.stringify({ services }));
+    await network.must('reload', '--dir', network.connector.dir);
+    expect(await curl((await network.virtual('own')).v4, 9000, 3_000)).toBe(3_000);
+    expect(rules()).toMatch(new RegExp(`tcp : ${BACKEND.v4} \\. (8080|http-alt)`));
+    expect(rules()).not.toContain('127.0.0.1');
+  });
+
+  it('takes no more new flows of an agent at once than its share', async () => {
+    const { v4 } = await network.virtual('box');
+    const flows = program('udp-flows', v4, '7', '--flows', '3000').join(' ');
+    const asked = `echo '{"sizes":[20],"wait":1000}' | ${flows}`;
+    const reached = atBackend('echo');
+    await network.topology.user.exec(['sh', '-c', `ulimit -n 8192; ${asked} >/dev/null`]);
+    const over = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.flows_over_limit']!;
+    expect(over).toBeGreaterThan(0);
+    expect(atBackend('echo') - reached).toBeLessThanOrEqual(3000 - over);
   });
 
   it('ends the flows of an agent that is revoked, at the service', async () => {
@@ -208,6 +231,23 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
     const { status } = await network.connector.stop();
     expect(status.code).toBe(0);
     expect(network.connector.leftovers).toEqual([]);
+    expect(state()).toBe(before);
+  });
+
+  it('does not start where it may not or cannot, and says why', async () => {
+    const { service } = network.topology;
+    const refusal = async (wrapper: readonly string[]): Promise<string> => {
+      const role = network.role('office', service, ['connector', '--mode', 'kernel'], wrapper);
+      const { code } = await role.start().exited;
+      expect(code).toBe(1);
+      expect(role.leftovers).toEqual([]);
+      return role.process.stderr;
+    };
+    expect(await refusal(['setpriv', '--bounding-set', '-net_admin'])).toMatch(/not permitted.*--mode engine/);
+    expect(await refusal(['env', 'PATH=/nowhere'])).toMatch(/"nft" was not found.*install nftables/);
+    service.ip('route', 'add', '100.64.0.0/10', 'dev', 'lo');
+    expect(await refusal([])).toMatch(/100\.64\.0\.0\/10 is already routed to lo/);
+    service.ip('route', 'delete', '100.64.0.0/10', 'dev', 'lo');
     expect(state()).toBe(before);
   });
 });
