@@ -1,5 +1,5 @@
 /**
- * The command line of `npm run soak -- --acceptance SUITE [--only TEXT]`: the cases of one suite with the real programs, and the table
+ * The command line of `npm run soak -- --acceptance SUITE [--only TEXT] [--runs N]`: the cases of one suite with the real programs, and the table
  * that docs/acceptance.md shows.
  */
 import { parseArgs } from 'node:util';
@@ -7,21 +7,29 @@ import { SallyportError } from '../../src/base/error.js';
 import { Lab } from '../../test/lab/lab.js';
 import { ADDRESS_CASES } from './addresses.js';
 import { DEGRADE_CASES } from './degrade.js';
+import { failoverCases } from './failover.js';
 import { RELAY_CASES } from './relay.js';
 import { runSuite, type Suite, suiteMarkdown } from './suite.js';
 import { UPLINK_CASES } from './uplink.js';
+
+const { values } = parseArgs({
+  options: {
+    acceptance: { type: 'string' },
+    only: { type: 'string', default: '' },
+    runs: { type: 'string' },
+  },
+});
+const runs = values.runs === undefined ? undefined : Math.max(1, Math.trunc(Number(values.runs)) || 1);
 
 const SUITES: readonly Suite[] = [
   { name: 'relay', figures: 'what happened', cases: RELAY_CASES },
   { name: 'uplink', figures: 'what happened', cases: UPLINK_CASES },
   { name: 'degrade', figures: 'what happened', cases: DEGRADE_CASES },
   { name: 'addresses', figures: 'what happened', cases: ADDRESS_CASES },
+  { name: 'failover', figures: 'what happened', cases: failoverCases(runs) },
 ];
 
 const names = SUITES.map(({ name }) => name).join(', ');
-const { values } = parseArgs({
-  options: { acceptance: { type: 'string' }, only: { type: 'string', default: '' } },
-});
 const suite = SUITES.find(({ name }) => name === values.acceptance);
 if (suite === undefined) {
   process.stderr.write(`--acceptance ${values.acceptance}: one of ${names}\n`);

@@ -21,7 +21,7 @@ const HOMES: Readonly<Record<Families, HomeRouter>> = {
 };
 
 /** A download that lasts until long after the change, at a rate in curl's units. */
-const BYTES = 60_000_000;
+const BYTES = 30_000_000;
 const RATE = '2M';
 
 export const UPLINK_CASES: readonly Case[] = (['user', 'service'] as const).flatMap((side) =>

@@ -230,6 +230,7 @@ export class ConnectorCore {
   /** What the main thread has learnt of the host's addresses and routes. When they are others, everybody is asked for a life sign. */
   setNetwork(now: Instant, network: HostNetwork): void {
     if (!this.punching.setNetwork(now, network)) return;
+    this.relays.routesChanged(now, ({ ip }) => this.punching.rules.route(ip) !== 'none');
     this.relays.wake(now);
     this.suspect(now);
   }

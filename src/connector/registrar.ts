@@ -5,7 +5,8 @@
  *                                                 └──registered──► at rest
  */
 import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
-import type { Answer, RelayClient } from '../node/relay-client.js';
+import type { RelayClient } from '../node/relay-client.js';
+import type { Answer } from '../node/relay-requests.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import { MAX_SERVICES_PER_MESSAGE, type RegistrationStatus } from '../tunnel/messages.js';
 

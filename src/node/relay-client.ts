@@ -24,6 +24,7 @@ import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay
 import { closeText } from './close-text.js';
 import { LifeSigns } from './life-signs.js';
 import { RelayProbes } from './relay-probes.js';
+import { type Answer, RelayRequests } from './relay-requests.js';
 
 /** An attempt that has not become ready by then is given up. */
 const CONNECT_TIMEOUT: Duration = Seconds(8);
@@ -42,16 +43,10 @@ const REVALIDATIONS_PER_SECOND = 20;
 /** Whether UDP passes again is asked this often while the connection goes over TCP; longer after each time it did not. */
 const UPGRADE_INTERVAL: Duration = Seconds(5);
 const UPGRADE_INTERVAL_MAX: Duration = Seconds(600);
-/** A request without an answer is failed after this time. */
-const REQUEST_TIMEOUT: Duration = Seconds(8);
 
 const NO_ADDRESS = 'the relay’s name has no address that this machine reaches';
 
 export type RelayState = 'waiting' | 'connecting' | 'greeting' | 'ready' | 'stopped';
-/** What a request got: the answer, or the relay's refusal, or the loss of the connection. */
-export type Answer =
-  | { readonly ok: true; readonly message: FromRelay }
-  | { readonly ok: false; readonly code: string; readonly message: string };
 
 export interface RelayClientOwner {
   onRelayReady(now: Instant, relay: RelayClient): void;
@@ -83,11 +78,6 @@ export interface RelayClientParts {
   readonly sendProbe: (address: SocketAddress, bytes: Uint8Array) => void;
 }
 
-interface Request {
-  readonly deadline: Instant;
-  readonly done: (now: Instant, answer: Answer) => void;
-}
-
 export class RelayClient implements ConnectionHandler {
   #state: RelayState = 'waiting';
   #connection: QuicConnection | undefined;
@@ -97,7 +87,6 @@ export class RelayClient implements ConnectionHandler {
   #since: Instant = 0 as Instant;
   #addresses: readonly SocketAddress[] = [];
   #nextAddress = 0;
-  #nextRequest = 1;
   readonly #lifeSigns = new LifeSigns();
   #lies = 0;
   #isDraining = false;
@@ -106,7 +95,7 @@ export class RelayClient implements ConnectionHandler {
   /** What the relay said against this node on the present connection. */
   #refusal = '';
   readonly #revalidations = new TokenBucket(REVALIDATIONS_PER_SECOND, REVALIDATIONS_PER_SECOND);
-  readonly #requests = new Map<number, Request>();
+  readonly #requests = new RelayRequests();
   readonly #backoff: Backoff;
   readonly #parts: RelayClientParts;
   readonly #probes: RelayProbes;
@@ -232,12 +221,12 @@ export class RelayClient implements ConnectionHandler {
     make: (id: number) => Extract<ToRelay, { id: number }>,
     done: (now: Instant, answer: Answer) => void,
   ): void {
-    const id = this.#nextRequest++;
+    const id = this.#requests.number();
     if (!this.send(make(id))) {
       done(now, { ok: false, code: 'NO_RELAY', message: 'the relay is not connected' });
       return;
     }
-    this.#requests.set(id, { deadline: later(now, REQUEST_TIMEOUT), done });
+    this.#requests.add(now, id, done);
   }
 
   /** Answers a REVALIDATE: proves on the relay connection that its receiver is this node. */
@@ -267,6 +256,17 @@ export class RelayClient implements ConnectionHandler {
     else this.wake(now);
   }
 
+  /** The host's routes have changed: an address that none leads to any more is left for another one at once, if there is one. */
+  routesChanged(now: Instant, hasRoute: (address: SocketAddress) => boolean): void {
+    const at = this.#connection?.remote;
+    if (at === undefined || this.#isOverTcp || hasRoute(at)) return;
+    const next = this.#addresses.findIndex(hasRoute);
+    if (next < 0) return;
+    this.#drop(now, 'no route leads to its address any more');
+    this.#nextAddress = next;
+    this.wake(now);
+  }
+
   /** An address of the relay answered a probe: it is tried at once, unless an attempt is well under way. */
   onProbeReply(now: Instant, nonce: Word64): void {
     const probe = this.#isUnreachable || this.#isOverTcp ? this.#probes.answered(nonce) : undefined;
@@ -289,7 +289,7 @@ export class RelayClient implements ConnectionHandler {
     this.#enter(now, 'stopped');
     this.#deadline = undefined;
     this.#connection?.close(now, 0, 'done');
-    this.#failRequests(now, 'stopped');
+    this.#requests.failAll(now, 'stopped');
   }
 
   /** Runs what is due. */
@@ -309,15 +309,11 @@ export class RelayClient implements ConnectionHandler {
       this.#upgradeAt = later(now, this.#upgradeWait);
       this.#probes.ask(now, this.#addresses);
     }
-    for (const [id, request] of this.#requests) {
-      if (request.deadline > now) break;
-      this.#requests.delete(id);
-      request.done(now, { ok: false, code: 'TIMEOUT', message: 'the relay did not answer' });
-    }
+    this.#requests.turn(now);
   }
 
   nextTimeout(): Instant | undefined {
-    const request = this.#requests.values().next().value?.deadline;
+    const request = this.#requests.nextTimeout();
     const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing ? this.#probes.due : undefined;
     return earliest(earliest(this.#deadline, request), earliest(own, this.#upgradeAt));
   }
@@ -396,10 +392,7 @@ export class RelayClient implements ConnectionHandler {
       (message.type === 'registered' || message.type === 'opened' || message.type === 'error') &&
       message.id !== undefined
     ) {
-      const request = this.#requests.get(message.id);
-      this.#requests.delete(message.id);
-      if (message.type === 'error') request?.done(now, { ok: false, code: message.code, message: message.message });
-      else request?.done(now, { ok: true, message });
+      this.#requests.answered(now, message.id, message);
       return;
     }
     if (message.type === 'drain') {
@@ -462,7 +455,7 @@ export class RelayClient implements ConnectionHandler {
     this.#lifeSigns.heard();
     if (this.#state === 'stopped') return;
     this.#lastProblem = reason;
-    this.#failRequests(now, reason);
+    this.#requests.failAll(now, reason);
     if (wasReady) this.#parts.owner.onRelayLost(now, this, reason);
     this.#wait(now);
   }
@@ -481,12 +474,6 @@ export class RelayClient implements ConnectionHandler {
     this.#enter(now, 'waiting');
     if (!this.#isKept) this.#deadline = undefined;
     else this.#deadline = immediately ? now : later(now, this.#backoff.next(this.#parts.owner.isRelayWanted()));
-  }
-
-  #failRequests(now: Instant, reason: string): void {
-    const requests = [...this.#requests.values()];
-    this.#requests.clear();
-    for (const request of requests) request.done(now, { ok: false, code: 'NO_RELAY', message: reason });
   }
 
   #enter(now: Instant, state: RelayState): void {

@@ -175,6 +175,11 @@ export class Relays {
     }
   }
 
+  /** The host's routes have changed: relays' addresses that none leads to any more are left for others. */
+  routesChanged(now: Instant, hasRoute: (address: SocketAddress) => boolean): void {
+    for (const { client } of this.#members) client.routesChanged(now, hasRoute);
+  }
+
   wake(now: Instant): void {
     for (const { client, meter } of this.#members) {
       client.wake(now);

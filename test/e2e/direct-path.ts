@@ -1,4 +1,4 @@
-/** The direct path between the user's and the service's machine in a network of the laboratory: cut, one way or both, and restored. */
+/** The direct path between the user's and the service's machine in a network of the laboratory: cut, one way or both, made lossy, and restored. */
 import { ADDRESSES } from '../lab/topology.js';
 import type { Network } from './network.js';
 
@@ -17,6 +17,21 @@ export function cutDirectPath(network: Network, cut: Cut): void {
     if (cut === 'both' || cut === 'to the connector') rules.push(`${ip} saddr ${user} ${ip} daddr ${service} drop`);
     if (cut === 'both' || cut === 'to the agent') rules.push(`${ip} saddr ${service} ${ip} daddr ${user} drop`);
   }
+  setRules(network, rules);
+}
+
+/** Loses that share of what goes between the two machines, in percent of the packets of each direction. */
+export function loseOnDirectPath(network: Network, percent: number): void {
+  const { user, service } = ADDRESSES;
+  const chance = percent >= 100 ? '' : `numgen random mod 100 < ${percent}`;
+  const rules = [
+    `ip saddr { ${user.v4}, ${service.v4} } ip daddr { ${user.v4}, ${service.v4} } ${chance} drop`,
+    `ip6 saddr { ${user.v6}, ${service.v6} } ip6 daddr { ${user.v6}, ${service.v6} } ${chance} drop`,
+  ];
+  setRules(network, percent === 0 ? [] : rules);
+}
+
+function setRules(network: Network, rules: readonly string[]): void {
   network.topology.net.nft(`
     table inet lab_cut
     delete table inet lab_cut

@@ -61,6 +61,31 @@ test('addresses are tried in turn', async () => {
   expect(world.until(() => agent.core.relay.state === 'ready', Seconds(60))).toBe(true);
 });
 
+test('an address that no route leads to any more is left for the other family’s at once, and the session goes on', async () => {
+  const it = await scene({
+    world: { dualStack: true },
+    agent: { v6: '2001:db8:1::2' },
+    connector: { v6: '2001:db8:2::2' },
+  });
+  const { app, stream } = connected(it);
+  it.world.run(Seconds(10));
+  const relay = it.agent.core.relay;
+  const before = relay.connection!.remote.ip;
+  const prefix = before.isV4 ? '::/0' : '0.0.0.0/0';
+  const own = it.agent.udp.map(({ local }) => local.ip).find(({ isV4 }) => isV4 !== before.isV4)!;
+  it.agent.core.setNetwork(it.world.now, {
+    addresses: [own.toString()],
+    routes: [{ prefix, via: 'eth0', isTunnel: false }],
+  });
+  it.agent.host.reactor.wake();
+  app.say('here');
+  expect(it.world.until(() => stream.text() === 'here', Millis(500))).toBe(true);
+  expect(relay.connection!.remote.ip.isV4).toBe(!before.isV4);
+  expect(it.agent.eventsOf('relay-lost').map(({ reason }) => reason)).toEqual([
+    'no route leads to its address any more',
+  ]);
+});
+
 test('a relay that refuses says why, and is asked again ever less often', async () => {
   const world = await World.create();
   const revoked = await world.operator.enrol('agent', 'alice', ['staff']);
