@@ -6,8 +6,10 @@ import { parseArgs } from 'node:util';
 import { SallyportError } from '../../src/base/error.js';
 import { Lab } from '../../test/lab/lab.js';
 import { ADDRESS_CASES } from './addresses.js';
+import { connectCases } from './connect.js';
 import { DEGRADE_CASES } from './degrade.js';
 import { failoverCases } from './failover.js';
+import { idleCases } from './idle.js';
 import { RELAY_CASES } from './relay.js';
 import { runSuite, type Suite, suiteMarkdown } from './suite.js';
 import { UPLINK_CASES } from './uplink.js';
@@ -27,6 +29,8 @@ const SUITES: readonly Suite[] = [
   { name: 'degrade', figures: 'what happened', cases: DEGRADE_CASES },
   { name: 'addresses', figures: 'what happened', cases: ADDRESS_CASES },
   { name: 'failover', figures: 'what happened', cases: failoverCases(runs) },
+  { name: 'connect', figures: 'what happened', cases: connectCases(runs) },
+  { name: 'idle', figures: 'what happened', cases: idleCases(runs) },
 ];
 
 const names = SUITES.map(({ name }) => name).join(', ');
