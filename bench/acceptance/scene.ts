@@ -8,6 +8,7 @@ import { contentHash } from '../../test/lab/programs/content.mjs';
 import { startHttp, startUdpEcho } from '../../test/lab/services.js';
 import { ADDRESSES } from '../../test/lab/topology.js';
 import { SteadyPing } from './ping.js';
+import type { Hold } from './suite.js';
 
 const BACKEND = ADDRESSES.backend.v4;
 const SEED = 2;
@@ -16,10 +17,7 @@ export type Via = 'relay' | 'direct';
 type Session = AgentThreadStatus['sessions'][number];
 
 /** A network whose connector serves `web` (HTTP) and `echo` (UDP). */
-export async function makeScene(
-  hold: (network: Network) => Network,
-  options: Omit<NetworkOptions, 'services'>,
-): Promise<Network> {
+export async function makeScene(hold: Hold, options: Omit<NetworkOptions, 'services'>): Promise<Network> {
   const network = hold(
     await Network.make({
       path: 'auto',

@@ -7,11 +7,11 @@ export interface Case {
   /** What the peers' own tests say of this case; empty: they have none. */
   readonly peers: string;
   /** Resolves with what was measured; rejects when it fails. */
-  run(hold: Hold): Promise<string>;
+  readonly run: (hold: Hold) => Promise<string>;
 }
 
 /** Keeps a network to be destroyed, and described when the case fails. */
-export type Hold = <N extends Network>(network: N) => N;
+export type Hold = (network: Network) => Network;
 
 export interface Suite {
   readonly name: string;

@@ -21,7 +21,7 @@ const { named, plain } = parseArguments(process.argv.slice(2));
 const [host = '127.0.0.1', port = '7'] = plain;
 const gap = Number(named['gap'] ?? 10);
 const patience = Number(named['patience'] ?? 1000);
-const question = Buffer.alloc(Math.max(4, Number(named['size'] ?? 64)));
+const size = Math.max(4, Number(named['size'] ?? 64));
 const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
 const sentAt = new Float64Array(MEMORY);
 const answered = new Uint8Array(MEMORY);
@@ -54,6 +54,8 @@ const ask = () => {
   for (; started + due * gap <= performance.now(); due++) {
     sentAt[next % MEMORY] = performance.now();
     answered[next % MEMORY] = 0;
+    // One of its own for each: it is read when it is sent, which may be after the next is due.
+    const question = Buffer.alloc(size);
     question.writeUInt32BE(next++, 0);
     socket.send(question, Number(port), host, () => undefined);
   }
