@@ -39,6 +39,8 @@ export interface EngineCoreParts {
   readonly crypto: Pick<Crypto, 'hmacSha256'>;
   /** Names, rules and the resolver, in front of the hooks. */
   readonly traffic?: Traffic;
+  /** Packets the device's own queue had no room for; asked for with every snapshot. */
+  readonly deviceDrops?: () => number;
 }
 
 export class EngineCore implements FlowRouter {
@@ -184,6 +186,7 @@ export class EngineCore implements FlowRouter {
       drops: this.stackCounters.drops,
       traffic: this.#parts.traffic?.counts,
       active: { tcp: tcp.size, udp: udp.size, echo: echo.size },
+      deviceDrops: this.#parts.deviceDrops?.() ?? 0,
       shapedBytes: this.#shaper.memory.used,
       bufferBytes: stack.pool.lentBytes + stack.pool.retainedBytes,
       longestTurnMicroseconds: this.#longestTurn,

@@ -31,6 +31,7 @@ export interface MetricSources {
   /** Of names, rules and the resolver, where there are any. */
   readonly traffic: TrafficCounts | undefined;
   readonly active: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  readonly deviceDrops: number;
   readonly shapedBytes: number;
   readonly bufferBytes: number;
   readonly longestTurnMicroseconds: number;
@@ -119,6 +120,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
       udp_out: from.flows.get('udp_send_blocked'),
       device_out: from.drops.get('tun_full'),
       device_in: from.engine.get('device_queue_drops'),
+      device_queue: from.deviceDrops,
       host: from.engine.get('host_queue_drops'),
       shaper: from.flows.get('shaped_drops'),
     }),

@@ -15,7 +15,7 @@ import type { PayloadTap } from './flow-options.js';
 import type { StreamLoop } from './shaping/shaped-stream.js';
 
 /** Bytes read from the socket in one go before others get their turn. */
-const READ_BUDGET = 512 * 1024;
+const READ_BUDGET = 128 * 1024;
 /** One read(2): the kernel's copy amortises its call well below this. */
 const READ_SIZE = 128 * 1024;
 

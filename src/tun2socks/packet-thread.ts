@@ -13,6 +13,7 @@ import { TunPackets } from '../engine/tun-packets.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { READABLE, type Reactor, type Sockets } from '../os/io.js';
+import { deviceDrops } from '../os/linux/device-drops.js';
 import { createLinuxSockets } from '../os/linux/linux.js';
 import type { EpollReactor } from '../os/linux/reactor.js';
 import { servePacketThread } from '../os/packet-thread.js';
@@ -48,6 +49,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     traffic,
     entropy,
     crypto,
+    deviceDrops: () => deviceDrops(tun.name),
   });
   const device = packets!;
   reactor.watch(tun.fd, READABLE, () =>

@@ -20,8 +20,8 @@ import { planRoutes } from './route-plan.js';
 import type { Tun2socksProtocol, Tun2socksThreadData, Tun2socksThreadStatus, WayOut } from './thread-protocol.js';
 import type { TrafficOptions } from './traffic.js';
 
-/** Packets the kernel holds for the device. */
-const QUEUE_LENGTH = 4096;
+/** Packets the kernel holds for the device: a burst of programs is read faster than it is sent on, and nothing holds programs back. */
+const QUEUE_LENGTH = 16_384;
 /** How often the way out is looked at: a change of network is noticed by people after seconds. */
 const PATH_CHECK = Seconds(5);
 const STOP_WITHIN = Seconds(1);

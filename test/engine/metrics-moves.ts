@@ -102,6 +102,7 @@ class CoreWorld {
   readonly reactor = new SimReactor(new SimClock());
   readonly tun: SimTun & { takesNothing?: boolean };
   readonly core: EngineCore;
+  deviceDrops = 0;
   readonly #packets: TunPackets;
 
   constructor(echoFlows = 10) {
@@ -138,6 +139,7 @@ class CoreWorld {
       hooks: {},
       entropy: new SeededEntropy(3),
       crypto,
+      deviceDrops: () => this.deviceDrops,
     });
     this.#packets = packets!;
   }
@@ -162,6 +164,17 @@ const core = (name: string, by: (world: CoreWorld) => void, echoFlows?: number):
     seen(world.core.snapshot().values);
   },
 });
+
+/** What the kernel says of the device; test/os/device-drops.test.ts reads it. */
+const DEVICE_QUEUE: MoveByHand = {
+  name: 'backpressure_drops{where=device_queue}',
+  move: (seen) => {
+    const world = new CoreWorld();
+    seen(world.core.snapshot().values);
+    world.deviceDrops = 3;
+    seen(world.core.snapshot().values);
+  },
+};
 
 /** A hook that takes so long. */
 const slow = (name: string, milliseconds: number): MoveByHand => ({
@@ -360,6 +373,7 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
     world.tun.takesNothing = true;
     world.feed(udpPacket(ends, 1, 443, 'x'));
   }),
+  DEVICE_QUEUE,
   slow('slow_turns{over=1}', 2),
   slow('slow_turns{over=5}', 6),
   slow('slow_turns{over=20}', 21),
