@@ -45,6 +45,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   tun2socks: () => import('./commands/tun2socks.js'),
   status: () => import('./commands/status.js'),
   netcheck: () => import('./commands/netcheck.js'),
+  doctor: () => import('./commands/doctor.js'),
   wait: () => import('./commands/wait.js'),
   reload: () => import('./commands/reload.js'),
   metrics: () => import('./commands/metrics.js'),

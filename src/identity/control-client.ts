@@ -3,6 +3,7 @@
  * CA and no name service is believed.
  *
  *   POST {control}/api/v1/enrol | /api/v1/renew   JSON → JSON   (errors: {error: {code, message}})
+ *   GET  {control}/healthz                        whether it is there, and its clock (the Date header)
  *
  * RFC 9110, RFC 8446, RFC 9525 §6 (the server name is NAME.relay.NETWORK).
  */
@@ -10,7 +11,7 @@ import { request } from 'node:https';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
 import * as v from 'valibot';
 import { SallyportError } from '../base/error.js';
-import { Seconds, toMillis } from '../base/time.js';
+import { Seconds, toMillis, type WallTime, wallAt } from '../base/time.js';
 import { parseWith } from '../policy/envelope.js';
 import { dnsName } from '../policy/names.js';
 import type { RelayContact } from '../policy/relay-contact.js';
@@ -42,7 +43,7 @@ export async function askControl(target: ControlTarget, path: string, body: unkn
   for (const relay of target.relays) {
     let answer: { status: number; text: string };
     try {
-      answer = await post(target, relay, path, JSON.stringify(body));
+      answer = await exchange(target, relay, path, JSON.stringify(body));
     } catch (error) {
       // That somebody else answers is worth more than that somebody is down.
       if (failure === undefined || isCertificateError(error)) failure = error;
@@ -76,6 +77,16 @@ export async function askControl(target: ControlTarget, path: string, body: unkn
   });
 }
 
+/**
+ * The clock of a relay's control listener, to the second; undefined when its answer has none.
+ * @throws Error of the connection, TLS or proxy.
+ */
+export async function controlClock(target: ControlTarget, relay: RelayContact): Promise<WallTime | undefined> {
+  const { date } = await exchange(target, relay, '/healthz', undefined);
+  const time = Date.parse(date ?? '');
+  return Number.isNaN(time) ? undefined : wallAt(time);
+}
+
 function judge(status: number, text: string): Certified {
   let value: unknown;
   try {
@@ -89,7 +100,19 @@ function judge(status: number, text: string): Certified {
   throw new SallyportError('peer', code, printable(error.message), { hint: hintFor(code) });
 }
 
-async function post(target: ControlTarget, relay: RelayContact, path: string, body: string) {
+interface Exchanged {
+  readonly status: number;
+  readonly text: string;
+  readonly date: string | undefined;
+}
+
+/** @param body undefined: a GET. */
+async function exchange(
+  target: ControlTarget,
+  relay: RelayContact,
+  path: string,
+  body: string | undefined,
+): Promise<Exchanged> {
   const url = new URL(path, relay.control);
   const tls: ConnectionOptions = {
     ca: [target.caPem],
@@ -98,14 +121,15 @@ async function post(target: ControlTarget, relay: RelayContact, path: string, bo
   };
   const proxy = proxyFor(url, process.env);
   const through = proxy && (await connectThrough(proxy, url));
-  return new Promise<{ status: number; text: string }>((resolve, reject) => {
+  return new Promise<Exchanged>((resolve, reject) => {
     const outgoing = request(url, {
-      method: 'POST',
+      method: body === undefined ? 'GET' : 'POST',
       ...tls,
       ...(through === undefined
         ? { agent: false }
         : { createConnection: () => tlsConnect({ socket: through, ...tls }) }),
-      headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+      headers:
+        body === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
     });
     const timer = setTimeout(() => outgoing.destroy(new Error('timed out')), toMillis(TIMEOUT));
     const settle = (finish: () => void): void => {
@@ -123,7 +147,13 @@ async function post(target: ControlTarget, relay: RelayContact, path: string, bo
       });
       answer.on('error', (error) => settle(() => reject(error)));
       answer.on('end', () =>
-        settle(() => resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') })),
+        settle(() =>
+          resolve({
+            status: answer.statusCode ?? 0,
+            text: Buffer.concat(parts).toString('utf8'),
+            date: answer.headers.date,
+          }),
+        ),
       );
     });
     outgoing.end(body);
