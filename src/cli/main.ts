@@ -38,6 +38,7 @@ interface CommandModule {
 /** By name, in the order of the help. */
 const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   init: () => import('./commands/init.js'),
+  'add-relay': () => import('./commands/add-relay.js'),
   invite: () => import('./commands/invite.js'),
   relay: () => import('./commands/relay.js'),
   connector: () => import('./commands/connector.js'),

@@ -50,6 +50,18 @@ function familiesOf(status: NodeStatus): Family[] {
           gauge('sallyport_relay_ready', 'Whether the relay is reached.', [
             [{}, status.relay.state === 'ready' ? 1 : 0],
           ]),
+          gauge(
+            'sallyport_relay_place',
+            'Relays this node knows: 1 for the place each has, home, standby, used or resting.',
+            status.relays.map(({ name, place }) => [{ relay: name, place }, 1] as const),
+          ),
+          gauge(
+            'sallyport_relay_rtt_seconds',
+            'Round trip to each relay, where it is known.',
+            status.relays.flatMap(({ name, rttMilliseconds: rtt }) =>
+              rtt === undefined ? [] : [[{ relay: name }, Math.round(rtt * 1000) / 1_000_000] as const],
+            ),
+          ),
           gauge('sallyport_sessions', 'Sessions, with or without a live link.', [[{}, status.sessions.length]]),
         ]),
     counter('sallyport_events_total', 'Everything that is counted, by counter.', each('counter', status.counters)),

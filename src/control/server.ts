@@ -3,6 +3,7 @@
  *
  *   POST /api/v1/enrol    {proof, csr}                 → 200 {certificate, policy}
  *   POST /api/v1/renew    envelope {time, proof, csr}  → 200 {certificate, policy}
+ *   both, at a relay without the CA's key            → 421 NOT_HERE: another relay is asked
  *   GET  /healthz                                      → 200 {status: "ok"}
  *   anything that fails                                → 4xx / 5xx {error: {code, message}}
  *
@@ -62,20 +63,21 @@ export interface ControlServer {
 export function createControlServer(options: ControlOptions): ControlServer {
   const { folder, policy, crypto } = options;
   const used = UsedInvitations.open(join(folder.dir, 'used.jsonl'));
-  const parts = { crypto, policy, used, policyKey: folder.policyKey, authority: folder.authority };
-  return new Listener(options, new Enrolment(parts), used);
+  const { policyKey, authority } = folder;
+  const enrolment = authority && new Enrolment({ crypto, policy, used, policyKey, authority });
+  return new Listener(options, enrolment, used);
 }
 
 class Listener implements ControlServer {
   readonly server: HttpsServer;
   readonly #options: ControlOptions;
-  readonly #enrolment: Enrolment;
+  readonly #enrolment: Enrolment | undefined;
   readonly #used: UsedInvitations;
   readonly #limits = new SourceLimits();
   readonly #sockets = new Set<Socket>();
   #stopping: Promise<void> | undefined;
 
-  constructor(options: ControlOptions, enrolment: Enrolment, used: UsedInvitations) {
+  constructor(options: ControlOptions, enrolment: Enrolment | undefined, used: UsedInvitations) {
     this.#options = options;
     this.#enrolment = enrolment;
     this.#used = used;
@@ -157,11 +159,13 @@ class Listener implements ControlServer {
         throw new HttpError(404, 'NOT_FOUND', 'no such resource');
       if (request.method !== 'POST') throw new HttpError(405, 'METHOD', 'only POST');
       if (!this.#limits.take(clock.now(), source)) throw new HttpError(429, 'RATE_LIMITED', 'too many requests');
+      const enrolment = this.#enrolment;
+      if (enrolment === undefined) throw new HttpError(421, 'NOT_HERE', 'nodes enrol and renew at another relay');
       const body = await readJsonBody(request);
       const renewal = path.endsWith('renew');
       const issued: Issued = await (renewal
-        ? this.#enrolment.renew(body, clock.wall())
-        : this.#enrolment.enrol(body, clock.wall()));
+        ? enrolment.renew(body, clock.wall())
+        : enrolment.enrol(body, clock.wall()));
       const { role, name, invitationId } = issued.identity;
       log.info({ source, role, name, invitation: invitationId }, renewal ? 'certificate renewed' : 'node enrolled');
       answer(response, 200, { certificate: issued.certificate, policy: issued.policy });

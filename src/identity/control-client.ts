@@ -17,6 +17,8 @@ import { dnsName } from '../policy/names.js';
 import type { RelayContact } from '../policy/relay-contact.js';
 import { connectThrough, proxyFor } from './http-proxy.js';
 
+/** RFC 9110 §15.5.20: this host does not answer for that. */
+const MISDIRECTED = 421;
 /** Whole exchange with one relay; then the next is tried. */
 const TIMEOUT = Seconds(10);
 /** Longest answer: a certificate, the CA and a policy of the largest size. */
@@ -34,7 +36,7 @@ export interface ControlTarget {
 }
 
 /**
- * Asks the relays in order; the first that answers decides.
+ * Asks the relays in order; the first that enrols nodes and answers decides.
  * @throws SallyportError ENROL_UNREACHABLE (environment) when none answers, CLOCK_WRONG (environment), ENROL_UNTRUSTED (peer) when one is there but its
  * certificate is not of this network; else (peer) the code the relay answered.
  */
@@ -49,7 +51,9 @@ export async function askControl(target: ControlTarget, path: string, body: unkn
       if (failure === undefined || isCertificateError(error)) failure = error;
       continue;
     }
-    return judge(answer.status, answer.text);
+    // A relay without the CA's key: another one has it.
+    if (answer.status !== MISDIRECTED) return judge(answer.status, answer.text);
+    failure ??= new Error('no relay that enrols nodes answers');
   }
   const where = target.relays.map((relay) => relay.control).join(', ');
   const message = failure instanceof Error ? failure.message : String(failure);

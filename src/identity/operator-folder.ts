@@ -113,6 +113,10 @@ export class OperatorFolder {
     return this.#book;
   }
 
+  get envelope(): Envelope {
+    return this.#signed.envelope;
+  }
+
   get document(): PolicyDocument {
     return this.#signed.document;
   }
@@ -124,17 +128,17 @@ export class OperatorFolder {
 
   /**
    * Signs a changed document as the next version, valid for `POLICY_LIFETIME` from now.
-   * @returns whether it was copied to `relay/` beside it; if not, the operator has to.
+   * @returns whether it was copied to every relay's folder beside it; if not, the operator has to.
    * @throws SallyportError POLICY_MALFORMED when the change is not a legal document.
    */
   publish(document: PolicyDocument, wall: WallTime): { readonly version: number; readonly copied: boolean } {
     const version = this.document.version + 1;
     this.#signed = sealPolicy(this.sign, { ...document, version, notAfter: wallLater(wall, POLICY_LIFETIME) });
     writeJson(join(this.dir, 'operator', 'policy.json'), this.#signed.envelope);
-    const relay = join(this.dir, 'relay');
-    const copied = has(relay, 'relay.json');
-    if (copied) writeJson(join(relay, 'policy.json'), this.#signed.envelope);
-    return { version, copied };
+    const wanted = ['relay', ...this.#book.relays.slice(1).map(({ name }) => `relay-${name}`)];
+    const folders = wanted.map((name) => join(this.dir, name)).filter((folder) => has(folder, 'relay.json'));
+    for (const folder of folders) writeJson(join(folder, 'policy.json'), this.#signed.envelope);
+    return { version, copied: folders.length === wanted.length };
   }
 
   close(): void {

@@ -2,7 +2,7 @@
  * The folder of a relay (with the CA and the enrolment endpoint): made by `init`, carried to the relay's host.
  *
  *   relay.json                 network, name, policy public key, contact
- *   ca.pem ca-key.pem          the network's CA
+ *   ca.pem ca-key.pem          the network's CA; the key on the first relay only, where nodes enrol and renew
  *   cert.pem key.pem           the relay's own certificate
  *   policy.json                signed policy; replaced by every operator command, read again on SIGHUP
  *   reset.key                  64 random bytes: stateless reset and connection ids survive a restart
@@ -38,7 +38,8 @@ export interface RelayFolder {
   readonly name: string;
   readonly contact: RelayContact;
   readonly policyKey: Uint8Array;
-  readonly authority: CertificateAuthority;
+  /** Undefined on a relay that issues no certificates. */
+  readonly authority: CertificateAuthority | undefined;
   readonly caPem: string;
   readonly keyPem: string;
   readonly certificatePem: string;
@@ -110,7 +111,7 @@ export function loadRelayFolder(dir: string, allowOperatorKey = false): RelayFol
     name: contact.name,
     contact,
     policyKey: decodeBase64(policyKey)!,
-    authority: authorityOf(network, dir),
+    authority: has(dir, 'ca-key.pem') ? authorityOf(network, dir) : undefined,
     caPem: readText(path('ca.pem')),
     keyPem: readText(path('key.pem')),
     certificatePem: readText(path('cert.pem')),
@@ -119,9 +120,58 @@ export function loadRelayFolder(dir: string, allowOperatorKey = false): RelayFol
   };
 }
 
-/** Issues the relay's own certificate anew when two thirds of its life are over; returns the one to use. */
+/** A relay besides the first, as `createFurtherRelay` writes it. */
+export interface FurtherRelay {
+  readonly contact: RelayContact;
+  readonly policyKey: Uint8Array;
+  readonly policy: Envelope;
+  /** 64 random bytes. */
+  readonly resetKey: Uint8Array;
+}
+
+/** Makes the folder of a further relay, which gets no CA key. */
+export async function createFurtherRelay(
+  dir: string,
+  authority: CertificateAuthority,
+  { contact, policyKey, policy, resetKey }: FurtherRelay,
+  wall: WallTime,
+): Promise<void> {
+  makeFolder(dir);
+  const path = (name: string): string => join(dir, name);
+  const keyPem = generateTlsKey();
+  writeFile(path('ca.pem'), authority.certificatePem);
+  writeFile(path('key.pem'), keyPem);
+  writeFile(path('cert.pem'), await issueOwn(authority, contact.name, keyPem, wall));
+  writeFile(path('reset.key'), resetKey);
+  writeJson(path('policy.json'), policy);
+  writeJson(path('relay.json'), { network: authority.network, policyKey: encodeBase64(policyKey), contact });
+}
+
+/** Issues a further relay, when there is one in this folder, a new certificate for its key and keeps its address. */
+export async function reissueRelay(
+  dir: string,
+  authority: CertificateAuthority,
+  contact: RelayContact,
+  wall: WallTime,
+): Promise<boolean> {
+  if (!has(dir, 'relay.json')) return false;
+  const path = (name: string): string => join(dir, name);
+  writeFile(path('cert.pem'), await issueOwn(authority, contact.name, readText(path('key.pem')), wall));
+  writeJson(path('relay.json'), { ...readJson(path('relay.json'), RelayFile), contact });
+  return true;
+}
+
+/**
+ * Issues the relay's own certificate anew when two thirds of its life are over; returns the one to use.
+ * @throws SallyportError CERTIFICATE_ENDS (environment) when it is due and the CA's key is elsewhere.
+ */
 export async function renewRelayIfDue(folder: RelayFolder, wall: WallTime): Promise<string> {
   if (wall < renewalDue(folder.certificatePem)) return folder.certificatePem;
+  if (folder.authority === undefined) {
+    throw new SallyportError('environment', 'CERTIFICATE_ENDS', 'this relay’s certificate is about to end', {
+      hint: `where the operator is: sallyport add-relay ${folder.name}; then copy cert.pem here and SIGHUP the relay`,
+    });
+  }
   const certificate = await issueOwn(folder.authority, folder.name, folder.keyPem, wall);
   writeFile(join(folder.dir, 'cert.pem'), certificate);
   return certificate;

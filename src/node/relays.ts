@@ -241,7 +241,7 @@ export class Relays {
           owner.onRelayLost(now, relay, reason);
         },
         onRelayMessage: (now, relay, message) => {
-          if (message.type === 'drain') this.#review(now);
+          if (message.type === 'drain') this.#left(now, message.alternatives);
           owner.onRelayMessage(now, relay, message);
         },
         onObserved: (now, relay, address) => {
@@ -254,6 +254,12 @@ export class Relays {
     });
     const member: RelayMember = { client, meter: new RelayMeter(parts.entropy, send), observed: undefined };
     return member;
+  }
+
+  /** A relay is about to stop, and names the others: those that are waited for are tried at once. */
+  #left(now: Instant, others: readonly string[]): void {
+    this.#review(now);
+    for (const name of others) this.find(name)?.wake(now);
   }
 
   /** More than two relays, and none is connected yet: the nearest are found out first. */

@@ -68,6 +68,7 @@ export interface RelayParts {
   readonly policy: PolicyKeeper;
   readonly policyKey: Uint8Array;
   readonly network: string;
+  readonly name: string;
   readonly crypto: Crypto;
   readonly entropy: Entropy;
   readonly wall: () => WallTime;
@@ -389,7 +390,9 @@ export class RelayCore implements ConnectionOwner {
 
   /** Tells every node that the relay will be gone after `span` at the latest; the event `drained` says when it may be. */
   drain(now: Instant, span: Duration): void {
-    const message = this.draining.begin(now, span);
+    const relays = this.#parts.policy.signed?.document.relays ?? [];
+    const others = relays.map(({ name }) => name).filter((name) => name !== this.#parts.name);
+    const message = this.draining.begin(now, span, others);
     for (const node of this.registry.nodes) node.connection.send(message);
   }
 

@@ -36,11 +36,11 @@ export class Drain {
     return this.#next;
   }
 
-  /** Begins; returns what every node is to be told. */
-  begin(now: Instant, span: Duration): FromRelay {
+  /** Begins; returns what every node is to be told. @param alternatives names of the network's other relays. */
+  begin(now: Instant, span: Duration, alternatives: readonly string[]): FromRelay {
     this.#deadline = later(now, span);
     this.#next = now;
-    return { type: 'drain', deadline: Math.round(toMillis(span)), alternatives: [] };
+    return { type: 'drain', deadline: Math.round(toMillis(span)), alternatives: [...alternatives] };
   }
 
   /** Whether there is nothing more to wait for; true once. */

@@ -48,6 +48,7 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
     policy,
     policyKey: data.policyKey,
     network: data.network,
+    name: data.name,
     crypto,
     entropy: new SystemEntropy(),
     wall: () => reactor.wall(),

@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { instantAt, type WallTime, wallAt } from '../../src/base/time.js';
+import * as addRelay from '../../src/cli/commands/add-relay.js';
 import * as init from '../../src/cli/commands/init.js';
 import * as invite from '../../src/cli/commands/invite.js';
 import * as policy from '../../src/cli/commands/policy.js';
@@ -61,7 +62,7 @@ export class TestNetwork {
       note: (text) => printed.notes.push(text),
     };
     const program = new Command().exitOverride();
-    for (const command of [init, invite, policy, revoke]) command.register(program, context);
+    for (const command of [init, addRelay, invite, policy, revoke]) command.register(program, context);
     await program.parseAsync([...args, '--dir', this.dir], { from: 'user' });
     return printed;
   }

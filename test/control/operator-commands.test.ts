@@ -206,7 +206,7 @@ describe('policy and revoke', () => {
 
   it('lint exits with an error only for errors; without relay/ it says what to copy', async () => {
     const { notes } = await network.run('invite', 'connector', 'site', '--service', 'web=tcp://h:80');
-    expect(notes[0]).toContain('copied to relay');
+    expect(notes[0]).toContain('copied to the relays’ folders');
     expect((await network.run('policy', 'lint')).out[0]).toContain('PL06 warning');
     rmSync(join(network.dir, 'relay'), { recursive: true });
     const alone = await network.run('invite', 'connector', 'site', '--service', 'db=tcp://h:81');

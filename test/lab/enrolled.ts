@@ -74,7 +74,7 @@ export async function enrolCrowd(options: CrowdOptions): Promise<EnrolledCrowd> 
       });
       const proof = makeProof(ed25519Signer(invite), network, envelope, spki);
       const request = { role: 'agent' as const, name, spki, addresses: [overlay4, overlay6] };
-      agents.push({ name, keyPem, certificatePem: await authority.issue(request, wall), proof });
+      agents.push({ name, keyPem, certificatePem: await authority!.issue(request, wall), proof });
     }
     const relayName = dnsName(network, 'relay', relay.name);
     return { network, caPem, policyKey: relay.policyKey, relayName, agents };

@@ -104,6 +104,7 @@ export class SimRelay {
       policy: this.policy,
       policyKey: operator.policyKey.publicKey,
       network: operator.network,
+      name: credentials.name,
       crypto,
       // A restarted relay gives other channel ids than before, and another relay others than this one.
       entropy: new SeededEntropy(site.seed + salt + Math.floor(site.clock.now / 1_000_000)),

@@ -18,10 +18,8 @@ import { POLICY_LIFETIME, type PolicyDocument } from '../../policy/document.js';
 import { isLabel } from '../../policy/names.js';
 import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { CONTROL_PORT, hostPort, RELAY_PORT } from './operator-text.js';
 
-/** Ports of a relay unless told otherwise (protocol, head). */
-const RELAY_PORT = 4433;
-const CONTROL_PORT = 8443;
 const RELAY_NAME = 'relay';
 
 interface InitOptions {
@@ -115,16 +113,4 @@ async function init(options: InitOptions, context: CommandContext): Promise<void
       `                           sallyport invite agent NAME --group staff --dir ${dir}`,
     ].join('\n'),
   );
-}
-
-/** `HOST[:PORT]`, `[V6][:PORT]`. @throws SallyportError ADDRESS_INVALID (caller). */
-function hostPort(text: string, port: number, flag: string): { host: string; text: string } {
-  const match = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?$/.exec(text);
-  const number = match?.[2] === undefined ? port : Number(match[2]);
-  if (match === null || number < 1 || number > 65535) {
-    throw new SallyportError('caller', 'ADDRESS_INVALID', `${flag} ${text} is not HOST:PORT`, {
-      hint: 'for example relay.example.com:4433 or [2001:db8::1]:4433',
-    });
-  }
-  return { host: match[1]!, text: `${match[1]}:${number}` };
 }

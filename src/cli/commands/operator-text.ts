@@ -8,6 +8,22 @@ import { parseSpan } from '../span.js';
 /** A token that works for longer would be a password. */
 const MAX_EXPIRY = Days(90);
 
+/** Ports of a relay unless told otherwise (protocol, head). */
+export const RELAY_PORT = 4433;
+export const CONTROL_PORT = 8443;
+
+/** `HOST[:PORT]`, `[V6][:PORT]`. @throws SallyportError ADDRESS_INVALID (caller). */
+export function hostPort(text: string, port: number, flag: string): { host: string; text: string } {
+  const match = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?$/.exec(text);
+  const number = match?.[2] === undefined ? port : Number(match[2]);
+  if (match === null || number < 1 || number > 65535) {
+    throw new SallyportError('caller', 'ADDRESS_INVALID', `${flag} ${text} is not HOST:PORT`, {
+      hint: 'for example relay.example.com:4433 or [2001:db8::1]:4433',
+    });
+  }
+  return { host: match[1]!, text: `${match[1]}:${number}` };
+}
+
 /** `30m`, `1h`, `7d`. @throws SallyportError DURATION_INVALID (caller). */
 export function parseExpiry(text: string): Duration {
   const span = parseSpan(text, MAX_EXPIRY);
@@ -20,6 +36,6 @@ export function parseExpiry(text: string): Duration {
 /** What happened to a newly signed policy. */
 export function publishNote({ version, copied }: { readonly version: number; readonly copied: boolean }): string {
   return copied
-    ? `Policy version ${version} signed and copied to relay/policy.json; a running relay takes it on SIGHUP.`
-    : `Policy version ${version} signed: copy operator/policy.json to the relay host's folder, then SIGHUP the relay.`;
+    ? `Policy version ${version} signed and copied to the relays’ folders here; running relays take it within seconds.`
+    : `Policy version ${version} signed: copy operator/policy.json to every relay host's folder, then SIGHUP the relay.`;
 }

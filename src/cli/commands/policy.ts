@@ -145,7 +145,8 @@ function apply(operator: OperatorFolder, file: string, options: CommonOptions, c
       v4 === undefined || v6 === undefined ? [] : [[id, { v4, v6 }]],
     ),
   );
-  operator.saveBook({ ...book, services: { ...book.services, ...services } });
+  const relays = document.relays ?? book.relays.slice(0, 1);
+  operator.saveBook({ ...book, relays, services: { ...book.services, ...services } });
   const published = operator.publish(document, wall);
   if (options.json === true)
     context.out(JSON.stringify({ policyVersion: published.version, copied: published.copied, findings }));

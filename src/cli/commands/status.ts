@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../../base/text.js';
 import { Seconds } from '../../base/time.js';
-import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
+import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../../node/link-status.js';
 import type { NetworkView } from '../../node/portmap/keep-mapped.js';
 import { askLocal } from '../../os/local-control.js';
 import { PORTMAP_NAMES } from '../../tunnel/portmap/protocols.js';
@@ -90,6 +90,7 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
     sessions.length === 0
       ? 'no sessions yet'
       : table(['CONNECTOR', 'STATE', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'WHY'], sessions),
+    ...relayTable(status.relays),
     ...linkTable(
       'CONNECTOR',
       status.sessions.map((one) => ({ peer: one.connector, ...one })),
@@ -128,6 +129,7 @@ function describeConnector(status: Extract<RoleStatus, { role: 'connector' }>): 
     sessions.length === 0
       ? 'no sessions'
       : table(['AGENT', 'PATH', 'RTT', 'PACKETS', 'SINCE', 'FLOWS', 'DENIED'], sessions),
+    ...relayTable(status.relays),
     ...linkTable(
       'AGENT',
       status.sessions.map((one) => ({ peer: one.agent, ...one })),
@@ -176,6 +178,21 @@ function relayLine(relay: RelayStatus): string {
   return `relay${where}: ${relay.state} for ${since(relay.secondsInState)}${relay.state === 'ready' ? seen : ''}${problem}${relay.lies === 0 ? '' : `; ${relay.lies} statements not believed`}`;
 }
 
+/** Every relay of the network, where there are several: what it is to this node, and why. */
+function relayTable(relays: readonly RelayPlaceStatus[]): string[] {
+  if (relays.length < 2) return [];
+  const rows = relays.map((one) => [
+    one.name,
+    one.place,
+    one.why,
+    one.place === 'resting' ? '' : one.isDraining ? 'about to stop' : one.state,
+    one.rttMilliseconds === undefined ? '' : `${one.rttMilliseconds.toFixed(1)} ms`,
+    one.address ?? '',
+    one.state === 'ready' ? '' : one.problem,
+  ]);
+  return [table(['RELAY', 'PLACE', 'WHY', 'STATE', 'RTT', 'ADDRESS', ''], rows)];
+}
+
 function networkLines({ portMapping, nat }: NetworkView): string[] {
   const families = [nat?.ipv4, nat?.ipv6].map((family, index) =>
     family === undefined ? '' : `IPv${index === 0 ? 4 : 6} ${family.name}`,
@@ -215,7 +232,7 @@ function linkTable(peer: string, sessions: readonly LinkedSession[]): string[] {
   const rows = sessions.flatMap(({ peer: name, links, direct }) => {
     const cells = links.map((link) => [
       name,
-      `${link.via} ${link.number}`,
+      `${viaOf(link)} ${link.number}`,
       link.remote,
       link.state,
       `${link.rttMilliseconds.toFixed(2)} ms`,
@@ -227,10 +244,15 @@ function linkTable(peer: string, sessions: readonly LinkedSession[]): string[] {
   return rows.length === 0 ? [] : [table([peer, 'LINK', 'PEER', 'STATE', 'RTT', 'WHY'], rows)];
 }
 
+/** The relay is named where it is not the only one, which `init` names so. */
+function viaOf({ via, relay }: LinkStatus): string {
+  return relay === undefined || relay === 'relay' ? via : `${via} ${relay}`;
+}
+
 function linkCells(link: LinkStatus | undefined): string[] {
   if (link === undefined) return ['none', '', '', ''];
   return [
-    link.via,
+    viaOf(link),
     `${link.rttMilliseconds.toFixed(2)} ms`,
     `${link.packets.out} ↑ ${link.packets.in} ↓`,
     since(link.secondsLive),

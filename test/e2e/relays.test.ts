@@ -1,0 +1,76 @@
+/**
+ * A second relay, with real programs: the operator adds it, running nodes hear of it from the first, and a download goes on while
+ * the relay that carries it is told to stop.
+ */
+import { copyFileSync, cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
+import { Lab } from '../lab/lab.js';
+import { startHttp } from '../lab/services.js';
+import { ADDRESSES } from '../lab/topology.js';
+import { type AgentThreadStatus, type ConnectorThreadStatus, Network } from './network.js';
+import type { Role } from './role.js';
+import { Download } from './transfer.js';
+
+const BACKEND = ADDRESSES.backend.v4;
+const BYTES = 30_000_000;
+const RATE = '6M';
+/** The operator's copy of the policy is read every five seconds. */
+const HEARD = Seconds(30);
+
+describe.skipIf(Lab.unavailable() !== undefined)('two relays', () => {
+  let network: Network;
+  let second: Role;
+  let url: string;
+
+  beforeAll(async () => {
+    network = await Network.make({ services: { web: `tcp://${BACKEND}:8080` } });
+    await startHttp(network.topology.backend);
+    url = `http://${(await network.virtual('web')).v4}:8080`;
+    const address = `${ADDRESSES.relay.v4}:4435`;
+    const control = `${ADDRESSES.relay.v4}:8445`;
+    const argv = ['r2', '--relay', address, '--control', control, '--ca', network.relay.dir];
+    await network.must('add-relay', ...argv, '--dir', network.operatorFolder);
+    second = network.role('r2', network.topology.relay, [
+      ...['relay', '--listen', '0.0.0.0:4435', '--control', '0.0.0.0:8445', '--probe-port', '4436'],
+    ]);
+    cpSync(join(network.operatorFolder, 'relay-r2'), second.dir, { recursive: true });
+    second.start();
+    await second.waitForLog('relay ready', undefined, { timeout: Seconds(30) });
+    copyFileSync(join(network.operatorFolder, 'operator', 'policy.json'), join(network.relay.dir, 'policy.json'));
+  });
+  afterAll(async () => {
+    await network?.destroy();
+  });
+  beforeEach((context) => network.reportFailure(context));
+
+  const areReady = ({ relays }: AgentThreadStatus | ConnectorThreadStatus): boolean =>
+    relays.filter(({ state }) => state === 'ready').length === 2;
+
+  it('is heard of by nodes that run, and stands by for the first', async () => {
+    for (const node of [network.agent, network.connector]) {
+      const { relays } = await node.waitForStatus<AgentThreadStatus>('both relays', areReady, HEARD);
+      expect(relays.map(({ place }) => place)).toEqual(['home', 'standby']);
+      expect(relays.map(({ name }) => name).sort()).toEqual(['r2', 'relay']);
+    }
+  });
+
+  it('takes a download over when the one that carries it stops, and every byte arrives', async () => {
+    const download = await Download.start(network, url, BYTES, RATE);
+    const status = await network.agent.waitForStatus<AgentThreadStatus>(
+      'a link through each relay',
+      ({ sessions }) => sessions[0]?.links.filter(({ state }) => state !== 'handshaking').length === 2,
+    );
+    const carrier = status.sessions[0]!.link!.relay!;
+    const [stops, name] = carrier === 'r2' ? [second, 'relay'] : [network.relay, 'r2'];
+    await stops.stop();
+    expect(download.running).toBe(true);
+    const after = await network.agent.waitForStatus<AgentThreadStatus>('the other relay at home', ({ relays }) =>
+      relays.some((one) => one.name === name && one.place === 'home'),
+    );
+    expect(after.sessions[0]!.link!.relay).toBe(name);
+    expect(after.sessions[0]!.reconnects).toBe(0);
+    expect(await download.outcome()).toBe('complete');
+  });
+});
