@@ -169,7 +169,7 @@ describe('enrol', () => {
     const agent = { ...network.enrolOptions(), role: 'agent' as const };
     await expect(enrol(text, network.state('a'), agent)).rejects.toEqual(failure('TOKEN_ROLE'));
     const token = parseToken(crypto, text);
-    const relays = [{ ...token.relays[0]!, control: 'https://127.0.0.1:1' }];
+    const relays = [{ ...token.relays[0]!, name: 'gone', control: 'https://127.0.0.1:1' }];
     const nowhere = encodeToken(crypto, { ...token, relays });
     await expect(enrolAs(nowhere, 'a')).rejects.toEqual(failure('ENROL_UNREACHABLE'));
     // The next relay of the list is asked.
