@@ -12,8 +12,9 @@ import { Seconds } from '../../src/base/time.js';
 import type { Tun2socksThreadStatus } from '../../src/tun2socks/thread-protocol.js';
 import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
+import { pollUntil } from '../lab/process.js';
 import { contentHash } from '../lab/programs/content.mjs';
-import { program, startHttp, startUdpEcho } from '../lab/services.js';
+import { program, REPOSITORY, startHttp, startUdpEcho } from '../lab/services.js';
 import { Role, sallyport } from './role.js';
 import { CURL } from './transfer.js';
 
@@ -82,6 +83,13 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     `${user.ip('route', 'show', 'proto', '83')}${user.ip('-6', 'route', 'show', 'proto', '83')}`.trim();
   const resolvConf = async (): Promise<string> => (await user.exec(['cat', '/etc/resolv.conf'])).stdout;
 
+  /** Datagrams for which the server's socket had no room. */
+  const receiveErrors = async (): Promise<number> => {
+    const { stdout } = await net.exec(['cat', '/proc/net/snmp']);
+    const [names, values] = stdout.split('\n').filter((line) => line.startsWith('Udp:'));
+    return Number(values!.split(' ')[names!.split(' ').indexOf('RcvbufErrors')]);
+  };
+
   it.each([4, 6] as const)(
     'directly, IPv%i: streams both ways, datagrams of every size, echo, refusals',
     async (family) => {
@@ -104,6 +112,39 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
       expect((await user.exec(sallyport('status', '--dir', dir))).stdout).toContain('tun2socks on t2s0, direct');
     },
   );
+
+  it('a burst of datagrams on many flows: what does not arrive is counted', async () => {
+    await start('--direct', '--routes');
+    const script = join(REPOSITORY, 'bench', 'programs', 'udp-storm.mjs');
+    const server = net.spawn([process.execPath, script, 'server', '9'], { interactive: true });
+    await server.waitForLine(/^listening/);
+    const missedBefore = await receiveErrors();
+    const argv = ['send', hosts[4], '9', '--flows', '100', '--count', '100'];
+    const { stdout } = await user.exec([process.execPath, script, ...argv]);
+    const { sent } = JSON.parse(stdout) as { readonly sent: number };
+    expect(sent).toBe(10_000);
+    const account = async (): Promise<{ received: number; counted: number }> => {
+      const { metrics } = await role.status<Tun2socksThreadStatus>();
+      const lost = Object.entries(metrics.values).filter(
+        ([name]) => name.startsWith('backpressure_drops') || name.startsWith('drops{') || name === 'udp_send_errors',
+      );
+      const lines = server.stdout.split('\n').filter((line) => line.startsWith('{'));
+      const counts = lines.map((line) => (JSON.parse(line) as { readonly received: number }).received);
+      const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+      const counted = sum(lost.map(([, value]) => value)) + (await receiveErrors()) - missedBefore;
+      return { received: sum(counts), counted };
+    };
+    let found = { received: 0, counted: 0 };
+    await pollUntil('every datagram to be accounted for', async () => {
+      server.write('\n');
+      found = await account();
+      return found.received + found.counted >= sent;
+    });
+    const { received, counted } = found;
+    expect(received).toBeGreaterThan(0);
+    // A few packets of the kernel's own (neighbours, multicast) are among what is dropped.
+    expect(received + counted - sent).toBeLessThan(100);
+  });
 
   it('through a SOCKS 5 proxy with a password: TCP; the proxy itself stays outside', async () => {
     await start('--proxy', 'socks5://alice:secret@10.1.0.2', '--routes');
