@@ -1,7 +1,9 @@
 /** A network with one connector before its services, and an agent that may use them. */
 import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
+import { joined } from '../relay/fixtures.js';
 import { App } from '../support/app.js';
+import type { RogueConnection, RogueNode } from '../support/rogue.js';
 import type { AgentSetup, ConnectorSetup, SimAgent, SimConnector } from '../support/sim-nodes.js';
 import { World, type WorldOptions } from '../support/world.js';
 
@@ -53,4 +55,22 @@ export function connected({ world, connector, agent }: Scene, to = WEB, backend 
   const app = new App(agent, to);
   expect(world.until(() => app.connected && target.streams.length > before, Seconds(5))).toBe(true);
   return { app, stream: target.streams.at(-1)! };
+}
+
+/** An enrolled agent whose every packet the test says, with a live link to the connector `c1`. */
+export async function hostileLink(
+  world: World,
+  name = 'mallory',
+): Promise<{ readonly node: RogueNode; readonly link: RogueConnection }> {
+  const node = await joined(world, 'agent', name);
+  node.say({ type: 'open', id: 1, service: 'web' });
+  expect(world.until(() => node.relay.of('opened').length === 1, Seconds(2))).toBe(true);
+  const channel = node.openChannel(node.relay.of('opened')[0]!['channel'] as string);
+  const link = node.link(channel, 'c1.connector.acme');
+  expect(world.until(() => link.connected, Seconds(2))).toBe(true);
+  const { proof } = node.credentials;
+  link.say({ type: 'hello', version: 1, session: 'cd'.repeat(16), link: 0, proof, capabilities: [] });
+  node.host.reactor.wake();
+  expect(world.until(() => link.of('welcome').length === 1, Seconds(2))).toBe(true);
+  return { node, link };
 }

@@ -6,7 +6,7 @@ import { Frame } from '../../src/tunnel/frames.js';
 import { joined } from '../relay/fixtures.js';
 import { udpPacket } from '../support/packets.js';
 import { innerPacket, type RogueConnection, type RogueNode } from '../support/rogue.js';
-import { connected, type Scene, scene } from './fixtures.js';
+import { connected, hostileLink, type Scene, scene } from './fixtures.js';
 
 /** How long an echo of the good agent may take: two ways of 20 ms each, and a turn or two. */
 const ECHO_LIMIT = Millis(150);
@@ -20,19 +20,7 @@ async function withMallory(): Promise<{
   const it = await scene();
   const { world, connector } = it;
   const { app, stream } = connected(it);
-  const mallory = await joined(world, 'agent', 'mallory');
-  const id = 1;
-  mallory.say({ type: 'open', id, service: 'web' });
-  expect(world.until(() => mallory.relay.of('opened').length === 1, Seconds(2))).toBe(true);
-  const link = mallory.link(
-    mallory.openChannel(mallory.relay.of('opened')[0]!['channel'] as string),
-    'c1.connector.acme',
-  );
-  expect(world.until(() => link.connected, Seconds(2))).toBe(true);
-  const { proof } = mallory.credentials;
-  link.say({ type: 'hello', version: 1, session: 'cd'.repeat(16), link: 0, proof, capabilities: [] });
-  mallory.host.reactor.wake();
-  expect(world.until(() => link.of('welcome').length === 1, Seconds(2))).toBe(true);
+  const { node: mallory, link } = await hostileLink(world);
   let said = 0;
   const othersGoOn = (): void => {
     const since = world.now;

@@ -1,6 +1,7 @@
 /** Mode kernel: what passes between sessions and the connector's device, and what does not, in either direction. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { IpAddress } from '../../src/base/address.js';
 import { Drop } from '../../src/base/drop.js';
 import { Seconds } from '../../src/base/time.js';
 import { Arena, align } from '../../src/wire/arena.js';
@@ -11,7 +12,7 @@ import { pattern } from '../support/app.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, readPacket, tcpPacket, udpPacket } from '../support/packets.js';
 import type { SimAgent, SimConnector } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
-import { type Scene, scene } from './fixtures.js';
+import { hostileLink, type Scene, scene } from './fixtures.js';
 
 const WEB = '10.100.0.1';
 const DNS = '10.100.0.2';
@@ -48,12 +49,22 @@ async function live(services?: Readonly<Record<string, string>>): Promise<Scene 
   return { ...it, own };
 }
 
-/** Whether its checksums are right. */
-function isIntact(packet: Uint8Array): boolean {
+function parse(packet: Uint8Array) {
   const arena = new Arena(align(packet.length));
   arena.bytes.set(packet);
   const parsed = new ParsedPacket();
   expect(parsePacket(arena.bytes, 0, packet.length, parsed)).toBe(Drop.none);
+  return {
+    arena,
+    parsed,
+    from: IpAddress.v4(parsed.source3).toString(),
+    to: IpAddress.v4(parsed.destination3).toString(),
+  };
+}
+
+/** Whether its checksums are right. */
+function isIntact(packet: Uint8Array): boolean {
+  const { arena, parsed } = parse(packet);
   return verifyChecksums(arena, parsed) === Drop.none;
 }
 
@@ -246,6 +257,47 @@ test('a packet that its link does not carry is answered with the size that fits'
   expect(told!.rest & 0xffff).toBeGreaterThanOrEqual(1280);
 });
 
+test('whatever an agent sends, the kernel gets nothing but its own packets to its services', async () => {
+  const it = await live();
+  const { node, link } = await hostileLink(it.world);
+  const mine = node.credentials.identity.overlay4!.toString();
+  const say = (packet: Uint8Array): void => {
+    link.connection.sendDatagram(packet);
+    node.host.reactor.wake();
+    it.world.settle();
+  };
+  it.connector.tun!.take();
+  // Another agent's address; a service of another group, with its real address too; other ports; questions to the host itself.
+  say(udpPacket({ from: it.own, to: DNS }, 4000, 53, 'forged'));
+  say(tcpPacket({ from: mine, to: '10.100.0.5' }, 4000, 5432));
+  say(tcpPacket({ from: mine, to: '10.0.0.5' }, 4000, 8080));
+  say(tcpPacket({ from: mine, to: WEB }, 4000, 22));
+  say(udpPacket({ from: mine, to: it.own }, 4000, 53, 'neighbour'));
+  say(udpPacket({ from: mine, to: '127.0.0.1' }, 4000, 53, 'host'));
+  const address = fc.constantFrom(mine, it.own, WEB, BOX, '10.100.0.5', '127.0.0.1');
+  const body = fc.uint8Array({ maxLength: 120 });
+  const shaped = fc
+    .record({
+      from: address,
+      to: address,
+      protocol: fc.constantFrom(1, 2, 6, 17, 58),
+      body,
+      more: fc.boolean(),
+      at: fc.nat(3),
+    })
+    .map(({ more, at, ...rest }) => ipPacket({ ...rest, fragment: { more, offset: at * 8 } }));
+  fc.assert(fc.property(fc.oneof(shaped, fc.uint8Array({ minLength: 1, maxLength: 120 })), say), { numRuns: 400 });
+  it.world.run(Seconds(1));
+  const services = new Set([WEB, DNS, BOX, '10.100.0.4']);
+  for (const { from, to, parsed } of it.connector.tun!.take().map(parse)) {
+    expect(from).toBe(mine);
+    expect(services).toContain(to);
+    if (to === WEB && parsed.fragmentOffset === 0) expect([parsed.protocol, parsed.destinationPort]).toEqual([6, 80]);
+  }
+  const good = udpPacket({ from: it.own, to: DNS }, 5000, 53, 'still served');
+  expect(sent(it.world, it.agent, it.connector, good).length).toBe(1);
+});
+
 test('whatever the kernel sends, an agent gets nothing but packets of its services to itself', async () => {
   const it = await live();
   const from = fc.constantFrom(WEB, DNS, BOX, '10.100.0.5', '10.0.0.5', '127.0.0.1', '100.64.0.99');
@@ -264,9 +316,9 @@ test('whatever the kernel sends, an agent gets nothing but packets of its servic
   );
   it.world.run(Seconds(1));
   const services = new Set([WEB, DNS, BOX]);
-  for (const packet of it.agent.tun!.take().map(readPacket)) {
-    expect(services).toContain(packet.from);
-    expect(packet.to).toBe(it.own);
+  for (const { from, to } of it.agent.tun!.take().map(parse)) {
+    expect(services).toContain(from);
+    expect(to).toBe(it.own);
   }
   expect(answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK)).length).toBe(1);
 });
