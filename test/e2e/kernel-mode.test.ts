@@ -6,7 +6,7 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { run } from '../lab/host.js';
+import { type Host, run } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
 import { pollUntil } from '../lab/process.js';
 import { program, startHttp, startIperf, startTcp, startUdpEcho } from '../lab/services.js';
@@ -93,13 +93,12 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
         counter echo {}
         chain in { type filter hook input priority filter; tcp dport 9999 counter name shut; udp dport 7 counter name echo; }
       }`);
-  const atBackend = (what: 'shut' | 'echo'): number => {
-    const { backend } = network.topology;
+  const counted = (host: Host, what: string): number => {
     const listed = run([
       'ip',
       'netns',
       'exec',
-      backend.namespace,
+      host.namespace,
       'nft',
       '-j',
       'list',
@@ -111,6 +110,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
     const { nftables } = JSON.parse(listed) as { nftables: { counter?: { name: string; packets: number } }[] };
     return nftables.find(({ counter }) => counter?.name === what)!.counter!.packets;
   };
+  const atBackend = (what: 'shut' | 'echo'): number => counted(network.topology.backend, what);
   const curl = async (address: string, port = 8080, bytes = 1_000_000): Promise<number> => {
     const result = await network.topology.user.exec([
       'curl',
@@ -152,7 +152,13 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
 
   it('carries UDP and echo of both families', async () => {
     for (const address of [(await network.virtual('box')).v4, (await network.virtual('box6')).v6]) {
-      const echo = await network.topology.user.exec(program('udp-client', address, '7', '--count', '20', '--gap', '0'));
+      const echoed = (count: number) => {
+        const options = ['--count', String(count), '--size', '3000', '--linger', '500'];
+        return network.topology.user.exec(program('udp-client', address, '7', ...options));
+      };
+      // Only a sender cuts IPv6 packets: the service learns by its first answer how large they may be.
+      await echoed(1);
+      const echo = await echoed(20);
       expect(JSON.parse(echo.stdout)).toMatchObject({ received: 20, corrupted: 0 });
       const ping = await network.topology.user.exec(['ping', '-c', '1', '-W', '5', address]);
       expect(ping.stdout).toContain(' 1 received');
@@ -175,19 +181,27 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
   });
 
   it('lets nothing through that the policy or the services do not have', async () => {
+    const { backend, relay } = network.topology;
     const { v4: web } = await network.virtual('web');
     // A port that is not the service's, and a service that nobody is granted.
     expect(await refused(web, 9999)).not.toBe('passed');
     expect(await refused(await shutAddress(), 9999)).not.toBe('passed');
     expect(atBackend('shut')).toBe(0);
     // Somebody else on the private network does not enter the tunnel through this host.
-    network.topology.backend.ip('route', 'replace', '100.64.0.0/10', 'via', ADDRESSES.servicePrivate.v4);
+    backend.ip('route', 'replace', '100.64.0.0/10', 'via', ADDRESSES.servicePrivate.v4);
     const before = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused'] ?? 0;
-    await network.topology.backend
-      .exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', '100.64.0.1'])
-      .catch(() => undefined);
+    await backend.exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', '100.64.0.1']).catch(() => undefined);
     const after = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused']!;
     expect(after - before).toBe(3);
+    // Nor does this host become a router for them.
+    relay.nft(`
+      table inet lab_count {
+        counter strangers {}
+        chain in { type filter hook prerouting priority filter; ip saddr ${BACKEND.v4} counter name strangers; }
+      }`);
+    backend.ip('route', 'replace', ADDRESSES.relay.v4, 'via', ADDRESSES.servicePrivate.v4);
+    await backend.exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', ADDRESSES.relay.v4]).catch(() => undefined);
+    expect(counted(relay, 'strangers')).toBe(0);
   });
 
   it('follows services that are moved, to another port too', async () => {
