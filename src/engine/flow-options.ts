@@ -16,6 +16,8 @@ export interface FlowLimits extends ShaperLimits {
   readonly tcpDials: number;
   readonly udpFlows: number;
   readonly echoFlows: number;
+  /** Bytes read from one TCP connection of the host's before others get their turn. */
+  readonly tcpReadBudget: number;
   /** New flows per second and burst of one session; one agent must not exhaust a backend. */
   readonly newFlowRate: number;
   readonly newFlowBurst: number;
@@ -57,6 +59,8 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   udpEvict: false,
   udpFiltering: undefined,
   udpPeers: 1,
+  // Long runs make full batches behind a session's links.
+  tcpReadBudget: 512 * 1024,
   shapedFlowBytes: 1024 * 1024,
   shapedBytes: 64 * 1024 * 1024,
 };

@@ -14,8 +14,8 @@ import { BROKEN, EAGAIN, READABLE, type TcpStream, type Watch, WRITABLE } from '
 import type { PayloadTap } from './flow-options.js';
 import type { StreamLoop } from './shaping/shaped-stream.js';
 
-/** Bytes read from the socket in one go before others get their turn. */
-const READ_BUDGET = 128 * 1024;
+/** Bytes read from the socket in one go before others get their turn, unless told. */
+const READ_BUDGET = 512 * 1024;
 /** One read(2): the kernel's copy amortises its call well below this. */
 const READ_SIZE = 128 * 1024;
 
@@ -45,10 +45,19 @@ export class TcpBridge implements TcpHandlers {
   #shut = false;
   #closed = false;
   #tap: PayloadTap | undefined;
+  readonly #readBudget: number;
 
   /** Takes over a connected stream and an open connection whose handlers it becomes. */
-  constructor(reactor: StreamLoop, connection: TcpConnection, stream: TcpStream, owner: BridgeOwner, tap?: PayloadTap) {
+  constructor(
+    reactor: StreamLoop,
+    connection: TcpConnection,
+    stream: TcpStream,
+    owner: BridgeOwner,
+    tap?: PayloadTap,
+    readBudget: number = READ_BUDGET,
+  ) {
     this.#reactor = reactor;
+    this.#readBudget = readBudget;
     this.#tap = tap;
     this.lastUsed = reactor.now();
     this.#connection = connection;
@@ -126,7 +135,7 @@ export class TcpBridge implements TcpHandlers {
   }
 
   #read(): void {
-    for (let budget = READ_BUDGET; budget > 0; ) {
+    for (let budget = this.#readBudget; budget > 0; ) {
       const span = this.#connection.reserve(this.#span);
       if (span.length === 0) {
         this.#wantsRead = false;

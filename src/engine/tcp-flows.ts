@@ -158,7 +158,14 @@ export class TcpFlows {
     const isShaped = shaper !== undefined && target.shape !== undefined;
     const shaped = isShaped ? new ShapedStream(reactor, stream, shaper, target.shape) : undefined;
     if (isShaped) host.counters.add('flow_shaped');
-    const bridge = new TcpBridge(shaped ?? reactor, connection, shaped ?? stream, owner, target.tap);
+    const bridge = new TcpBridge(
+      shaped ?? reactor,
+      connection,
+      shaped ?? stream,
+      owner,
+      target.tap,
+      host.limits.tcpReadBudget,
+    );
     const info = (): TcpFlowInfo => ({
       service: target.service,
       client: connection.remote.toString(),
