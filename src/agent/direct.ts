@@ -51,9 +51,9 @@ const ROUND_INTERVAL: Duration = Millis(500);
 /** A link that has been suspect for this long is no longer relied on: the same pair, or another, is punched. */
 const TROUBLE: Duration = Seconds(1);
 
-/** A pair of the other family may be proved so much later than the link is live, and has to be so fresh. */
-const STANDBY_SEARCH: Duration = Seconds(2);
-const STANDBY_PROOF_AGE: Duration = Seconds(3);
+/** A pair of the other family may be proved so much later than the link is live, as a round lasts 3.2 s; and has to be so fresh. */
+const STANDBY_SEARCH: Duration = Seconds(4);
+const STANDBY_PROOF_AGE: Duration = Seconds(4);
 
 /** What a session knows of its direct way. */
 export interface DirectSide {
@@ -183,7 +183,6 @@ export class AgentDirect {
     if (standsBy) return;
     direct.failedRounds = 0;
     direct.reason = 'best_rank';
-    direct.path.puncher.stop();
     direct.standbySince = now;
     if (before !== undefined) this.#replace(now, before);
     if (standby === undefined || familyOf(standby) !== familyOf(link)) return;
@@ -291,7 +290,8 @@ export class AgentDirect {
     const { direct } = session;
     direct.gatherUntil = undefined;
     direct.lastRound = undefined;
-    direct.path.puncher.stop();
+    // The other family's pairs go on: one of them may be a link that stands by.
+    direct.path.puncher.stopFamily(pair.address.ip.family);
     this.#parts.table.hold(now, pair.address, pair.socket);
     this.#parts.table.expectAnswer(pair.address);
     direct.attempt = this.#parts.links.connect(now, session, pair.address, undefined);

@@ -139,8 +139,14 @@ export class Puncher {
 
   /** Nothing more is sent unasked. */
   stop(): void {
-    for (const pair of this.pairs.all) pair.due = undefined;
+    this.stopFamily(4);
+    this.stopFamily(6);
     this.#roundEnds = undefined;
+  }
+
+  /** The same to this address family; the round goes on with the other one. */
+  stopFamily(family: 4 | 6): void {
+    for (const pair of this.pairs.all) if (pair.address.ip.family === family) pair.due = undefined;
   }
 
   get isRunning(): boolean {
