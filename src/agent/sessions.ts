@@ -94,7 +94,7 @@ export class Sessions implements SessionLinksOwner {
       owner: this,
     });
     this.#asker = new ChannelAsker(parts.underlay, parts.relays);
-    this.#spares = new SpareWays({ relays: parts.relays, links: this.#links, asker: this.#asker });
+    this.#spares = new SpareWays({ relays: parts.relays, links: this.#links, asker: this.#asker, owner: this });
     this.#direct = new AgentDirect({
       links: this.#links,
       punching: parts.punching,

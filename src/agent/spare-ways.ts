@@ -17,7 +17,7 @@ import type { Backoff } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import type { ChannelAsker } from './channel-asker.js';
 import type { AgentSession } from './session.js';
-import type { SessionLinks } from './session-links.js';
+import type { SessionLinks, SessionLinksOwner } from './session-links.js';
 
 /** A link that is not live by then is given up. */
 const LINK_TIMEOUT: Duration = Seconds(8);
@@ -42,6 +42,7 @@ export interface SpareWaysParts {
   readonly relays: Relays;
   readonly links: SessionLinks;
   readonly asker: ChannelAsker;
+  readonly owner: Pick<SessionLinksOwner, 'onBack'>;
 }
 
 export class SpareWays {
@@ -57,6 +58,7 @@ export class SpareWays {
     if (link?.isLive) {
       const state = link.lifeSigns.check(now, link.connection);
       if (state === 'gone') this.drop(now, session, 'no life sign');
+      else if (state === 'back') this.#parts.owner.onBack(now, session, link);
       else if (this.#isLeft(now, session, link)) this.drop(now, session, 'the relay is about to stop');
       return;
     }
@@ -68,8 +70,8 @@ export class SpareWays {
   nextTimeout(session: AgentSession): Instant | undefined {
     const { link, deadline, relay } = session.spare;
     if (link?.isLive) {
-      const left =
-        relay?.isDraining && session.link !== link ? later(session.set.manager.activeSince, IN_FLIGHT) : undefined;
+      const isLeft = relay?.isDraining === true && session.link !== undefined && session.link !== link;
+      const left = isLeft ? later(session.set.manager.activeSince, IN_FLIGHT) : undefined;
       return earliest(link.lifeSigns.due, left);
     }
     return session.relayState === 'live' ? deadline : undefined;

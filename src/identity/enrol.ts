@@ -14,6 +14,7 @@ import { sealJson } from '../policy/envelope.js';
 import { PolicyKeeper } from '../policy/keeper.js';
 import type { NodeRole } from '../policy/names.js';
 import { makeProof, verifyProof } from '../policy/proof.js';
+import type { RelayContact } from '../policy/relay-contact.js';
 import { type JoinToken, parseToken } from '../policy/token.js';
 import { createCsr } from './authority.js';
 import { certificateDer, certificatePem } from './certificate-pem.js';
@@ -40,6 +41,8 @@ const ENROLMENT_BYTES = 256 * 1024;
 export interface EnrolOptions {
   readonly crypto: Crypto;
   readonly wall: WallTime;
+  /** Where a renewal is asked for, given what stands in the folder; default: the relays of the join token. */
+  readonly relaysOf?: (state: NodeState) => readonly RelayContact[];
   /** What the command that enrols is; a token for the other role is refused. */
   readonly role?: NodeRole;
 }
@@ -104,7 +107,8 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
   const state = loadNode(dir);
   const dueAt = renewalDue(state.certificatePem);
   if (options.wall < dueAt) return { renewed: false, certificatePem: state.certificatePem, dueAt };
-  const renewed = accept(state, await requestRenewal(state, options.wall), options);
+  const target = { ...state, relays: [...(options.relaysOf?.(state) ?? state.relays)] };
+  const renewed = accept(state, await requestRenewal(target, options.wall), options);
   let unsaved: unknown;
   try {
     saveCertificate(dir, renewed.certificatePem);

@@ -101,7 +101,7 @@ export function keepRenewed(
   };
   const check = async (): Promise<void> => {
     try {
-      const renewal = await renewIfDue(state.dir, { crypto, wall: Date.now() as WallTime });
+      const renewal = await renewIfDue(state.dir, { crypto, wall: Date.now() as WallTime, relaysOf: knownRelays });
       if (renewal.renewed) {
         const { certificatePem, unsaved } = renewal;
         if (unsaved !== undefined) {

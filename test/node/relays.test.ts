@@ -68,7 +68,7 @@ test('a home relay that drains is left without a loss, in either direction, long
   world.relay.core.shutdown(world.now);
   pinger.run(Millis(20), Millis(2));
   world.relay.host.kill();
-  pinger.run(Seconds(5), Millis(2));
+  pinger.run(Seconds(3), Millis(5));
   world.run(Seconds(1));
   expect(pinger.lost()).toEqual([]);
   expect(pinger.served.size).toBe(pinger.sent.length);
@@ -77,7 +77,7 @@ test('a home relay that drains is left without a loss, in either direction, long
   expect(agent.eventsOf('relay-home').at(-1)).toEqual({ kind: 'relay-home', relay: 'r2', reason: 'home_drains' });
 
   await world.startRelay('r1');
-  pinger.run(Seconds(40), Millis(50));
+  pinger.run(Seconds(20), Millis(100));
   expect(links(it)).toEqual(['r1', 'r2']);
   expect(pinger.lost()).toEqual([]);
 });
@@ -160,4 +160,65 @@ test('relays that the operator signs later are taken, those that are gone are le
   pinger.run(Seconds(3));
   expect(links(it)).toEqual(['r1', 'r2']);
   expect(pinger.longestGap(pinger.sent[0]!)).toBeLessThan(1000);
+});
+
+test('of three relays the third stands by when the home is gone, and a nearer one that comes back is home again', async () => {
+  const world = await World.create({ relays: ['r1', 'r2', 'r3'] });
+  const delay = (name: string, ms: number): void => {
+    world.relayOf(name).host.path.delay = Millis(ms);
+  };
+  delay('r2', 25);
+  delay('r3', 45);
+  const agent = await world.agent('alice');
+  const places = (): (string | undefined)[] => [agent.core.relays.home.name, agent.core.relays.standby?.name];
+  const isKept = (name: string): boolean => agent.core.relays.find(name)!.isKept;
+  expect(world.until(() => agent.core.relays.standby?.isReady === true)).toBe(true);
+  expect(places()).toEqual(['r1', 'r2']);
+  expect(isKept('r3')).toBe(false);
+  world.run(Seconds(10));
+
+  world.relay.core.shutdown(world.now);
+  world.run(Millis(20));
+  world.relay.host.kill();
+  expect(world.until(() => agent.core.relays.standby?.isReady === true && places()[0] === 'r2')).toBe(true);
+  expect(places()).toEqual(['r2', 'r3']);
+  expect(isKept('r1')).toBe(false);
+
+  await world.startRelay('r1');
+  delay('r1', 5);
+  world.run(Seconds(35));
+  expect(places()[0]).toBe('r2');
+  expect(world.until(() => places()[0] === 'r1', Seconds(90))).toBe(true);
+  expect(places()).toEqual(['r1', 'r2']);
+  expect(isKept('r3')).toBe(false);
+  expect(agent.eventsOf('relay-home').map(({ relay, reason }) => `${relay} ${reason}`)).toEqual([
+    'r1 first_ready',
+    'r2 home_lost',
+    'r1 nearer',
+  ]);
+});
+
+test('a session whose standby is not there yet when its relay drains takes the next one that comes', async () => {
+  const it = await pinging();
+  const { world, pinger } = it;
+  world.relayOf('r2').host.kill();
+  pinger.run(Seconds(15));
+  expect(links(it)).toEqual(['r1']);
+  await world.startRelay('r2');
+  world.relay.core.drain(world.now, Seconds(10));
+  world.relay.host.reactor.wake();
+  pinger.run(Seconds(9));
+  expect(both(it, 'r2')).toBe(true);
+  world.run(Seconds(1));
+  expect(pinger.lost()).toEqual([]);
+});
+
+test('relays that never come leave no timer that runs hot', async () => {
+  const it = await pinging();
+  const { world } = it;
+  world.relayOf('r2').host.kill();
+  world.run(Seconds(120));
+  const { turns } = world;
+  world.run(Seconds(60));
+  expect((world.turns - turns) / 60).toBeLessThan(20);
 });

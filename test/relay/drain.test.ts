@@ -106,3 +106,18 @@ test('when it stops, every node is told; that they go is one event, not one for 
   expect(agent.eventsOf('relay-lost')).toHaveLength(1);
   expect(connector.eventsOf('relay-lost')).toHaveLength(1);
 });
+
+test('a relay that stops names the network’s others', async () => {
+  const contact = (name: string) => ({
+    name,
+    quic: `${name}.example.com:4433`,
+    control: `https://${name}.example.com`,
+  });
+  const policy = { relays: ['r1', 'r2', 'r3'].map(contact) };
+  const world = await World.create({ policy });
+  const agent = await joined(world, 'agent', 'alice');
+  world.relay.core.drain(world.now, Seconds(1));
+  world.relay.host.reactor.wake();
+  world.run(Millis(100));
+  expect(agent.relay.of('drain')).toEqual([{ type: 'drain', deadline: 1000, alternatives: ['r2', 'r3'] }]);
+});

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { SocketAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import { loadNode } from '../../identity/node-state.js';
+import { knownRelays } from '../../node/known-relays.js';
 import { LIFETIME_SPANS } from '../../node/netcheck/lifetime.js';
 import { type NetcheckReport, netcheck } from '../../node/netcheck/report.js';
 import { resolveHost } from '../../node/relay-name.js';
@@ -52,7 +53,7 @@ export function register(program: Command, context: CommandContext): void {
 async function run(options: Options, context: CommandContext): Promise<void> {
   const { entropy } = context;
   const dir = stateFolder(options.dir, context.environment);
-  const names = options.relay ?? loadNode(dir).relays.map(({ quic }) => quic);
+  const names = options.relay ?? knownRelays(loadNode(dir)).map(({ quic }) => quic);
   const relays = await addressesOf(names);
   const lifetimeSpans = options.lifetime === true ? LIFETIME_SPANS : undefined;
   const [report, running] = await Promise.all([

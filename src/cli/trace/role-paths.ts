@@ -10,7 +10,7 @@
  */
 import { IpAddress, SocketAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
-import type { LinkStatus } from '../../node/link-status.js';
+import type { LinkStatus, RelayStatus } from '../../node/link-status.js';
 import { parseBackend } from '../../policy/backend.js';
 import type { TracedPath } from '../../trace/paths/path-tracer.js';
 import type { TraceProtocol } from '../../trace/types.js';
@@ -51,7 +51,7 @@ export function choosePaths(status: RoleStatus, { path, service }: PathChoice): 
 }
 
 function nodePath(status: Of<'agent'> | Of<'connector'>, path: string): ChosenPaths {
-  if (path === 'relay') return { paths: [wayToRelay(status)], notes: [] };
+  if (path === 'relay') return { paths: [wayToRelay(status.relay)], notes: [] };
   const sessions = sessionsOf(status);
   const session = sessions.find(({ peer, id }) => peer === path || id === path);
   if (session === undefined) {
@@ -67,12 +67,17 @@ const byRelay = (peer: string): string => `the session with ${peer} goes by the 
 /** Straight to the peer, as the session's link goes, or to the relay. */
 function wayOf(status: Of<'agent'> | Of<'connector'>, { peer, link }: SessionWay): TracedPath {
   const remote = link?.via === 'direct' ? SocketAddress.parse(link.remote) : undefined;
-  if (remote === undefined) return wayToRelay(status);
+  if (remote === undefined) return wayToRelay(relayOf(status, link?.relay));
   // The peer answers no QUIC of strangers; its host, or the router before it, answers echo requests.
   return { id: `session ${peer}`, target: remote.ip.toString(), port: remote.port, protocols: ['icmp', 'udp'] };
 }
 
-function wayToRelay({ relay }: Of<'agent'> | Of<'connector'>): TracedPath {
+/** The relay of this name; the home relay where the link has none yet. */
+function relayOf({ relay, relays }: Of<'agent'> | Of<'connector'>, name: string | undefined): RelayStatus {
+  return name === undefined ? relay : (relays.find((one) => one.name === name) ?? relay);
+}
+
+function wayToRelay(relay: RelayStatus): TracedPath {
   const address = relay.address === undefined ? undefined : SocketAddress.parse(relay.address);
   if (address === undefined) throw notReady(`the relay has not been reached yet: ${relay.problem || relay.state}`);
   if (relay.over === 'tcp') {
@@ -126,7 +131,7 @@ function agentService(status: Of<'agent'>, id: string): ChosenPaths {
   const service = status.services.find((one) => one.id === id);
   if (service === undefined) throw noService(id, status.services);
   const session = sessionsOf(status).find((one) => one.link !== undefined && one.services.includes(id));
-  const outer = session === undefined ? wayToRelay(status) : wayOf(status, session);
+  const outer = session === undefined ? wayToRelay(status.relay) : wayOf(status, session);
   if (status.device.mode === 'proxy') return { paths: [outer], notes: [PROXY_NOTE] };
   const target = service.virtualIp4 ?? service.virtualIp6;
   if (target === undefined) {
