@@ -1,6 +1,6 @@
 /** Both address families at once: candidates of the one that the relay connection is not in, and a second direct link that stands by. */
 import { expect, test } from 'vitest';
-import { Seconds } from '../../src/base/time.js';
+import { elapsed, Seconds } from '../../src/base/time.js';
 import { Tier } from '../../src/tunnel/links/managed-link.js';
 import { type Scene, scene } from '../connector/fixtures.js';
 import { NAT_KINDS, SimNat } from '../support/sim-nat.js';
@@ -48,6 +48,20 @@ test('the direct link of the other family stands by, and carries on when the fir
   expect(it.world.until(() => session().direct.standby === undefined, Seconds(30))).toBe(true);
   const atConnector = () => [...it.connector.sessions[0]!.links].filter((link) => link.isDirect).length;
   expect(it.world.until(() => atConnector() === 1, Seconds(30))).toBe(true);
+});
+
+test('a family that lets nothing through for a second gets its link within the same round', async () => {
+  const it = await directScene({ ...DUAL, agent: { ...DUAL.agent, tun: true } });
+  const since = it.world.now;
+  it.world.network.filter = (packet) =>
+    isBetween(it, packet) === undefined || !packet.to.ip.isV4 || elapsed(since, it.world.now) > Seconds(1);
+  const pinger = new Pinger(it);
+  pinger.run(Seconds(0.5));
+  const { direct } = it.agent.session('c1')!;
+  expect([bothUse(it, 'direct'), direct.standby]).toEqual([true, undefined]);
+  pinger.run(Seconds(3));
+  expect(direct.standby?.connection.remote.ip.family).toBe(4);
+  expect(it.agent.core.punching.counters.get('rounds')).toBe(1);
 });
 
 test('a link through a relay over TCP ranks below one over UDP', async () => {
