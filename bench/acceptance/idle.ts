@@ -10,8 +10,8 @@ import type { Case, Hold } from './suite.js';
 
 /** Minutes, unless `--runs` says otherwise. */
 const MINUTES = 10;
-/** What keep-alives, life signs and size discovery may add to the relay's channel in a second. */
-const STANDBY_PACKETS_A_SECOND = 1;
+/** Heartbeats of both ends on the link that stands by, with their acknowledgements, in a second in which packets flow. */
+const STANDBY_PACKETS_A_SECOND = 40;
 const LIFETIME = Seconds(30);
 
 export function idleCases(minutes = MINUTES): readonly Case[] {

@@ -12,6 +12,7 @@ import { failoverCases } from './failover.js';
 import { idleCases } from './idle.js';
 import { RELAY_CASES } from './relay.js';
 import { runSuite, type Suite, suiteMarkdown } from './suite.js';
+import { SWITCH_CASES } from './switch.js';
 import { UPLINK_CASES } from './uplink.js';
 
 const { values } = parseArgs({
@@ -29,6 +30,7 @@ const SUITES: readonly Suite[] = [
   { name: 'degrade', figures: 'what happened', cases: DEGRADE_CASES },
   { name: 'addresses', figures: 'what happened', cases: ADDRESS_CASES },
   { name: 'failover', figures: 'what happened', cases: failoverCases(runs) },
+  { name: 'switch', figures: 'what happened', cases: SWITCH_CASES },
   { name: 'connect', figures: 'what happened', cases: connectCases(runs) },
   { name: 'idle', figures: 'what happened', cases: idleCases(runs) },
 ];

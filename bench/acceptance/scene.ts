@@ -16,13 +16,17 @@ const SEED = 2;
 export type Via = 'relay' | 'direct';
 type Session = AgentThreadStatus['sessions'][number];
 
-/** A network whose connector serves `web` (HTTP) and `echo` (UDP). */
+/** A network whose connector serves `web` (HTTP), `echo` (UDP) and `perf` (iperf3, which is not started). */
 export async function makeScene(hold: Hold, options: Omit<NetworkOptions, 'services'>): Promise<Network> {
   const network = hold(
     await Network.make({
       path: 'auto',
       ...options,
-      services: { web: `tcp://${BACKEND}:8080`, echo: `udp://${BACKEND}:7` },
+      services: {
+        web: `tcp://${BACKEND}:8080`,
+        echo: `udp://${BACKEND}:7`,
+        perf: `tcp+udp://${BACKEND}:5201`,
+      },
     }),
   );
   await startHttp(network.topology.backend);

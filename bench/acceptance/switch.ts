@@ -1,0 +1,69 @@
+/**
+ * `switch`: packets leave the relay for a direct link in the middle of a UDP stream at the highest rate that the relay's way carries here
+ * without loss. The relay's way is 40 ms longer, one way: what overtakes is put in order by whoever cares, and nothing may be lost.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Seconds } from '../../src/base/time.js';
+import { cutDirectPath } from '../../test/e2e/direct-path.js';
+import type { Network } from '../../test/e2e/network.js';
+import { startIperf } from '../../test/lab/services.js';
+import { impairUplink } from '../../test/lab/topology.js';
+import { goesBy, makeScene, startPing } from './scene.js';
+import type { Case, Hold } from './suite.js';
+
+/** Mbit/s, best first. */
+const RATES = [500, 300, 200, 100, 50, 20, 10] as const;
+/** One way, on the relay's own link, which packets through it cross twice; milliseconds. */
+const DELAY = 20;
+/** Bytes of a datagram. */
+const SIZE = 1200;
+/** Seconds of a rate's trial, and of the stream in which the switch happens: a round of punches comes every few seconds. */
+const TRIAL = 3;
+const STREAM = 40;
+/** Milliseconds from the stream's beginning until the direct path opens. */
+const OPENS = 3000;
+
+export const SWITCH_CASES: readonly Case[] = [
+  { name: 'relay to direct, under load', peers: '', run: (hold) => run(hold) },
+];
+
+interface Stream {
+  readonly packets: number;
+  readonly lost: number;
+}
+
+async function run(hold: Hold): Promise<string> {
+  const network = await makeScene(hold, { topology: { serviceClosed: false } });
+  await impairUplink(network.topology, 'relay', { profile: { delay: DELAY } });
+  await startIperf(network.topology.backend);
+  cutDirectPath(network, 'both');
+  const ping = await startPing(network);
+  await goesBy(network, 'relay');
+  const rate = await bestRate(network);
+  const streaming = stream(network, rate, STREAM);
+  await delay(OPENS);
+  await goesBy(network, 'relay');
+  cutDirectPath(network, 'none');
+  await goesBy(network, 'direct', Seconds(STREAM));
+  const { packets, lost } = await streaming;
+  await ping.stop();
+  if (lost > 0) throw new Error(`${lost} of ${packets} packets lost at ${rate} Mbit/s`);
+  return `${packets} packets of ${SIZE} bytes at ${rate} Mbit/s, none lost; no higher rate of ${RATES.join(', ')} passes the relay here without loss`;
+}
+
+/** The highest rate that the present way carries whole. */
+async function bestRate(network: Network): Promise<number> {
+  for (const rate of RATES) {
+    const { lost } = await stream(network, rate, TRIAL);
+    if (lost === 0) return rate;
+  }
+  throw new Error(`not even ${RATES.at(-1)} Mbit/s pass the relay without loss`);
+}
+
+async function stream(network: Network, rate: number, seconds: number): Promise<Stream> {
+  const { v4 } = await network.virtual('perf');
+  const argv = ['iperf3', '-c', v4, '-u', '-b', `${rate}M`, '-l', String(SIZE), '-t', String(seconds), '--json'];
+  const { stdout } = await network.topology.user.exec(argv, { timeout: Seconds(seconds + 30) });
+  const { end } = JSON.parse(stdout) as { end: { sum: { packets: number; lost_packets: number } } };
+  return { packets: end.sum.packets, lost: end.sum.lost_packets };
+}
