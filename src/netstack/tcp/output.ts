@@ -151,6 +151,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
     s.windowLimited = false;
   }
   let spent = 0;
+  let part = 0;
   let { pipe } = s.recovery;
   if (s.una === s.nxt && s.unsent > 0) {
     if (s.lastSentAt > 0 && now - s.lastSentAt > s.rtt.timeout) s.congestion.restart();
@@ -185,8 +186,9 @@ function sendNew(c: TcpConnection, now: Instant): void {
         n = Math.min(unsent, usable, mss);
       }
     } else if (!bare && n < unsent) {
-      // Held back by the peer's window: whole segments, or at least half of the largest window it ever offered.
-      if (n >= mss) n -= n % mss;
+      // Held back by the peer's window: whole segments, or at least half of the largest window it ever offered. What the buffer's
+      // wrap has cut in two counts as one: its second part may go too.
+      if (n + part >= mss) n -= (n + part) % mss;
       else if (n < s.maxWindow / 2) {
         // A rate measured now is the peer's buffer per round trip, not the path's.
         if (rate > 0 && pipe < s.congestion.window) s.recovery.rate.limitedByOthers(pipe);
@@ -197,6 +199,7 @@ function sendNew(c: TcpConnection, now: Instant): void {
     const first = s.nxt;
     const sent = sendRange(c, now, first, bare ? 1 : n, true);
     noteNew(c, now, sent);
+    part = (part + sent) % mss;
     pipe += sent;
     if (rate > 0) {
       spent += sent;
