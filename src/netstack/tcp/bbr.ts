@@ -27,6 +27,8 @@ const RATE_ROUNDS = 10;
 /** How long the least round trip counts, and how long the flight is held low to see it again, µs. */
 const LEAST_SPAN = 10_000_000;
 const PROBE_SPAN = 200_000;
+/** So close to the least round trip there is no queue to be waited out: it has been seen again. */
+const SAME = 1.01;
 const PROBE_GAIN = 0.5;
 const LEAST_SEGMENTS = 4;
 /** Bursts that acknowledgements in clumps may hold back (§5.6.4.2 adds three send quanta). */
@@ -212,7 +214,7 @@ export class Bbr implements CongestionControl {
     if (rtt <= this.#least || expired) {
       this.#least = Math.max(rtt, 1);
       this.#leastAt = now;
-    }
+    } else if (rtt <= this.#least * SAME) this.#leastAt = now;
     if (!expired || this.#idle || this.#mode === Mode.probeRtt) return;
     this.#mode = Mode.probeRtt;
     this.#gain = 1;
