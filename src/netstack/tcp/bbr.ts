@@ -31,8 +31,8 @@ const PROBE_SPAN = 200_000;
 const SAME = 1.01;
 const PROBE_GAIN = 0.5;
 const LEAST_SEGMENTS = 4;
-/** Bursts that acknowledgements in clumps may hold back (§5.6.4.2 adds three send quanta). */
-const BURSTS = 3;
+/** Bursts that acknowledgements in clumps may hold back. §5.6.4.2 adds three send quanta; of many flows in a small queue they fill it. */
+const BURSTS = 2;
 /** Startup ends after so many rounds without growth by this factor. */
 const FULL_ROUNDS = 3;
 const GROWTH = 1.25;
