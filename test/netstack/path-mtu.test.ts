@@ -53,6 +53,18 @@ test('a small buffer at a loss of 30 % is no black hole for long, and keeps its 
   expect(simulation.total).toBeGreaterThan(600 * 1000);
 });
 
+test('where the peer’s window is the limit, room for a probe is saved up', () => {
+  const tcp = { receiveInitial: 16_384, receiveMax: 16_384 };
+  const simulation = new Simulation({ ...path, mtu: () => 1280, tcp }, 1);
+  simulation.run(Seconds(40), () => false);
+  simulation.takeLongest();
+  simulation.run(Seconds(2), () => false);
+  const longest = simulation.takeLongest();
+  // A small window is cut evenly.
+  expect(longest).toBeGreaterThan(1200);
+  expect(longest).toBeLessThanOrEqual(1280);
+});
+
 test('with random loss the search ends at the size that passes', () => {
   for (const seed of [1, 2]) {
     const simulation = new Simulation({ ...path, seed, loss: 0.02, mtu: () => 1350 }, 1);

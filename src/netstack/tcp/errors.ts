@@ -30,8 +30,8 @@ export function blackHole(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   const base = payloadOf(c, c.isV4 ? BASE_MTU_V4 : LEAST_MTU_V6);
   const size = s.mss > base ? base : payloadOf(c, leastMtu(c));
-  // Only SACK shows that a probe alone was lost: without it there would be no way back. And what it reports has passed.
-  if (!s.sack || s.recovery.log.sacked > 0 || size >= s.mss || ((s.nxt - s.una) | 0) <= size) return;
+  // Only SACK shows that a probe alone was lost: without it there would be no way back. And a run of that size that it reports has passed.
+  if (!s.sack || s.recovery.log.hasSacked(s.mss) || size >= s.mss || ((s.nxt - s.una) | 0) <= size) return;
   c.host.counts[Count.tcp_pmtu_black_holes]++;
   s.setMss(size);
   s.recovery.pathMtu.suspect(now, size);

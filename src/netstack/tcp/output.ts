@@ -159,7 +159,8 @@ function sendNew(c: TcpConnection, now: Instant): void {
   }
   const probe = c.host.options.pathMtuProbing ? s.recovery.pathMtu.due(now) : 0;
   if (probe > 0) {
-    const sent = sendSize(c, now, probe, Math.min(s.congestion.window - pipe, credit));
+    const sent = sendSize(c, now, probe, pipe);
+    if (sent < 0) return;
     pipe += sent;
     credit -= sent;
   }
@@ -220,15 +221,16 @@ function noteNew(c: TcpConnection, now: Instant, sent: number): void {
 }
 
 /**
- * The next `size` bytes as one segment, larger than others, if enough may follow for its loss to show (RFC 4821 §7.4). Returns
- * the bytes sent.
+ * The next `size` bytes as one segment, larger than others, if enough follows for its loss to show (RFC 4821 §7.4). Returns the
+ * bytes sent; −1: room for it is being saved, nothing else is to be sent.
  */
-function sendSize(c: TcpConnection, now: Instant, size: number, budget: number): number {
+function sendSize(c: TcpConnection, now: Instant, size: number, pipe: number): number {
   const s = c.sender;
   const { phase, log, pathMtu } = s.recovery;
-  const usable = Math.min(s.unsent, (s.una + s.window - s.nxt) | 0);
-  if (budget < size || usable < size + PROBE_FOLLOWERS * s.mss) return 0;
+  if (s.unsent < size + PROBE_FOLLOWERS * s.mss || Math.min(s.window, s.congestion.window) < 2 * size) return 0;
   if (phase !== Phase.open || !s.sack || log.lost > 0 || log.sacked > 0) return 0;
+  // Acknowledgements free room segment by segment: it is saved until it is enough.
+  if (Math.min((s.una + s.window - s.nxt) | 0, s.congestion.window - pipe) < size) return s.una === s.nxt ? 0 : -1;
   // The buffer's wrap would cut it.
   if (s.ring.contiguous((s.nxt - s.ringSeq) | 0, size) < size) return 0;
   c.host.counts[Count.tcp_pmtu_probes]++;

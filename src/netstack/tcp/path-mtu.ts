@@ -116,6 +116,13 @@ export class PathMtu {
     if (!this.#searching) this.#nextAt = now + RAISE_AFTER;
   }
 
+  /** The timer expired for the segment at `head`: the probe, where too little followed for its loss to show otherwise, or another. */
+  timedOut(now: number, head: number): void {
+    if (head === this.from) this.lost(now);
+    else this.inconclusive(now);
+    this.state = Probe.none;
+  }
+
   /** Other segments were lost with it, or all are sent again: it says nothing. */
   inconclusive(now: number): void {
     this.state = Probe.none;

@@ -179,7 +179,7 @@ export class Recovery {
     // One reduction per flight: what recovery has reduced already, or the same timeout again, only shrinks the window.
     if (again || this.phase === Phase.fast) this.congestion.window = this.congestion.segment;
     else this.congestion.timedOut(now, (log.end - log.starts[log.head]) | 0);
-    if (this.pathMtu.state !== Probe.none) this.pathMtu.inconclusive(now);
+    if (this.pathMtu.state !== Probe.none) this.pathMtu.timedOut(now, log.starts[log.head]);
     this.phase = Phase.timeout;
     this.point = log.end;
     this.dupAcks = 0;

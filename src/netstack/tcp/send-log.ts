@@ -191,6 +191,15 @@ export class SendLog {
     return i;
   }
 
+  /** Whether `length` numbers in a row have arrived beyond a gap. */
+  hasSacked(length: number): boolean {
+    if (this.sacked < length) return false;
+    for (let i = this.head; i < this.tail; i++) {
+      if ((this.marks[i] & SACKED) !== 0 && this.lengthOf(i) >= length) return true;
+    }
+    return false;
+  }
+
   /** Forgets every SACKED mark (the receiver took its word back, RFC 2018 §8). */
   forgetSacked(): void {
     for (let i = this.head; i < this.tail; i++) this.marks[i] &= ~SACKED;

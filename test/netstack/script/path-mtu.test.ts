@@ -51,6 +51,31 @@ describe('a black hole', () => {
     BBR_OFF,
   );
   script(
+    'a short segment that arrives does not clear the large ones before it',
+    `open mss 1460
+     write 3020
+     -> any
+     <- A 1 ack 1 sack 2921-3021
+     -> any
+     wait 3s
+     -> any
+     count tcp_pmtu_black_holes 1
+     is established`,
+    BBR_OFF,
+  );
+  script(
+    'a large one that arrives does',
+    `open mss 1460
+     write 5840
+     -> any
+     <- A 1 ack 1 sack 2921-5841
+     -> any
+     wait 3s
+     -> any
+     count tcp_pmtu_black_holes 0`,
+    BBR_OFF,
+  );
+  script(
     'without SACK nothing would show a probe’s loss: segments stay as they are',
     `listen
      <- S 0 mss 1460
