@@ -260,7 +260,7 @@ test('a packet that its link does not carry is answered with the size that fits'
 test('whatever an agent sends, the kernel gets nothing but its own packets to its services', async () => {
   const it = await live();
   const { node, link } = await hostileLink(it.world);
-  const mine = node.credentials.identity.overlay4!.toString();
+  const mine = node.credentials.identity!.overlay4!.toString();
   const say = (packet: Uint8Array): void => {
     link.connection.sendDatagram(packet);
     node.host.reactor.wake();

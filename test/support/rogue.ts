@@ -12,7 +12,7 @@ import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } fr
 import type { ControlStream } from '../../src/quic/control-stream.js';
 import { Frame, putRelayed, RELAYED_HEADER, type Word64 } from '../../src/tunnel/frames.js';
 import { parseChannel } from '../../src/tunnel/messages.js';
-import type { Credentials } from './identities.js';
+import type { Credentials, NodeCredentials } from './identities.js';
 import type { SimUdpSocket } from './sim-network.js';
 import { DIRECT_OFF, SimHost, type Site } from './sim-nodes.js';
 
@@ -79,9 +79,12 @@ export interface RogueOptions {
   readonly linkCredentials?: Credentials;
 }
 
+/** Those of an enrolled node, or some that were put together: then nobody has checked whose they are. */
+type RogueCredentials = Credentials & Pick<NodeCredentials, 'proof'> & Partial<Pick<NodeCredentials, 'identity'>>;
+
 export class RogueNode {
   readonly host: SimHost;
-  readonly credentials: Credentials & { readonly proof: unknown };
+  readonly credentials: RogueCredentials;
   readonly udp: readonly SimUdpSocket[];
   readonly endpoints: NodeEndpoints;
   readonly drops = new Counters(DROP_REASONS);
@@ -102,7 +105,7 @@ export class RogueNode {
 
   constructor(
     site: Site,
-    credentials: Credentials & { readonly proof: unknown },
+    credentials: RogueCredentials,
     relays: readonly SocketAddress[],
     v4: string,
     options: RogueOptions,
