@@ -214,7 +214,7 @@ export class Outbound {
     const isWhole = length <= most;
     if (!isWhole && !link.mayFragment(now, length)) return false;
     if (!set.manager.mayCopy(now, length)) return false;
-    const { isMirroring } = set.manager;
+    const isMirroring = set.manager.isMirroring(now);
     if (isWhole) return copies.add(this.arena, offset, length, set.nextCopy(), isMirroring);
     const parts = this.#cut(link, offset, length, most);
     const table = this.#scratchTable;

@@ -190,7 +190,7 @@ test('copies beyond the limit go out once', () => {
   end.set.manager.traffic(NOW);
   end.set.manager.turn(NOW);
   end.take(NOW, 0, [Uint8Array.of(LinkFrame.copy, 0, 0, 0, 0)]);
-  expect(end.set.manager.isMirroring).toBe(true);
+  expect(end.set.manager.isMirroring(NOW)).toBe(true);
   for (let i = 0; i < 20; i++)
     end.send(
       NOW,

@@ -23,6 +23,10 @@ export const FAST_INTERVAL: Duration = Millis(125);
 export const SLOW_INTERVAL: Duration = Seconds(1);
 /** A heartbeat that left this short a time ago, or will soon, is answer enough. */
 const ANSWER_SPACING: Duration = Millis(100);
+/** The same when the peer too asks at its leisure: two standbys would otherwise answer each other ten times a second for ever. */
+const SLOW_ANSWER_SPACING: Duration = Millis(500);
+/** A peer whose questions are further apart than this has no hurry: twice the fast interval, and one may be lost. */
+const LEISURE: Duration = Millis(300);
 /** Echo intervals that are no miss yet, see above. */
 const UP_SLACK = 2;
 /** Timers of both ends are read once a turn, so nothing is missed before this much more (RFC 6298's clock granularity). */
@@ -52,6 +56,9 @@ export class LinkHealth {
   #lastOut: Instant = NEVER;
   /** An answer is owed. */
   #isAsked = false;
+  /** When the peer last asked, and whether it took its time. */
+  #askedAt: Instant = NEVER;
+  #isAskedSlowly = false;
   #seq = 0;
   readonly #sentAt = new Float64Array(TIMES).fill(Number.NEGATIVE_INFINITY);
   #echoed = 0;
@@ -89,7 +96,8 @@ export class LinkHealth {
   get beatDue(): Instant | undefined {
     const paced = this.#pace === 'none' ? undefined : later(this.#lastOut, this.#interval);
     if (!this.#isAsked) return paced;
-    const answer = later(this.#lastOut, ANSWER_SPACING);
+    const spacing = this.#pace === 'slow' && this.#isAskedSlowly ? SLOW_ANSWER_SPACING : ANSWER_SPACING;
+    const answer = later(this.#lastOut, spacing);
     return paced === undefined || answer < paced ? answer : paced;
   }
 
@@ -112,7 +120,11 @@ export class LinkHealth {
   /** A heartbeat of the peer has come. */
   onBeat(now: Instant, beat: Heartbeat): void {
     this.heard(now);
-    if (beat.sent !== 0) this.#isAsked = true;
+    if (beat.sent !== 0) {
+      this.#isAsked = true;
+      this.#isAskedSlowly = elapsed(this.#askedAt, now) > LEISURE;
+      this.#askedAt = now;
+    }
     this.#countDown(now, beat);
     this.#readEcho(now, beat);
   }

@@ -52,6 +52,8 @@ export class ManagedLink {
   /** When it may be chosen by rank again. */
   returnAt: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #failures = 0;
+  /** It was last left because it loses packets. */
+  #isLossy = false;
   #state: ManagedState = 'proving';
   readonly #counters: Counters<LinkCounter>;
 
@@ -89,11 +91,20 @@ export class ManagedLink {
   }
 
   /** It was in use, since `since`, and failed: it is waited for, longer each time. */
-  failed(now: Instant, since: Instant): void {
+  failed(now: Instant, since: Instant, isLossy: boolean): void {
     if (elapsed(since, now) > FORGIVEN) this.#failures = 0;
+    this.#isLossy = isLossy;
     const wait = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT) as Duration;
     this.#failures++;
     this.returnAt = later(now, wait);
+  }
+
+  /** Takes the place of `before`: that a handshake has come through is no proof that the way loses less than it did. */
+  succeed(before: ManagedLink): void {
+    if (!before.#isLossy) return;
+    this.#isLossy = true;
+    this.#failures = before.#failures;
+    this.returnAt = before.returnAt;
   }
 
   /** When heartbeats at the full pace begin to tell whether it may be used again; undefined for a link that never failed. */

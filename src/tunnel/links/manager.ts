@@ -34,6 +34,8 @@ const WATCH_TIME: Duration = Seconds(30);
 const RECOVERY: Duration = Seconds(1);
 /** A switch for a better rank within a tier comes no sooner after the last one. */
 const PLANNED_SPACING: Duration = Seconds(2);
+/** Copies go on for this long when another link of the tier has taken a suspect one's place: by then heartbeats tell how the next one is. */
+const AFTER_TROUBLE: Duration = Seconds(2);
 /** The peer's copies are answered by copies this long. */
 const MIRROR_TIME: Duration = Millis(500);
 /** A link that has rested this long may have died unnoticed, as NATs forget: the first packets go out on two. */
@@ -74,6 +76,7 @@ export class LinkManager {
   #lastTraffic: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #watchUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #copyUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
+  #troubleUntil: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastAlarm: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #lastFigures: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #missed = 0;
@@ -98,6 +101,8 @@ export class LinkManager {
   live(now: Instant, link: ManagedLink, rtt: Duration): void {
     link.health.seed(rtt);
     link.health.heard(now);
+    for (const one of this.links)
+      if (one !== link && one.tier === link.tier && one.isV6 === link.isV6) link.succeed(one);
     if (link.enter(now, 'standby', 'handshake_done')) this.#choose(now);
   }
 
@@ -106,9 +111,12 @@ export class LinkManager {
     const at = this.links.indexOf(link);
     if (at < 0) return;
     this.links.splice(at, 1);
+    const wasSuspect = link.state === 'suspect';
     link.enter(now, 'dead', reason);
     if (this.copyTo === link) this.copyTo = undefined;
-    if (this.active === link) this.#choose(now);
+    if (this.active !== link) return;
+    this.#choose(now);
+    if (wasSuspect) this.#doubt(now, link);
   }
 
   /** The link's relay goes away. */
@@ -162,8 +170,13 @@ export class LinkManager {
   }
 
   /** Whether copies made now are only an answer to the peer's. */
-  get isMirroring(): boolean {
-    return this.active?.state !== 'suspect';
+  isMirroring(now: Instant): boolean {
+    return !this.#isInTrouble(now);
+  }
+
+  /** Whether the link in use is suspect, or stands for one that was. */
+  #isInTrouble(now: Instant): boolean {
+    return this.active?.state === 'suspect' || now < this.#troubleUntil;
   }
 
   /** Whether a packet of `bytes` bytes may go out twice. */
@@ -278,7 +291,7 @@ export class LinkManager {
     if (other === undefined || other.state === 'suspect') return;
     const reason = whyLeave(now, active, other);
     if (reason === undefined) return;
-    active.failed(now, this.activeSince);
+    active.failed(now, this.activeSince, reason === 'heavy_loss');
     this.#use(now, other, reason);
   }
 
@@ -328,12 +341,13 @@ export class LinkManager {
   }
 
   #chooseCopies(now: Instant): void {
-    const isWanted = this.active?.state === 'suspect' || now < this.#copyUntil;
+    const isWanted = this.#isInTrouble(now) || now < this.#copyUntil;
     this.copyTo = isWanted ? this.#bestOther(now, this.active) : undefined;
   }
 
   #use(now: Instant, link: ManagedLink | undefined, reason: LinkReason): void {
     const old = this.active;
+    const wasSuspect = old?.state === 'suspect';
     if (old?.state === 'active') old.enter(now, 'standby', LEFT.has(reason) ? reason : 'lower_rank');
     if (link?.state === 'standby') link.enter(now, 'active', reason);
     link?.losses.reset();
@@ -342,12 +356,20 @@ export class LinkManager {
     this.activeReason = reason;
     this.#missed = 0;
     if (old !== undefined && link !== undefined) this.#options.counters.add('switches');
+    if (wasSuspect) this.#doubt(now, old);
     this.#options.onActive(now, link, reason);
+  }
+
+  /** What has come in the place of a link in trouble may be the same way, of which nothing is known again. */
+  #doubt(now: Instant, before: ManagedLink): void {
+    if (this.active?.tier !== before.tier) return;
+    this.#troubleUntil = later(now, AFTER_TROUBLE);
+    this.#chooseCopies(now);
   }
 
   /** Has the peer make copies too, even when there is nothing to copy here: perhaps only its way here is dead. */
   #alarm(now: Instant): void {
-    if (this.copyTo === undefined || this.active?.state !== 'suspect') return;
+    if (this.copyTo === undefined || !this.#isInTrouble(now)) return;
     if (elapsed(this.#lastAlarm, now) < FAST_INTERVAL) return;
     this.#lastAlarm = now;
     const bytes = new Uint8Array(COPY_HEADER);

@@ -147,6 +147,31 @@ describe('heartbeats', () => {
     expect(b.beatDue).toBeUndefined();
   });
 
+  test('of two standbys: they answer, but not each answer at once', () => {
+    const [a, b] = [new LinkHealth(), new LinkHealth()];
+    a.setPace(START, 'slow');
+    b.setPace(START, 'slow');
+    for (let ms = 0; ms < 10_000; ms++) {
+      const now = later(START, Millis(ms));
+      if (a.beatDue! <= now) b.onBeat(now, { ...a.makeBeat(now) });
+      if (b.beatDue! <= now) a.onBeat(now, { ...b.makeBeat(now) });
+    }
+    expect(a.beatsOut + b.beatsOut).toBeLessThanOrEqual(42);
+    expect(a.samples).toBeGreaterThanOrEqual(9);
+  });
+
+  test('of a peer in a hurry are answered at its pace by a standby', () => {
+    const [a, b] = [new LinkHealth(), new LinkHealth()];
+    a.setPace(START, 'fast');
+    b.setPace(START, 'slow');
+    for (let ms = 0; ms < 2000; ms++) {
+      const now = later(START, Millis(ms));
+      if (a.beatDue! <= now) b.onBeat(now, { ...a.makeBeat(now) });
+      if (b.beatDue! <= now) a.onBeat(now, { ...b.makeBeat(now) });
+    }
+    expect(b.beatsOut).toBeGreaterThanOrEqual(15);
+  });
+
   test('of a liar leave figures that are finite and within bounds', () => {
     const word = () => fc.integer({ min: 0, max: 0xffff_ffff });
     const lie: fc.Arbitrary<Heartbeat> = fc.record({

@@ -192,6 +192,23 @@ test('ends that disagree lose nothing', () => {
   expect(ends.unanswered(0, 6)).toBe(0);
 });
 
+test('a new link over a way that was left for its loss has to show first that it loses less', () => {
+  for (const seed of seeds(10)) {
+    const { ends, direct } = directAndRelay({ seed });
+    ends.ping(Seconds(2));
+    direct.up.loss = () => 0.5;
+    direct.down.loss = () => 0.5;
+    while (ends.agent.manager.active!.number !== 0) ends.ping(Millis(10));
+    const isLossy = ends.agent.switches.at(-1)!.reason === 'heavy_loss';
+    ends.link(Tier.direct, direct);
+    ends.ping(Millis(100));
+    expect(ends.agent.manager.active!.number).toBe(isLossy ? 0 : 2);
+    const begun = ends.seconds;
+    ends.ping(Seconds(1));
+    if (isLossy) expect(ends.unanswered(begun, begun + 1)).toBe(0);
+  }
+});
+
 test.each([
   ['relay', 0],
   ['direct', 1],

@@ -59,11 +59,11 @@ test('a link that fails is waited for 2, 4, 8 … 64 s; a minute of service is f
   const { one } = link();
   const waits: number[] = [];
   for (let i = 0; i < 7; i++) {
-    one.failed(NOW, NOW);
+    one.failed(NOW, NOW, false);
     waits.push((one.returnAt - NOW) / 1e6);
   }
   expect(waits).toEqual([2, 4, 8, 16, 32, 64, 64]);
-  one.failed(later(NOW, Minutes(1.1)), NOW);
+  one.failed(later(NOW, Minutes(1.1)), NOW, false);
   expect((one.returnAt - later(NOW, Minutes(1.1))) / 1e6).toBe(2);
 });
 

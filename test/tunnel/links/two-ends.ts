@@ -167,7 +167,7 @@ export class End {
     manager.traffic(now);
     const second = manager.copyTo;
     if (second !== undefined && manager.mayCopy(now, 100)) {
-      const copy = { ping, copy: this.#copySeq++, isMirrored: manager.isMirroring };
+      const copy = { ping, copy: this.#copySeq++, isMirrored: manager.isMirroring(now) };
       this.connections.get(link)!.send(copy);
       this.connections.get(second)!.send(copy);
       this.copied++;
