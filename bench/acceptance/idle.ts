@@ -11,7 +11,7 @@ import type { Case, Hold } from './suite.js';
 /** Minutes, unless `--runs` says otherwise. */
 const MINUTES = 10;
 /** Heartbeats of both ends on the link that stands by, with their acknowledgements, in a second in which packets flow. */
-const STANDBY_PACKETS_A_SECOND = 40;
+const STANDBY_PACKETS_A_SECOND = 16;
 const LIFETIME = Seconds(30);
 
 export function idleCases(minutes = MINUTES): readonly Case[] {
