@@ -39,7 +39,9 @@ async function connectTimes(hold: Hold, user: Kind, service: Kind, runs: number)
   }
   const seen = { begun: [] as number[], first: [] as number[], direct: [] as number[] };
   const ping = await startPing(network);
-  for (let run = 0; run < runs; run++) {
+  // The cables that were put in changed the routers' devices, at which they forgot who is behind them: nobody reaches the
+  // connector before its next sign of life. So the first start is not counted.
+  for (let run = -1; run < runs; run++) {
     await network.agent.stop();
     await ping.reset();
     const start = Date.now();
@@ -51,6 +53,7 @@ async function connectTimes(hold: Hold, user: Kind, service: Kind, runs: number)
     const asked = network.agent
       .logged('session')
       .find((line) => line['to'] === 'opening' && Number(line['time']) >= start);
+    if (run < 0) continue;
     const begun = Number(asked!['time']) - start;
     seen.begun.push(begun);
     seen.first.push(firstAnswerAt! - start - begun);
