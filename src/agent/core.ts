@@ -16,10 +16,11 @@ import type { ExtraSockets } from '../node/extra-sockets.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
+import { makeRelays } from '../node/make-relays.js';
 import { Outbound } from '../node/outbound.js';
 import type { DirectOptions, Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
-import { type RelayEvent, Relays } from '../node/relays.js';
+import type { RelayEvent, Relays } from '../node/relays.js';
 import { Underlay } from '../node/underlay.js';
 import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
@@ -125,40 +126,19 @@ export class AgentCore {
       now: () => parts.clock.now(),
       onNetwork: (now) => this.sessions.networkChanged(now),
     });
-    this.relays = new Relays(
-      {
-        endpoint: relayEndpoint,
-        underlay: this.#underlay,
-        entropy,
-        role: 'agent',
-        network: identity.network,
-        software: parts.software,
-        proof: () => parts.proof,
-        owner: {
-          onRelayReady: (now, relay) => {
-            parts.onEvent({ kind: 'relay-ready', relay: relay.name, over: relay.isOverTcp ? 'tcp' : 'udp' });
-            if (relay === this.relay) this.punching.reflexive.ask(now);
-            this.sessions.relayReady(now, relay);
-          },
-          onRelayLost: (now, relay, reason) => {
-            parts.onEvent({ kind: 'relay-lost', relay: relay.name, reason });
-            this.sessions.relayLost(now, relay, reason);
-          },
-          onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
-          onObserved: (now, address) => this.punching.setObserved(now, address),
-          onRelayAttempt: (relay) => parts.onRelayAttempt(relay.name),
-          onHome: (now, relay, reason) => {
-            if (this.relays.members.length === 1) return;
-            parts.onEvent({ kind: 'relay-home', relay: relay?.name, reason });
-            this.punching.reflexive.ask(now);
-          },
-          isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
-          isUsed: (relay) => this.sessions.isUsed(relay),
-        },
-        wall: parts.wall,
+    this.relays = makeRelays(parts, {
+      role: 'agent',
+      network: identity.network,
+      underlay: this.#underlay,
+      punching: this.punching,
+      owner: {
+        onRelayReady: (now, relay) => this.sessions.relayReady(now, relay),
+        onRelayLost: (now, relay, reason) => this.sessions.relayLost(now, relay, reason),
+        onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
+        isRelayWanted: () => this.sessions.isRelayWanted(parts.clock.now()),
+        isUsed: (relay) => this.sessions.isUsed(relay),
       },
-      parts.relays,
-    );
+    });
     this.sessions = new Sessions({
       relays: this.relays,
       underlay: this.#underlay,
@@ -320,7 +300,6 @@ export class AgentCore {
         this.offerPolicy(now, message.envelope, relay);
         break;
       case 'drain':
-        this.#parts.onEvent({ kind: 'relay-drains', relay: relay.name, seconds: message.deadline / 1000 });
         this.sessions.relayDrains(now, relay);
         break;
       case 'catalogue': {

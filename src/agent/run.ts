@@ -83,12 +83,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   let stopProdding = (): void => {};
   const writer = new StateWriter(log);
   let host: HostNetworkWatch | undefined;
-  const ways = new RelayWays(state, options, log, {
-    relays: (names) => thread.request('relays', names),
-    relayAddresses: (input) => thread.request('relayAddresses', input),
-    relayTcp: (input) => thread.request('relayTcp', input),
-    natEase: (ease) => thread.request('natEase', ease),
-  });
+  const ways = new RelayWays(state, options, log, () => thread);
   const thread = await ThreadHost.start<AgentProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'agent',

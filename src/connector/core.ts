@@ -22,10 +22,11 @@ import type { ExtraSockets } from '../node/extra-sockets.js';
 import { Inbound } from '../node/inbound.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
 import { makePunching } from '../node/make-punching.js';
+import { makeRelays } from '../node/make-relays.js';
 import { Outbound } from '../node/outbound.js';
 import type { DirectOptions, Punching } from '../node/punching.js';
 import type { RelayClient } from '../node/relay-client.js';
-import { type RelayEvent, Relays } from '../node/relays.js';
+import type { RelayEvent, Relays } from '../node/relays.js';
 import { StackOutput } from '../node/stack-output.js';
 import { Underlay } from '../node/underlay.js';
 import type { HostNetwork, Reactor, Sockets, TunDevice, UdpSocket } from '../os/io.js';
@@ -137,33 +138,22 @@ export class ConnectorCore {
       onRegistered: (relay, service, status) =>
         parts.onEvent({ kind: 'registered', relay: relay.name, service, status }),
     });
-    this.relays = new Relays(
-      {
-        endpoint: parts.relayEndpoint,
-        underlay: this.#underlay,
-        entropy: parts.entropy,
-        role: 'connector',
-        network: parts.network,
-        software: parts.software,
-        proof: () => parts.proof,
-        owner: {
-          onRelayReady: (now, relay) => this.#relayReady(now, relay),
-          onRelayLost: (now, relay, reason) => this.#relayLost(now, relay, reason),
-          onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
-          onObserved: (now, address) => this.punching.setObserved(now, address),
-          onRelayAttempt: (relay) => parts.onRelayAttempt(relay.name),
-          onHome: (now, relay, reason) => {
-            if (this.relays.members.length === 1) return;
-            parts.onEvent({ kind: 'relay-home', relay: relay?.name, reason });
-            this.punching.reflexive.ask(now);
-          },
-          isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
-          isUsed: (relay) => this.links.isUsed(relay.slot),
+    this.relays = makeRelays(parts, {
+      role: 'connector',
+      network: parts.network,
+      underlay: this.#underlay,
+      punching: this.punching,
+      owner: {
+        onRelayReady: (now, relay) => this.registrar.relayReady(now, relay),
+        onRelayLost: (now, relay, reason) => {
+          this.registrar.relayLost(relay);
+          this.links.relayLost(now, relay.slot, `relay: ${reason}`);
         },
-        wall: parts.wall,
+        onRelayMessage: (now, relay, message) => this.#message(now, relay, message),
+        isRelayWanted: () => this.links.isRelayWanted(parts.reactor.now()),
+        isUsed: (relay) => this.links.isUsed(relay.slot),
       },
-      parts.relays,
-    );
+    });
     this.outbound = new Outbound(parts.linkEndpoint, this.#underlay, this.drops, parts.entropy.uint32(), {
       onTooBig: (now, packet, offset, length, mtu) => {
         if (this.kernel !== undefined) this.kernel.tooBig(now, packet, offset, length, mtu);
@@ -326,18 +316,6 @@ export class ConnectorCore {
     this.outbound.drain(now);
   }
 
-  #relayReady(now: Instant, relay: RelayClient): void {
-    this.#parts.onEvent({ kind: 'relay-ready', relay: relay.name, over: relay.isOverTcp ? 'tcp' : 'udp' });
-    if (relay === this.relay) this.punching.reflexive.ask(now);
-    this.registrar.relayReady(now, relay);
-  }
-
-  #relayLost(now: Instant, relay: RelayClient, reason: string): void {
-    this.#parts.onEvent({ kind: 'relay-lost', relay: relay.name, reason });
-    this.registrar.relayLost(relay);
-    this.links.relayLost(now, relay.slot, `relay: ${reason}`);
-  }
-
   #message(now: Instant, relay: RelayClient, message: FromRelay): void {
     switch (message.type) {
       case 'channel': {
@@ -361,7 +339,6 @@ export class ConnectorCore {
         this.offerPolicy(now, message.envelope, relay);
         break;
       case 'drain':
-        this.#parts.onEvent({ kind: 'relay-drains', relay: relay.name, seconds: message.deadline / 1000 });
         this.links.relayDrains(now, relay.slot);
         break;
     }

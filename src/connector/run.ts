@@ -81,12 +81,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   };
   const writer = new StateWriter(log);
   let host: HostNetworkWatch | undefined;
-  const ways = new RelayWays(state, options, log, {
-    relays: (names) => thread.request('relays', names),
-    relayAddresses: (input) => thread.request('relayAddresses', input),
-    relayTcp: (input) => thread.request('relayTcp', input),
-    natEase: (ease) => thread.request('natEase', ease),
-  });
+  const ways = new RelayWays(state, options, log, () => thread);
   const thread = await ThreadHost.start<ConnectorProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'connector',

@@ -15,12 +15,12 @@ import { RelayTcp, type RelayTcpChoice } from './relay-tcp.js';
 import type { RelayEvent } from './relays.js';
 import type { DirectSettings, RelayAddresses, RelayAttempt, RelayTcpAddress } from './thread-setup.js';
 
-/** The packet thread's requests, which may be called once it runs. */
-export interface RelayRequests {
-  relays(names: readonly string[]): Promise<unknown>;
-  relayAddresses(input: RelayAddresses): Promise<unknown>;
-  relayTcp(input: RelayTcpAddress): Promise<unknown>;
-  natEase(ease: NatEase): Promise<unknown>;
+/** What a node's packet thread is told of its relays. */
+export interface RelayThread {
+  request(name: 'relays', input: readonly string[]): Promise<undefined>;
+  request(name: 'relayAddresses', input: RelayAddresses): Promise<undefined>;
+  request(name: 'relayTcp', input: RelayTcpAddress): Promise<undefined>;
+  request(name: 'natEase', input: NatEase): Promise<undefined>;
 }
 
 interface Way {
@@ -35,22 +35,29 @@ export class RelayWays {
   readonly #state: NodeState;
   readonly #options: { readonly direct: DirectSettings; readonly relayTcp: RelayTcpChoice };
   readonly #log: Log;
-  readonly #ask: RelayRequests;
+  readonly #thread: () => RelayThread;
   #ways: readonly Way[];
   #home: string | undefined;
 
+  /** @param thread is there once anything is to be told. */
   constructor(
     state: NodeState,
     options: { readonly direct: DirectSettings; readonly relayTcp: RelayTcpChoice },
     log: Log,
-    ask: RelayRequests,
+    thread: () => RelayThread,
   ) {
     this.#state = state;
     this.#options = options;
     this.#log = log;
-    this.#ask = ask;
+    this.#thread = thread;
     // The thread may have ended when the look is over.
-    this.nat = new NatWatch(new SystemEntropy(), (ease) => void ask.natEase(ease).catch(() => undefined));
+    this.nat = new NatWatch(
+      new SystemEntropy(),
+      (ease) =>
+        void thread()
+          .request('natEase', ease)
+          .catch(() => undefined),
+    );
     this.#ways = knownRelays(state).map((contact) => this.#make(contact));
   }
 
@@ -97,10 +104,12 @@ export class RelayWays {
     for (const way of before) if (!this.#ways.includes(way)) way.tcp.stop();
     const names = contacts.map(({ name }) => name);
     this.#log.info({ relays: names }, 'the network has other relays');
-    this.#ask.relays(names).then(
-      () => this.refresh(),
-      () => undefined,
-    );
+    this.#thread()
+      .request('relays', names)
+      .then(
+        () => this.refresh(),
+        () => undefined,
+      );
   }
 
   #make(contact: RelayContact): Way {
@@ -112,7 +121,7 @@ export class RelayWays {
       name: new RelayName(contact.quic, this.#log, (resolved) => {
         way.addresses = resolved.addresses.map((text) => SocketAddress.parse(text)!);
         this.#watchNat();
-        return this.#ask.relayAddresses({ relay, resolved });
+        return this.#thread().request('relayAddresses', { relay, resolved });
       }),
       tcp: new RelayTcp({
         network,
@@ -121,7 +130,7 @@ export class RelayWays {
         isAllowed: this.#options.relayTcp === 'auto',
         environment: process.env,
         log: this.#log,
-        tell: (address) => this.#ask.relayTcp({ relay, address }),
+        tell: (address) => this.#thread().request('relayTcp', { relay, address }),
       }),
     };
     return way;

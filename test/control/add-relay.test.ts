@@ -1,7 +1,7 @@
 /** More relays of one network: their folders, the policy and tokens that name them, and that none but the first enrols nodes. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { SocketAddress } from '../../src/base/address.js';
 import { createControlServer } from '../../src/control/server.js';
 import { enrol } from '../../src/identity/enrol.js';
@@ -9,16 +9,10 @@ import { loadRelayFolder, renewRelayIfDue } from '../../src/identity/relay-folde
 import { knownRelays } from '../../src/node/known-relays.js';
 import { MAX_RELAYS } from '../../src/policy/relay-contact.js';
 import { parseToken } from '../../src/policy/token.js';
-import { crypto, DAY, TestNetwork } from './network.js';
+import { crypto, DAY, eachTest, failure, network } from './network.js';
 
-let network: TestNetwork;
-beforeEach(async () => {
-  network = new TestNetwork();
-  await network.start();
-});
-afterEach(() => network.stop());
+eachTest();
 
-const failure = (code: string) => expect.objectContaining({ code });
 const folderOf = (name: string) => loadRelayFolder(join(network.dir, `relay-${name}`), true);
 const add = (name: string, ...more: string[]) => network.run('add-relay', name, '--relay', '192.0.2.7', ...more);
 

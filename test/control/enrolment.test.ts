@@ -1,7 +1,7 @@
 /** Enrolment and renewal over real TLS on loopback: one token, one node, and every refusal by its name. */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { CertificateAuthority, createCsr } from '../../src/identity/authority.js';
 import { certificatePem } from '../../src/identity/certificate-pem.js';
 import { askControl } from '../../src/identity/control-client.js';
@@ -16,16 +16,10 @@ import { sealJson } from '../../src/policy/envelope.js';
 import { sealInvitation } from '../../src/policy/invitation.js';
 import { makeProof, rotateProof, verifyProof } from '../../src/policy/proof.js';
 import { encodeToken, type JoinToken, parseToken } from '../../src/policy/token.js';
-import { crypto, DAY, HOUR, TestNetwork } from './network.js';
+import { crypto, DAY, eachTest, failure, HOUR, network, TestNetwork } from './network.js';
 
-let network: TestNetwork;
-beforeEach(async () => {
-  network = new TestNetwork();
-  await network.start();
-});
-afterEach(() => network.stop());
+eachTest();
 
-const failure = (code: string) => expect.objectContaining({ code });
 const enrolAs = (token: string, name: string) => enrol(token, network.state(name), network.enrolOptions());
 
 describe('enrol', () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { afterEach, beforeEach, expect } from 'vitest';
 import { SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { instantAt, type WallTime, wallAt } from '../../src/base/time.js';
@@ -113,6 +114,21 @@ export class TestNetwork {
     rmSync(this.root, { recursive: true, force: true });
   }
 }
+
+/** The network of the running test, in files that call `eachTest`. */
+export let network: TestNetwork;
+
+/** Every test of the file gets a network of its own, its control server listening. */
+export function eachTest(): void {
+  beforeEach(async () => {
+    network = new TestNetwork();
+    await network.start();
+  });
+  afterEach(() => network.stop());
+}
+
+/** What an error of this code looks like. */
+export const failure = (code: string) => expect.objectContaining({ code });
 
 async function freePort(): Promise<{ port: number }> {
   const { createServer } = await import('node:net');

@@ -7,7 +7,7 @@ import { loadRelayFolder } from '../../src/identity/relay-folder.js';
 import type { PolicyDocument } from '../../src/policy/document.js';
 import { PolicyKeeper } from '../../src/policy/keeper.js';
 import { parseToken } from '../../src/policy/token.js';
-import { crypto, TestNetwork } from './network.js';
+import { crypto, failure, TestNetwork } from './network.js';
 
 let network: TestNetwork;
 beforeEach(async () => {
@@ -15,8 +15,6 @@ beforeEach(async () => {
   await network.run('init', '--name', 'acme', '--relay', 'relay.example.com');
 });
 afterEach(() => network.stop());
-
-const failure = (code: string) => expect.objectContaining({ code });
 
 /** The policy the relay would serve, checked as a node checks it. */
 function served(): PolicyDocument {

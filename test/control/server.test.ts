@@ -1,17 +1,12 @@
 /** The control listener towards strangers: limits, errors as JSON, and a prompt end. */
 import { type RequestOptions, request } from 'node:https';
 import { connect } from 'node:tls';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { instantAt } from '../../src/base/time.js';
 import { SourceLimits } from '../../src/control/source-limits.js';
-import { TestNetwork } from './network.js';
+import { eachTest, network } from './network.js';
 
-let network: TestNetwork;
-beforeEach(async () => {
-  network = new TestNetwork();
-  await network.start();
-});
-afterEach(() => network.stop());
+eachTest();
 
 interface Answer {
   readonly status: number;

@@ -2,17 +2,16 @@
  * Direct links with the real programs: agent and connector find each other, packets leave the relay, and come back to it when the
  * direct path dies.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { Lab } from '../lab/lab.js';
 import { contentHash } from '../lab/programs/content.mjs';
-import { startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { cutDirectPath } from './direct-path.js';
-import { type AgentThreadStatus, type ConnectorThreadStatus, Network, type RelayThreadStatus } from './network.js';
+import { directWeb, network, url } from './direct-web.js';
+import type { AgentThreadStatus, ConnectorThreadStatus, RelayThreadStatus } from './network.js';
 import { Download } from './transfer.js';
 
-const BACKEND = ADDRESSES.backend.v4;
 const BYTES = 40_000_000;
 const RATE = '10M';
 const FETCHED = 5_000_000;
@@ -20,18 +19,7 @@ const FETCHED = 5_000_000;
 const STANDBY_PACKETS = 100;
 
 describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
-  let network: Network;
-  let url: string;
-
-  beforeAll(async () => {
-    network = await Network.make({ path: 'auto', services: { web: `tcp://${BACKEND}:8080` } });
-    await startHttp(network.topology.backend);
-    url = `http://${(await network.virtual('web')).v4}:8080`;
-  });
-  afterAll(async () => {
-    await network?.destroy();
-  });
-  beforeEach((context) => network.reportFailure(context));
+  directWeb();
 
   const fetches = async (): Promise<void> => {
     const argv = ['sh', '-c', 'curl -sSf --max-time 30 "$1" | sha256sum', 'sh', `${url}/bytes/${FETCHED}?seed=2`];

@@ -2,16 +2,15 @@
  * An agent's machine that moves, with the real programs: other addresses in mid-download, then another uplink by the default route
  * alone. The download goes on whole, and packets go directly again. What it took is printed; limits are tested in virtual time.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { Lab } from '../lab/lab.js';
 import { pollUntil } from '../lab/process.js';
-import { startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
-import { type AgentThreadStatus, type ConnectorThreadStatus, Network } from './network.js';
+import { directWeb, network, url } from './direct-web.js';
+import type { AgentThreadStatus, ConnectorThreadStatus } from './network.js';
 import { Download } from './transfer.js';
 
-const BACKEND = ADDRESSES.backend.v4;
 const BYTES = 25_000_000;
 const RATE = '6M';
 /** The user's machine after its first move, on the same network; and the network of its second uplink (RFC 2544). */
@@ -19,18 +18,7 @@ const MOVED = { v4: '192.0.2.77', v6: '2001:db8:1::77' };
 const OTHER = { v4: '198.18.5.2', gateway: '198.18.5.1' };
 
 describe.skipIf(Lab.unavailable() !== undefined)('an agent that moves', () => {
-  let network: Network;
-  let url: string;
-
-  beforeAll(async () => {
-    network = await Network.make({ path: 'auto', services: { web: `tcp://${BACKEND}:8080` } });
-    await startHttp(network.topology.backend);
-    url = `http://${(await network.virtual('web')).v4}:8080`;
-  });
-  afterAll(async () => {
-    await network?.destroy();
-  });
-  beforeEach((context) => network.reportFailure(context));
+  directWeb();
 
   /** Until packets go directly and the connector sees the agent at one of these addresses. */
   const directFrom = async (...ips: readonly string[]): Promise<void> => {

@@ -12,6 +12,7 @@ import { writeIpv4 } from '../../src/wire/ipv4.js';
 import { writeIpv6 } from '../../src/wire/ipv6.js';
 import { readTcpOptions, TcpOptions, writeTcp, writeTcpOptions } from '../../src/wire/tcp.js';
 import { verifyChecksums } from '../../src/wire/verify.js';
+import { addressWords } from '../support/packets.js';
 import { Collector, Peer, type PeerOptions } from './harness.js';
 
 export const REMOTE = '192.0.2.1';
@@ -89,14 +90,7 @@ export function ipPacket(
     payloadLength: message.length,
     nextHeader: protocol,
     hopLimit: 64,
-    source0: from.w0,
-    source1: from.w1,
-    source2: from.w2,
-    source3: from.w3,
-    destination0: to.w0,
-    destination1: to.w1,
-    destination2: to.w2,
-    destination3: to.w3,
+    ...addressWords(from, to),
   });
   b.set(message, 40);
   return b;

@@ -6,6 +6,7 @@ import { TcpWatch } from '../../src/node/tcp-watch.js';
 import type { Arena } from '../../src/wire/arena.js';
 import { ParsedPacket, parsePacket } from '../../src/wire/inner.js';
 import { verifyChecksums } from '../../src/wire/verify.js';
+import { addressWords } from '../support/packets.js';
 
 const SYN = 0x02;
 const RST = 0x04;
@@ -16,14 +17,7 @@ function packet(from: IpAddress, to: IpAddress, port: number, flags: number, seq
   const parsed = new ParsedPacket();
   Object.assign(parsed, {
     family: from.family,
-    source0: from.w0,
-    source1: from.w1,
-    source2: from.w2,
-    source3: from.w3,
-    destination0: to.w0,
-    destination1: to.w1,
-    destination2: to.w2,
-    destination3: to.w3,
+    ...addressWords(from, to),
     sourcePort: port,
     destinationPort: 443,
     tcpFlags: flags,

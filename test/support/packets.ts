@@ -4,6 +4,18 @@ import { IpAddress } from '../../src/base/address.js';
 export const PROTO = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
 const EMPTY = new Uint8Array(0);
 
+/** The address words of an IPv6 header, or of a packet of either family as the parser describes it. */
+export const addressWords = (from: IpAddress, to: IpAddress) => ({
+  source0: from.w0,
+  source1: from.w1,
+  source2: from.w2,
+  source3: from.w3,
+  destination0: to.w0,
+  destination1: to.w1,
+  destination2: to.w2,
+  destination3: to.w3,
+});
+
 export interface PacketShape {
   readonly from: string;
   readonly to: string;

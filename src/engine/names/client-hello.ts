@@ -63,7 +63,7 @@ class Cursor {
     return this.end - this.at;
   }
 
-  skip(length: number): number {
+  advance(length: number): number {
     const start = this.at;
     if (length > this.end - start) {
       this.failed = true;
@@ -75,18 +75,18 @@ class Cursor {
   }
 
   u8(): number {
-    const at = this.skip(1);
+    const at = this.advance(1);
     return this.failed ? 0 : this.bytes[at]!;
   }
 
   u16(): number {
-    const at = this.skip(2);
+    const at = this.advance(2);
     return this.failed ? 0 : readU16(this.bytes, at);
   }
 
   /** The next `length` bytes as a cursor of their own. */
   part(length: number): Cursor {
-    const start = this.skip(length);
+    const start = this.advance(length);
     return new Cursor(this.bytes, start, this.failed ? start : start + length);
   }
 }
@@ -99,10 +99,10 @@ export function parseClientHello(bytes: Uint8Array, offset: number, length: numb
   if (length < HANDSHAKE_HEADER || helloLength(bytes, offset) !== length) return undefined;
   const body = new Cursor(bytes, offset + HANDSHAKE_HEADER, offset + length);
   const legacyVersion = body.u16();
-  body.skip(32);
-  body.skip(body.u8());
-  body.skip(body.u16());
-  body.skip(body.u8());
+  body.advance(32);
+  body.advance(body.u8());
+  body.advance(body.u16());
+  body.advance(body.u8());
   let serverName: string | undefined;
   let protocols: string[] = [];
   let versions: number[] | undefined;

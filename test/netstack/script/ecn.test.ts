@@ -5,6 +5,20 @@ import { script } from './script.js';
 const CLASSIC = { tcp: { ecn: 'classic' as const, congestion: 'cubic' as const } };
 const ACCURATE = { tcp: { ecn: 'accurate' as const, congestion: 'cubic' as const } };
 const ten = Array.from({ length: 10 }, (_, i) => `-> AN ${i * 1000 + 1}+1000 ack 1`);
+/** A classic connection that the peer opened. */
+const asked = (more = ''): string => `listen
+     <- SEC 0 mss 1000${more}
+     -> SAE 0 ack 1
+     <- A 1 ack 1
+     `;
+/** A connection that the stack opens and the peer answers with these flags. */
+const answered = (asking: string, flags: string): string => `connect
+     -> ${asking} 0
+     <- ${flags} 0 ack 1 mss 1000
+     `;
+/** One segment goes out, marked so. */
+const sends = (flags: string, tos: number): string => `write 1000
+     -> ${flags} 1+1000 ack 1 tos ${tos}`;
 /** An accurate connection that the peer opened. */
 const opened = `listen
      <- SECN 0 mss 1000 sackok
@@ -20,8 +34,7 @@ describe('classic', () => {
      <- SEC 0 mss 1000 sackok
      -> SAE 0 ack 1 tos 0
      <- A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 2
+     ${sends('PA', 2)}
      count tcp_ecn 1`,
     CLASSIC,
   );
@@ -31,17 +44,12 @@ describe('classic', () => {
      <- SEC 0 mss 1000
      -> SAE 0 ack 1 ecn none
      <- A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 2`,
+     ${sends('PA', 2)}`,
     ACCURATE,
   );
   script(
     'ECE on everything after CE, until CWR comes',
-    `listen
-     <- SEC 0 mss 1000
-     -> SAE 0 ack 1
-     <- A 1 ack 1
-     <- A 1+1000 ack 1 tos 3
+    `${asked()}<- A 1+1000 ack 1 tos 3
      -> AE 1 ack 1001
      <- A 1001+1000 ack 1 tos 2
      <- A 2001+1000 ack 1 tos 2
@@ -56,11 +64,7 @@ describe('classic', () => {
   );
   script(
     'CE on the very segment with CWR begins anew',
-    `listen
-     <- SEC 0 mss 1000
-     -> SAE 0 ack 1
-     <- A 1 ack 1
-     <- A 1+1000 ack 1 tos 3
+    `${asked()}<- A 1+1000 ack 1 tos 3
      -> AE 1 ack 1001
      <- AC 1001+1000 ack 1 tos 3
      -> AE 1 ack 2001`,
@@ -68,11 +72,7 @@ describe('classic', () => {
   );
   script(
     'ECE shrinks the window once per window, and CWR says so on the next new data only',
-    `listen
-     <- SEC 0 mss 1000 sackok
-     -> SAE 0 ack 1
-     <- A 1 ack 1
-     write 12000
+    `${asked(' sackok')}write 12000
      ${ten.join('\n').replaceAll('AN', 'A')}
      cwnd 10000
      <- AE 1 ack 1001
@@ -88,12 +88,7 @@ describe('classic', () => {
   );
   script(
     'what is sent again is not ECT, nor are bare acknowledgements, nor a FIN alone',
-    `listen
-     <- SEC 0 mss 1000 sackok
-     -> SAE 0 ack 1
-     <- A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 2
+    `${asked(' sackok')}${sends('PA', 2)}
      wait 1200ms
      -> PA 1+1000 ack 1 tos 0
      -> any
@@ -107,24 +102,16 @@ describe('classic', () => {
   );
   script(
     'a SYN that asks and gets no ECE back: none',
-    `connect
-     -> SEC 0
-     <- SA 0 ack 1 mss 1000
-     -> A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 0
+    `${answered('SEC', 'SA')}-> A 1 ack 1
+     ${sends('PA', 0)}
      <- AE 1 ack 1001
      count tcp_ce_reported 0`,
     CLASSIC,
   );
   script(
     'a SYN-ACK that reflects the asking flags is of a broken peer',
-    `connect
-     -> SEC 0
-     <- SAEC 0 ack 1 mss 1000
-     -> A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 0`,
+    `${answered('SEC', 'SAEC')}-> A 1 ack 1
+     ${sends('PA', 0)}`,
     CLASSIC,
   );
   script(
@@ -144,8 +131,7 @@ describe('accurate: handshake', () => {
      -> SECN 0 tos 0
      <- SAC 0 ack 1 mss 1000
      -> AC 1 ack 1 ecn 0:1,0,1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 2`,
+     ${sends('PAEN', 2)}`,
     ACCURATE,
   );
   for (const [tos, flags, name] of [
@@ -183,21 +169,14 @@ describe('accurate: handshake', () => {
   );
   script(
     'a SYN-ACK with ECE alone: classic',
-    `connect
-     -> SECN 0
-     <- SAE 0 ack 1 mss 1000
-     -> A 1 ack 1 ecn none
-     write 1000
-     -> PA 1+1000 ack 1 tos 2`,
+    `${answered('SECN', 'SAE')}-> A 1 ack 1 ecn none
+     ${sends('PA', 2)}`,
     ACCURATE,
   );
   for (const flags of ['SA', 'SAECN'])
     script(
       `a SYN-ACK with ${flags === 'SA' ? 'no' : 'all'} flags: none`,
-      `connect
-       -> SECN 0
-       <- ${flags} 0 ack 1 mss 1000
-       -> A 1 ack 1 ecn none
+      `${answered('SECN', flags)}-> A 1 ack 1 ecn none
        write 1000
        -> PA 1+1000 ack 1 tos 0`,
       ACCURATE,
@@ -211,22 +190,14 @@ describe('accurate: handshake', () => {
   );
   script(
     'and in a SYN-ACK',
-    `connect
-     -> SECN 0
-     <- SAEN 0 ack 1 mss 1000
-     -> AC 1 ack 1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 2`,
+    `${answered('SECN', 'SAEN')}-> AC 1 ack 1
+     ${sends('PAEN', 2)}`,
     ACCURATE,
   );
   script(
     'a SYN that arrived changed: what comes is counted, nothing is sent as ECT',
-    `connect
-     -> SECN 0
-     <- SAN 0 ack 1 mss 1000
-     -> AC 1 ack 1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 0
+    `${answered('SECN', 'SAN')}-> AC 1 ack 1
+     ${sends('PAEN', 0)}
      <- AEN 1+1000 ack 1001 tos 3
      -> ACN 1001 ack 1001 ecn 0:1,1000,1`,
     ACCURATE,
@@ -253,8 +224,7 @@ describe('accurate: handshake', () => {
      wait 2s
      -> SA 0 ack 1 ecn none
      <- A 1 ack 1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 0`,
+     ${sends('PAEN', 0)}`,
     ACCURATE,
   );
   script(
@@ -272,8 +242,7 @@ describe('accurate: handshake', () => {
      <- SECN 0 mss 1000 tos 2
      -> SA 0 ack 1 ecn none
      <- A 1 ack 1
-     write 1000
-     -> PA 1+1000 ack 1 tos 0`,
+     ${sends('PA', 0)}`,
     { tcp: { ecn: 'off' } },
   );
 });
@@ -360,8 +329,7 @@ describe('accurate: feedback', () => {
      <- SECN 0 mss 1000
      -> SAC 0 ack 1
      <- A 1 ack 1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 0`,
+     ${sends('PAEN', 0)}`,
     ACCURATE,
   );
   script(
@@ -380,8 +348,7 @@ describe('accurate: feedback', () => {
      <- SECN 0 mss 1000
      -> SAC 0 ack 1 tos 0
      <- AC 1 ack 1
-     write 1000
-     -> PAEN 1+1000 ack 1 tos 2
+     ${sends('PAEN', 2)}
      <- AEN 1+1000 ack 1001 tos 3
      -> ACN 1001 ack 1001 ecn 0:1,1000,1`,
     { ...ACCURATE, ipv6: true },

@@ -3,11 +3,13 @@ import { describe } from 'vitest';
 import { script } from './script.js';
 
 const BBR_OFF = { tcp: { congestion: 'newreno' as const } };
-/** Three timeouts of one large segment; the fourth copy is small. Timeouts: 200, 400, 800 ms. */
-const swallowed = `open mss 1460
-     write 14600
+/** All that the window lets go of so many bytes is out, in segments of 1460 bytes. */
+const out = (bytes: number): string => `open mss 1460
+     write ${bytes}
      -> any
-     wait 590ms
+     `;
+/** Three timeouts of one large segment; the fourth copy is small. Timeouts: 200, 400, 800 ms. */
+const swallowed = `${out(14600)}wait 590ms
      -> any
      count tcp_pmtu_black_holes 0
      wait 1s
@@ -52,10 +54,7 @@ describe('a black hole', () => {
   );
   script(
     'a short segment that arrives does not clear the large ones before it',
-    `open mss 1460
-     write 3020
-     -> any
-     <- A 1 ack 1 sack 2921-3021
+    `${out(3020)}<- A 1 ack 1 sack 2921-3021
      -> any
      wait 3s
      -> any
@@ -65,10 +64,7 @@ describe('a black hole', () => {
   );
   script(
     'a large one that arrives does',
-    `open mss 1460
-     write 5840
-     -> any
-     <- A 1 ack 1 sack 2921-5841
+    `${out(5840)}<- A 1 ack 1 sack 2921-5841
      -> any
      wait 3s
      -> any
@@ -90,10 +86,7 @@ describe('a black hole', () => {
   );
   script(
     'switched off, segments stay as they are',
-    `open mss 1460
-     write 14600
-     -> any
-     wait 2s
+    `${out(14600)}wait 2s
      -> any
      count tcp_pmtu_black_holes 0
      <- A 1 ack 1461
@@ -138,10 +131,7 @@ describe('the search', () => {
 describe('after "too big" was told', () => {
   script(
     'for ten minutes that is the size; then the one from before is tried',
-    `open mss 1460
-     write 2920
-     -> any
-     icmp big 1000 1
+    `${out(2920)}icmp big 1000 1
      -> any
      <- A 1 ack 2921
      wait 9m

@@ -17,6 +17,12 @@ const timedOut = `listen
      count tcp_rto 1
      cwnd 1000
      `;
+/** The first acknowledgement comes when it may be of the copy. */
+const late = `${timedOut}wait 90ms
+     <- A 1 ack 1001
+     -> A 1001+1000 ack 1
+     -> A 2001+1000 ack 1
+     `;
 
 describe('a timeout that was premature', () => {
   script(
@@ -33,11 +39,7 @@ describe('a timeout that was premature', () => {
   );
   script(
     'the first one may be too late to tell; the next ones tell by the copies it let go',
-    `${timedOut}wait 90ms
-     <- A 1 ack 1001
-     -> A 1001+1000 ack 1
-     -> A 2001+1000 ack 1
-     count tcp_spurious_rto 0
+    `${late}count tcp_spurious_rto 0
      wait 5ms
      <- A 1 ack 2001
      -> A 10001+1000 ack 1
@@ -47,11 +49,7 @@ describe('a timeout that was premature', () => {
   );
   script(
     'after a round trip they are of the copy: what was outstanding goes again, from a window of one',
-    `${timedOut}wait 90ms
-     <- A 1 ack 1001
-     -> A 1001+1000 ack 1
-     -> A 2001+1000 ack 1
-     wait 100ms
+    `${late}wait 100ms
      <- A 1 ack 3001
      -> any
      count tcp_spurious_rto 0
