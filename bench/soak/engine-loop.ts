@@ -11,6 +11,7 @@ import { SeededEntropy } from '../../src/base/entropy.js';
 import { instantAt } from '../../src/base/time.js';
 import { Engine } from '../../src/engine/engine.js';
 import type { HostConnections } from '../../src/engine/host/connections.js';
+import { PacketRing } from '../../src/engine/host/packet-ring.js';
 import { Packetizer } from '../../src/netstack/packetizer.js';
 import { Stack } from '../../src/netstack/stack.js';
 import type { TcpHandlers } from '../../src/netstack/types.js';
@@ -20,6 +21,8 @@ import { Arena } from '../../src/wire/arena.js';
 /** Flows at once, and new ones a second: more than any of these runs wants. */
 const FLOWS = 16_384;
 const RATE = 1e6;
+/** Room for packets on their way to the client: of one round, in which the engine sends at most what its windows allow. */
+const TO_CLIENT_BYTES = 64 << 20;
 
 export class EngineLoop {
   readonly engine: Engine;
@@ -27,13 +30,14 @@ export class EngineLoop {
   readonly held = new Set<number>();
   /** Bytes the host was sent. */
   received = 0;
+  /** Packets that the client was too slow for: they are sent again. */
+  lost = 0;
   /** Whether what is sent comes back, with the end of the stream behind it. */
   echoes = true;
   readonly #now: () => number;
   readonly #client: Stack;
   readonly #out: Packetizer;
-  readonly #toClient: Uint8Array[] = [];
-  readonly #arena = new Arena(1504);
+  readonly #toClient = new PacketRing(TO_CLIENT_BYTES);
   #due: { readonly at: number; readonly callback: () => void } | undefined;
   #flows = 0;
 
@@ -44,7 +48,7 @@ export class EngineLoop {
     this.engine = new Engine({
       device: {
         packets: (packets) => {
-          for (const packet of packets) this.#toClient.push(packet.slice());
+          for (const packet of packets) if (!this.#toClient.push(packet)) this.lost++;
         },
       },
       dialers: { host: this.#host() },
@@ -80,6 +84,8 @@ export class EngineLoop {
       entropy: new SeededEntropy(seed + 1),
       crypto: { hmacSha256: (key, data) => new Uint8Array(createHmac('sha256', key).update(data).digest()) },
       localV4: IpAddress.parse('10.83.0.1')!,
+      // As programs on a kernel have it.
+      tcp: { congestion: 'cubic' },
       limits: { connections: 4 * FLOWS },
     });
     this.engine.start();
@@ -106,15 +112,14 @@ export class EngineLoop {
       due.callback();
       isBusy = true;
     }
-    const packets = this.#toClient.splice(0);
-    for (const packet of packets) {
-      this.#arena.bytes.set(packet);
-      this.#client.handlePacket(now, this.#arena, 0, packet.length);
+    const arrived = this.#toClient.count;
+    for (let left = arrived; left > 0; left--) {
+      this.#toClient.shift((arena, offset, length) => void this.#client.handlePacket(now, arena, offset, length));
     }
     if ((this.#client.pollTimeout() ?? Number.POSITIVE_INFINITY) <= now) this.#client.handleTimeout(now);
     this.#client.flush(now);
     this.#out.flush();
-    return isBusy || packets.length > 0;
+    return isBusy || arrived > 0;
   }
 
   #host(): HostConnections {

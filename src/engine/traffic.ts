@@ -171,7 +171,8 @@ export class Traffic {
     if (pool?.isFake(destination.ip) === true && pool.hostOf(destination.ip) === undefined) {
       return { action: 'block', how: 'host-unreachable' };
     }
-    const state = this.#stateOf(flow);
+    const key = keyOf(flow);
+    const state = this.#stateOf(flow, key);
     const rule = this.#judge(flow, state.name);
     if (rule?.action === 'block' || rule?.action === 'reject') return { action: 'block', how: howOf(rule, protocol) };
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
@@ -190,7 +191,7 @@ export class Traffic {
         return hostWants || (watches && state.name.isWatching);
       },
       onClosed: (reason, bytesIn, bytesOut) => {
-        if (this.#flows.get(keyOf(flow)) === state) this.#flows.delete(keyOf(flow));
+        if (this.#flows.get(key) === state) this.#flows.delete(key);
         this.#tell('closed', flow, state.name, undefined, { bytesIn, bytesOut });
         onClosed?.(reason, bytesIn, bytesOut);
       },
@@ -198,8 +199,7 @@ export class Traffic {
   }
 
   /** What is known of a flow: of a live one, or of the same client port and destination over UDP, what it has said. */
-  #stateOf(flow: FlowRequest): FlowState {
-    const key = keyOf(flow);
+  #stateOf(flow: FlowRequest, key: string): FlowState {
     const old = this.#flows.get(key);
     if (old !== undefined && (this.#isJudgingAgain || flow.protocol === 'udp')) return old;
     const name = this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip);
@@ -288,6 +288,7 @@ export class Traffic {
     rule: Rule | undefined,
     bytes?: { readonly bytesIn: number; readonly bytesOut: number },
   ): void {
+    if (!this.events.admits()) return;
     this.events.push({
       at: this.#parts.reactor.now(),
       kind,

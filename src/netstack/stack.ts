@@ -424,7 +424,9 @@ function isHostV6(w0: number, w1: number, w2: number, w3: number): boolean {
 
 /** RFC 9293 §3.10.7.4 and RFC 6191: a SYN newer than what TIME-WAIT remembers begins a new connection. */
 function mayReplace(connection: TcpConnection, seg: Segment): boolean {
-  if (connection.state !== State.timeWait || connection.receiver.ring.length > 0) return false;
+  if (connection.state !== State.timeWait) return false;
+  connection.wake();
+  if (connection.receiver.ring.length > 0) return false;
   if (connection.timestamps && seg.options.hasTimestamps && seqAfter(seg.timestamp, connection.recent)) return true;
   return seqAfter(seg.seq, connection.receiver.nxt);
 }

@@ -1,6 +1,7 @@
 /** How connections end: FIN and RST in every order (RFC 9293 §3.6, §3.10.7), half-closes, TIME-WAIT, bytes not yet taken. */
 import { describe, expect, test } from 'vitest';
 import { Millis, Seconds } from '../../src/base/time.js';
+import { SPENT_RECEIVER, SPENT_SENDER } from '../../src/netstack/tcp/resting.js';
 import { State } from '../../src/netstack/tcp/state.js';
 import { Collector, pattern } from './harness.js';
 import { brief, WirePeer } from './wire-peer.js';
@@ -208,6 +209,27 @@ describe('reset', () => {
     for (let i = 0; i < 100; i++) w.send('A', { ack: 1 });
     expect(w.take().length).toBe(10);
   });
+});
+
+test('in TIME-WAIT a connection holds no halves, and answers a repeated FIN as if it did', () => {
+  const w = opened();
+  const c = w.app.connection!;
+  w.send('PA', { seq: 1, ack: 1, data: bytes(100) });
+  c.shutdownWrite();
+  w.take();
+  w.send('FA', { seq: 101, ack: 2 });
+  const [answer] = w.take();
+  expect([c.sender === SPENT_SENDER, c.receiver === SPENT_RECEIVER]).toEqual([true, true]);
+  expect([c.readable, c.queued, c.writable, c.peerClosed]).toEqual([0, 0, 0, true]);
+  w.wait(Millis(500));
+  w.send('FA', { seq: 101, ack: 2 });
+  expect(w.take()).toMatchObject([{ seq: answer!.seq, ack: answer!.ack, window: answer!.window }]);
+  expect([c.state, c.sender === SPENT_SENDER]).toEqual([State.timeWait, true]);
+  // Numbers it never sent are challenged, not believed.
+  w.send('A', { seq: 102, ack: 5000 });
+  expect(w.take()).toMatchObject([{ seq: answer!.seq, ack: answer!.ack }]);
+  c.abort();
+  expect([c.state, w.stack.flows, w.stack.pool.lentBytes]).toEqual([State.closed, 0, 0]);
 });
 
 test('TIME-WAIT gives way to a SYN that is newer, not to an old one (RFC 6191)', () => {

@@ -34,10 +34,17 @@ export class EventStream {
     return this.#ring.length;
   }
 
-  push(event: FlowEvent): void {
-    if (this.#ring.push(event)) return;
+  /** Whether one more finds room; if not it counts as dropped. Ask before making an event: where nobody takes them each would be made for nothing. */
+  admits(): boolean {
+    if (!this.#ring.isFull) return true;
     this.dropped++;
     this.#untold++;
+    return false;
+  }
+
+  /** After `admits`. */
+  push(event: FlowEvent): void {
+    this.#ring.push(event);
   }
 
   /** Takes up to `most` events out, and how many were dropped since the last call. */

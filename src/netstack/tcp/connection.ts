@@ -19,6 +19,7 @@ import { unreachable } from './errors.js';
 import type { TcpHost } from './host.js';
 import { processSegment } from './input.js';
 import { Receiver } from './receiver.js';
+import { type Resting, restingOf, SPENT_RECEIVER, SPENT_SENDER, wakeReceiver, wakeSender } from './resting.js';
 import type { Segment } from './segment.js';
 import { Sender } from './sender.js';
 import { isIn, isTransition, NEVER, RECEIVING, State, SYNCHRONIZED, type TcpState } from './state.js';
@@ -31,8 +32,8 @@ export class TcpConnection extends Flow {
   handlers: TcpHandlers = SINK;
   /** Anything the application wants to keep with the connection. */
   context: unknown;
-  readonly sender: Sender;
-  readonly receiver: Receiver;
+  sender: Sender;
+  receiver: Receiver;
   readonly ecn = new Ecn();
   readonly timer = new Timer((now) => expireTimers(this, now));
 
@@ -99,6 +100,8 @@ export class TcpConnection extends Flow {
   /** Timestamp of the first retransmission of a recovery, to recognize a spurious one (RFC 3522). */
   eifelTimestamp = 0;
   eifelArmed = false;
+  /** Instead of the halves, which then are spent ones. */
+  #resting: Resting | undefined;
 
   constructor(
     words: Uint32Array,
@@ -212,11 +215,33 @@ export class TcpConnection extends Flow {
   // ---- the stack's side
 
   override segment(now: Instant, segment: Segment): void {
+    this.wake();
     processSegment(this, now, segment);
   }
 
   override unreachable(now: Instant, seq: number, hard: boolean, mtu: number): void {
-    unreachable(this, now, seq, hard, mtu);
+    // In TIME-WAIT nothing is in flight that it could be about.
+    if (this.#resting === undefined) unreachable(this, now, seq, hard, mtu);
+  }
+
+  /** In TIME-WAIT, with nothing owed and the application told: all that may be asked of it yet fits into a few numbers. */
+  restIfDone(): void {
+    if (this.state !== State.timeWait || !this.told || this.ackNow || this.delayedAckAt !== NEVER) return;
+    this.#resting = restingOf(this.sender, this.receiver);
+    this.sender.release();
+    this.receiver.release();
+    this.sender = SPENT_SENDER;
+    this.receiver = SPENT_RECEIVER;
+  }
+
+  /** The halves are there again, if it rested. */
+  wake(): void {
+    const resting = this.#resting;
+    if (resting === undefined) return;
+    this.#resting = undefined;
+    const { pool, options } = this.host;
+    this.sender = wakeSender(resting, pool, options);
+    this.receiver = wakeReceiver(resting, pool);
   }
 
   /** The only way a state changes. */

@@ -50,7 +50,7 @@ export class Ecn {
   #first = -1;
   // Received: packets with CE, and bytes by code point (RFC 9768 §3.2.1: the two ECT counters begin at 1).
   #cePackets = FIRST;
-  readonly #bytes = new Uint32Array([0, 1, 1, 0]);
+  readonly #bytes = Uint32Array.of(0, 1, 1, 0);
   // What the peer has told.
   #toldPackets = FIRST;
   #toldBytes = 0;

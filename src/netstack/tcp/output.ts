@@ -64,6 +64,7 @@ export function transmit(c: TcpConnection, now: Instant): void {
   if (c.ackNow || c.unacked >= ACK_EVERY || (c.unacked > 0 && c.receiver.limit <= SMALL_BUFFER)) sendAck(c, now);
   else if (c.unacked > 0 && c.delayedAckAt === NEVER) c.delayedAckAt = now + c.host.options.delayedAck;
   c.arm();
+  c.restIfDone();
 }
 
 function sendSyn(c: TcpConnection, now: Instant): void {

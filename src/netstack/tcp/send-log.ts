@@ -18,7 +18,8 @@ export const LOST = 2;
 export const RESENT = 4;
 export const LIMITED = 8;
 
-const FIRST_ROOM = 16;
+/** A power of two. V8 keeps arrays of up to 64 bytes in its own heap; larger ones cost a connection a microsecond and a finalizer each. */
+const FIRST_ROOM = 8;
 /** More than 4 MiB in full segments; a split on top fails, and what it would have told is forgotten (SACK is advice). */
 const MAX_RECORDS = 4096;
 

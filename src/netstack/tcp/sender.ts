@@ -124,9 +124,9 @@ export class Sender {
 
   /**
    * Points `span` at contiguous free room to fill before `commit`; `span.length` is 0 when the buffer is full. `first`: what
-   * to begin with, bytes, when there is no buffer yet.
+   * to begin with, bytes, when there is no buffer yet; when absent what may leave at once, so that a short answer holds little.
    */
-  reserve(span: Span, first = this.options.sendInitial): void {
+  reserve(span: Span, first = powerOfTwo(this.congestion.window)): void {
     const target = this.#target();
     const { capacity, pool } = this.ring;
     const mayGrow = capacity === 0 || pool.mayGrow(capacity);
@@ -250,7 +250,7 @@ export class Sender {
   #target(): number {
     const { sendInitial, sendMax } = this.options;
     const wanted = Math.max(Math.ceil(2 * this.congestion.window), sendInitial);
-    return wanted >= sendMax ? sendMax : 1 << (32 - Math.clz32(wanted - 1));
+    return wanted >= sendMax ? sendMax : powerOfTwo(wanted);
   }
 
   /** One sample per acknowledgement, of the newest segment it delivers; none when a copy was among them (Karn). */
@@ -311,6 +311,11 @@ export class Sender {
     const outerRight = seg.options.sackEdges[3] | 0;
     return seqAtOrBefore(outerLeft, left) && seqAtOrBefore(right, outerRight);
   }
+}
+
+/** The smallest power of two that is at least `n`, 1 … 2^30. */
+function powerOfTwo(n: number): number {
+  return 1 << (32 - Math.clz32(Math.ceil(Math.min(n, 1 << 30)) - 1));
 }
 
 /** What one acknowledgement set off, for the counters. */

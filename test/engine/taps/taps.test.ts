@@ -129,8 +129,9 @@ describe('EventStream', () => {
       name,
       rule: '',
     });
-    for (const name of ['a', 'b', 'c', 'd', 'e']) stream.push(event(name));
+    for (const name of ['a', 'b', 'c', 'd', 'e']) if (stream.admits()) stream.push(event(name));
     expect(stream.take(2)).toMatchObject({ events: [{ name: 'a' }, { name: 'b' }], dropped: 2 });
+    expect(stream.admits()).toBe(true);
     stream.push(event('f'));
     expect(stream.take(9)).toMatchObject({ events: [{ name: 'c' }, { name: 'f' }], dropped: 0 });
     expect([stream.dropped, stream.length]).toEqual([2, 0]);
