@@ -8,7 +8,8 @@
  * A proved pair of the other address family gets a link too, once, which stands by: when the first is in trouble the two change places.
  *
  * The back-off goes up to minutes and is reset by any change of the network, of either end. A direct link that is in trouble, or whose
- * certificates have lived five sixths of their time, is looked for another beside; when that stands, the old one is closed.
+ * certificates have lived five sixths of their time, is looked for another beside; when that stands, nothing more is sent on the old one,
+ * which is closed when what was under way on it has come.
  */
 import {
   type Duration,
@@ -29,7 +30,7 @@ import { CloseCode } from '../tunnel/close-codes.js';
 import { Tier } from '../tunnel/links/managed-link.js';
 import type { Pair } from '../tunnel/punch/pairs.js';
 import type { AgentSession } from './session.js';
-import type { SessionLinks } from './session-links.js';
+import { IN_FLIGHT, type SessionLinks } from './session-links.js';
 
 /** A link is made on a pair that was proved at most this long before (protocol.md §4). */
 const PROOF_AGE: Duration = Seconds(1);
@@ -67,6 +68,9 @@ export interface DirectSide {
   standby: Link | undefined;
   /** Since when one is looked for. */
   standbySince: Instant | undefined;
+  /** Another has taken its place; it is open until `replacedEnds`, for what the connector has sent on it. */
+  replaced: Link | undefined;
+  replacedEnds: Instant | undefined;
   /** A pair is proved, and better ones may follow until then. */
   gatherUntil: Instant | undefined;
   nextRound: Instant | undefined;
@@ -103,6 +107,8 @@ export class AgentDirect {
       link: undefined,
       standby: undefined,
       standbySince: undefined,
+      replaced: undefined,
+      replacedEnds: undefined,
       gatherUntil: undefined,
       nextRound: undefined,
       lastRound: undefined,
@@ -184,20 +190,41 @@ export class AgentDirect {
     direct.failedRounds = 0;
     direct.reason = 'best_rank';
     direct.standbySince = now;
-    if (before !== undefined) this.#replace(now, before);
-    if (standby === undefined || familyOf(standby) !== familyOf(link)) return;
-    direct.standby = undefined;
-    this.#replace(now, standby);
+    const twin = standby !== undefined && familyOf(standby) === familyOf(link) ? standby : undefined;
+    if (twin !== undefined) direct.standby = undefined;
+    // Only one is kept open, so the one in use is the last.
+    const inOrder = twin === session.link ? [before, twin] : [twin, before];
+    for (const one of inOrder) if (one !== undefined) this.#replace(now, direct, one);
   }
 
-  #replace(now: Instant, link: Link): void {
-    this.#parts.links.close(now, link, CloseCode.replaced, 'replaced by a newer link');
-    this.#parts.table.release(now, link.connection.remote);
+  /** Packets leave the link; what the connector has sent on it is still taken. */
+  #replace(now: Instant, direct: DirectSide, link: Link): void {
+    this.#closeReplaced(now, direct);
+    direct.replaced = link;
+    direct.replacedEnds = later(now, IN_FLIGHT);
+    if (link.managed !== undefined) link.set?.manager.drain(now, link.managed);
+  }
+
+  #closeReplaced(now: Instant, direct: DirectSide): void {
+    const { replaced } = direct;
+    if (replaced === undefined) return;
+    this.#parts.links.close(now, replaced, CloseCode.replaced, 'replaced by a newer link');
+    this.#forgetReplaced(now, direct);
+  }
+
+  #forgetReplaced(now: Instant, direct: DirectSide): void {
+    this.#parts.table.release(now, direct.replaced!.connection.remote);
+    direct.replaced = undefined;
+    direct.replacedEnds = undefined;
   }
 
   /** A direct link is closed, or never came to be. */
   failed(now: Instant, session: AgentSession, link: Link, reason: string): void {
     const { direct } = session;
+    if (link === direct.replaced) {
+      this.#forgetReplaced(now, direct);
+      return;
+    }
     const { pairs } = direct.path.puncher;
     this.#parts.table.release(now, link.connection.remote);
     if (link === direct.attempt) {
@@ -226,6 +253,7 @@ export class AgentDirect {
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
     if (!this.#isOn) return;
+    if (direct.replacedEnds !== undefined && now >= direct.replacedEnds) this.#closeReplaced(now, direct);
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
       const { attempt } = direct;
@@ -256,6 +284,10 @@ export class AgentDirect {
 
   due(now: Instant, { direct }: AgentSession): Instant | undefined {
     if (!this.#isOn) return undefined;
+    return earliest(direct.replacedEnds, this.#nextStep(now, direct));
+  }
+
+  #nextStep(now: Instant, direct: DirectSide): Instant | undefined {
     if (direct.attempt !== undefined) return direct.attemptEnds;
     if (isServed(now, direct)) return direct.link!.renewAt;
     return earliest(direct.gatherUntil, direct.nextRound);
@@ -366,6 +398,8 @@ export class AgentDirect {
     direct.link = undefined;
     direct.standby = undefined;
     direct.standbySince = undefined;
+    direct.replaced = undefined;
+    direct.replacedEnds = undefined;
     direct.gatherUntil = undefined;
     direct.nextRound = undefined;
     direct.lastRound = undefined;
@@ -387,6 +421,6 @@ function familyOf({ connection }: Link): 4 | 6 {
   return connection.remote.ip.family;
 }
 
-function directLinks({ attempt, link, standby }: DirectSide): Link[] {
-  return [attempt, link, standby].filter((one) => one !== undefined);
+function directLinks({ attempt, link, standby, replaced }: DirectSide): Link[] {
+  return [attempt, link, standby, replaced].filter((one) => one !== undefined);
 }

@@ -7,7 +7,7 @@
 import type { SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { type Duration, type Instant, later, Millis, Minutes, scale, type WallTime } from '../base/time.js';
+import { type Duration, type Instant, later, Millis, Minutes, Seconds, scale, type WallTime } from '../base/time.js';
 import { closeText } from '../node/close-text.js';
 import { Link } from '../node/link.js';
 import type { Channel } from '../node/underlay.js';
@@ -16,6 +16,12 @@ import type { QuicEndpoint } from '../quic/endpoint.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToAgent } from '../tunnel/messages.js';
 import type { LinkAdmission, Welcome } from './link-admission.js';
 import type { AgentSession } from './session.js';
+
+/**
+ * A link that packets have left for another is kept open this long: the connector hears of it half a round trip later, and what it
+ * sent until then takes the other half. Longer round trips than this are not used by anybody who would notice.
+ */
+export const IN_FLIGHT: Duration = Seconds(1);
 
 /** Certificates that end sooner are not outlived by a newer link either. */
 const LEAST_LIFETIME: Duration = Minutes(1);

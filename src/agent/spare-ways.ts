@@ -17,12 +17,10 @@ import type { Backoff } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import type { ChannelAsker } from './channel-asker.js';
 import type { AgentSession } from './session.js';
-import type { SessionLinks, SessionLinksOwner } from './session-links.js';
+import { IN_FLIGHT, type SessionLinks, type SessionLinksOwner } from './session-links.js';
 
 /** A link that is not live by then is given up. */
 const LINK_TIMEOUT: Duration = Seconds(8);
-/** A way whose relay is about to stop is kept this long after packets have left it: those in flight arrive. */
-const IN_FLIGHT: Duration = Seconds(1);
 
 /** What a session knows of its spare way. */
 export interface SpareWay {

@@ -234,7 +234,7 @@ test('five sixths into its certificates’ lives a direct link is replaced by an
   expect(it.world.until(() => session.direct.link !== first, Seconds(5))).toBe(true);
   expect(session.link).toBe(session.direct.link);
   expect(it.world.until(() => stream.receivedBytes === total, Seconds(10))).toBe(true);
+  it.world.run(Seconds(2));
   expect(first.state).toBe('closed');
-  it.world.run(Seconds(1));
   expect([...it.connector.sessions[0]!.links].filter((link) => link.isDirect).length).toBe(1);
 });

@@ -1,7 +1,7 @@
 /** The links of a session in a whole network, with the real QUIC: planned switches lose nothing, bad links are left in time. */
 import { expect, test } from 'vitest';
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { elapsed, Millis, Seconds, toMillis, toSeconds } from '../../src/base/time.js';
+import { elapsed, later, Millis, Seconds, toMillis, toSeconds } from '../../src/base/time.js';
 import { connected } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
 import { bothUse, directScene, isBetween, manager, pinging } from './direct-scene.js';
@@ -29,6 +29,41 @@ test('switches that are planned lose nothing, whichever way they go, though one 
     events.slice(-2).map(({ via, reason }) => `${via} ${reason}`);
   expect(told(it.agent.eventsOf('path'))).toEqual(['relay operator', 'direct best_rank']);
   expect(told(it.connector.eventsOf('path'))).toEqual(['relay told_by_agent', 'direct told_by_agent']);
+});
+
+test('a direct link that is renewed under load loses nothing of what is under way on it, and is closed a second later', async () => {
+  const it = await pinging();
+  const { direct } = it.agent.session('c1')!;
+  const first = direct.link!;
+  const atConnector = () => [...it.connector.sessions[0]!.links].filter(({ isDirect }) => isDirect).length;
+  const from = it.pinger.sent.length;
+  first.renewAt = later(it.world.now, Millis(100));
+  while (direct.link === first) it.pinger.run(Millis(2), Millis(2));
+  it.pinger.run(Millis(900), Millis(2));
+  expect([bothUse(it, 'direct'), first.isLive, atConnector()]).toEqual([true, true, 2]);
+  expect(it.agent.session('c1')!.link).toBe(direct.link);
+  it.pinger.run(Millis(200), Millis(2));
+  expect([first.state, atConnector()]).toEqual(['closed', 1]);
+  it.world.run(Seconds(1));
+  expect(it.pinger.lost(from)).toEqual([]);
+  expect(it.pinger.served.size).toBe(it.pinger.sent.length);
+  expect(it.pinger.duplicates).toBe(0);
+  expect(it.agent.eventsOf('path').at(-1)).toMatchObject({ via: 'direct', reason: 'drained' });
+});
+
+test('of links that are replaced one after the other only the last is kept open', async () => {
+  const it = await pinging();
+  const { direct } = it.agent.session('c1')!;
+  for (let i = 0; i < 4; i++) {
+    const before = direct.link!;
+    before.renewAt = it.world.now;
+    while (direct.link === before) it.pinger.run(Millis(10));
+    expect(direct.replaced).toBe(before);
+    expect([...it.agent.session('c1')!.allLinks()].filter(({ isDirect }) => isDirect).length).toBe(2);
+  }
+  it.pinger.run(Seconds(2));
+  expect([direct.replaced, it.connector.sessions[0]!.links.size]).toEqual([undefined, 2]);
+  expect(it.pinger.lost().filter((number) => number < it.pinger.sent.length - 10)).toEqual([]);
 });
 
 test('a relay that drains is the last resort, and still one', async () => {
