@@ -7,7 +7,7 @@
  *
  * A packet that does not fit one DATAGRAM of its link goes as fragments while the rules of `mayFragment` allow it; otherwise it
  * is dropped. Its sender is told the size that fits (RFC 1191, RFC 8201) once that is known. While the link is suspect, packets go
- * out as copies on a second one too.
+ * out as copies on a second one too. Packets leave in the order in which they came, whatever becomes of each (`Staging`).
  *
  * While the sockets take nothing, what would go into links waits in a `SendQueue` instead, so that QUIC's own buffer never becomes
  * a queue; `drain` lets it go.
@@ -18,10 +18,9 @@ import type { Instant } from '../base/time.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena, align } from '../wire/arena.js';
-import { Copies } from './copies.js';
 import type { Link } from './link.js';
-import type { LinkSet } from './link-set.js';
 import { SendQueue } from './send-queue.js';
+import { Staging } from './staging.js';
 
 /** Packets of at most this size may always be fragmented: IPv6 asks every path for it (RFC 8200 §5). */
 export const ALWAYS_CARRIED = 1280;
@@ -56,7 +55,9 @@ export class Outbound {
   readonly #scratch = new Arena(65_536);
   readonly #scratchTable = new Uint32Array(64);
   readonly #gate: OutboundGate;
-  #copies: Copies | undefined;
+  #staging: Staging | undefined;
+  /** Places of the packets that are being staged. */
+  readonly #packets: Uint32Array;
 
   /** @param seed unknown to whoever sends packets. */
   constructor(
@@ -68,6 +69,7 @@ export class Outbound {
   ) {
     this.arena = endpoint.outbound.arena;
     this.table = endpoint.outbound.table;
+    this.#packets = new Uint32Array(this.table.length);
     this.#gate = gate;
     this.#drops = drops;
     this.#owner = owner;
@@ -114,21 +116,15 @@ export class Outbound {
     this.offset = 0;
     this.count = 0;
     if (link === undefined || count === 0) return;
-    const { set } = link;
-    const second = set?.secondOf(now, link);
-    if (second === undefined) this.#send(now, link, count);
-    else this.#sendCopies(now, link, second, set!, count);
+    const second = link.set?.secondOf(now, link);
+    if (second === undefined && this.#isWhole(link.maxDatagram, count)) this.#write(now, link, this.arena, 0, count);
+    else this.#stage(now, link, second, count);
   }
 
-  #send(now: Instant, link: Link, count: number): void {
-    const most = link.maxDatagram;
-    for (let i = 0; i < count; i++) {
-      if (this.table[i * 2 + 1]! > most) {
-        this.#sendMixed(now, link, count, most);
-        return;
-      }
-    }
-    this.#write(now, link, count);
+  /** Whether every packet fits a DATAGRAM of this size. */
+  #isWhole(most: number, count: number): boolean {
+    for (let i = 0; i < count; i++) if (this.table[i * 2 + 1]! > most) return false;
+    return true;
   }
 
   /** What waits goes into its links in the queue's order, as far as the sockets take it. After `flush`, at the end of a turn. */
@@ -139,10 +135,10 @@ export class Outbound {
     }
   }
 
-  #write(now: Instant, link: Link, count: number, copies?: Copies): void {
-    if (this.#gate.isBlocked || this.queue.size > 0) {
-      this.queue.put(now, link, copies === undefined ? this.arena : copies.arena, this.table, count);
-    } else this.#feed(now, link, count, copies === undefined ? 0 : copies.memory);
+  /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
+  #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
+    if (this.#gate.isBlocked || this.queue.size > 0) this.queue.put(now, link, arena, this.table, count);
+    else this.#feed(now, link, count, memory);
   }
 
   #feed(now: Instant, link: Link, count: number, memory: number): void {
@@ -151,78 +147,84 @@ export class Outbound {
     link.sent(now, sent);
   }
 
-  /** The slow way: some packets do not fit. Compacts the table to those that do, then sends the fragments of the others. */
-  #sendMixed(now: Instant, link: Link, count: number, most: number): void {
-    const { table } = this;
-    const fragments: Uint8Array[] = [];
-    let kept = 0;
+  /** The slow way: some packets do not fit, or are to go out on two links. */
+  #stage(now: Instant, link: Link, second: Link | undefined, count: number): void {
+    this.#staging ??= new Staging(this.#endpoint);
+    const packets = this.#packets;
+    for (let i = 0; i < count * 2; i++) packets[i] = this.table[i]!;
+    const most = link.maxDatagram;
+    const mostCopied = second === undefined ? 0 : Math.min(most, second.maxDatagram) - COPY_HEADER;
     for (let i = 0; i < count; i++) {
-      const offset = table[i * 2]!;
-      const length = table[i * 2 + 1]!;
-      if (length <= most) {
-        table[kept * 2] = offset;
-        table[kept * 2 + 1] = length;
-        kept++;
-        continue;
-      }
-      const isCut = link.mayFragment(now, length);
-      if (!isCut) this.#drops.values[Drop.too_big]!++;
-      if (length > ALWAYS_CARRIED && !link.isProving(now)) {
-        this.#owner.onTooBig(now, this.arena, offset, length, Math.max(ALWAYS_CARRIED, most));
-      }
-      if (!isCut) continue;
-      const parts = this.#cut(link, offset, length, most);
-      for (let part = 0; part < parts; part++) {
-        const at = this.#scratchTable[part * 2]!;
-        fragments.push(this.#scratch.bytes.slice(at, at + this.#scratchTable[part * 2 + 1]!));
-      }
+      const offset = packets[i * 2]!;
+      const length = packets[i * 2 + 1]!;
+      if (second !== undefined && this.#copy(now, link, second, offset, length, mostCopied)) continue;
+      this.#once(now, link, second, offset, length, most);
     }
-    if (kept > 0) this.#write(now, link, kept);
-    for (const fragment of fragments) {
-      this.arena.bytes.set(fragment, 0);
-      table[0] = 0;
-      table[1] = fragment.length;
-      this.#write(now, link, 1);
-    }
+    this.#writeStaged(now, link, second);
   }
 
-  /** The way of a suspect link: what may be copied goes out on both links, the rest on the one in use only. */
-  #sendCopies(now: Instant, link: Link, second: Link, set: LinkSet, count: number): void {
-    this.#copies ??= new Copies(this.#endpoint);
-    const copies = this.#copies;
-    const { table } = this;
-    const most = Math.min(link.maxDatagram, second.maxDatagram) - COPY_HEADER;
-    copies.clear();
-    let plain = 0;
-    for (let i = 0; i < count; i++) {
-      const offset = table[i * 2]!;
-      const length = table[i * 2 + 1]!;
-      if (this.#copy(now, link, set, copies, offset, length, most)) continue;
-      table[plain * 2] = offset;
-      table[plain * 2 + 1] = length;
-      plain++;
+  /** One packet that goes out on the link alone, whole or cut, or is dropped. */
+  #once(now: Instant, link: Link, second: Link | undefined, offset: number, length: number, most: number): void {
+    if (length <= most) {
+      this.#put(now, link, second, this.arena, offset, length);
+      return;
     }
-    if (plain > 0) this.#send(now, link, plain);
-    if (copies.count === 0) return;
-    table.set(copies.table.subarray(0, copies.count * 2));
-    this.#write(now, link, copies.count, copies);
-    this.#write(now, second, copies.count, copies);
-  }
-
-  /** False: this packet goes out once. */
-  #copy(now: Instant, link: Link, set: LinkSet, copies: Copies, offset: number, length: number, most: number): boolean {
-    const isWhole = length <= most;
-    if (!isWhole && !link.mayFragment(now, length)) return false;
-    if (!set.manager.mayCopy(now, length)) return false;
-    const isMirroring = set.manager.isMirroring(now);
-    if (isWhole) return copies.add(this.arena, offset, length, set.nextCopy(), isMirroring);
+    const isCut = link.mayFragment(now, length);
+    if (!isCut) this.#drops.values[Drop.too_big]!++;
+    if (length > ALWAYS_CARRIED && !link.isProving(now)) {
+      this.#owner.onTooBig(now, this.arena, offset, length, Math.max(ALWAYS_CARRIED, most));
+    }
+    if (!isCut) return;
     const parts = this.#cut(link, offset, length, most);
     const table = this.#scratchTable;
-    for (let i = 0; i < parts; i++) {
-      if (copies.add(this.#scratch, table[i * 2]!, table[i * 2 + 1]!, set.nextCopy(), isMirroring)) continue;
-      this.#drops.values[Drop.no_room]!++;
+    for (let i = 0; i < parts; i++) this.#put(now, link, second, this.#scratch, table[i * 2]!, table[i * 2 + 1]!);
+  }
+
+  /** One packet that goes out on both links. False: it has to go out once. */
+  #copy(now: Instant, link: Link, second: Link, offset: number, length: number, most: number): boolean {
+    const { manager } = link.set!;
+    const isWhole = length <= most;
+    if (!isWhole && !link.mayFragment(now, length)) return false;
+    if (!manager.mayCopy(now, length)) return false;
+    if (isWhole) {
+      this.#putCopy(now, link, second, this.arena, offset, length);
+      return true;
     }
+    const parts = this.#cut(link, offset, length, most);
+    const table = this.#scratchTable;
+    for (let i = 0; i < parts; i++) this.#putCopy(now, link, second, this.#scratch, table[i * 2]!, table[i * 2 + 1]!);
     return true;
+  }
+
+  #put(now: Instant, link: Link, second: Link | undefined, source: Arena, offset: number, length: number): void {
+    const staging = this.#staging!;
+    if (staging.add(source, offset, length)) return;
+    this.#writeStaged(now, link, second);
+    staging.add(source, offset, length);
+  }
+
+  #putCopy(now: Instant, link: Link, second: Link, source: Arena, offset: number, length: number): void {
+    const staging = this.#staging!;
+    const set = link.set!;
+    const seq = set.nextCopy();
+    const isMirroring = set.manager.isMirroring(now);
+    if (staging.addCopy(source, offset, length, seq, isMirroring)) return;
+    this.#writeStaged(now, link, second);
+    staging.addCopy(source, offset, length, seq, isMirroring);
+  }
+
+  #writeStaged(now: Instant, link: Link, second: Link | undefined): void {
+    const staging = this.#staging!;
+    const { arena, memory, count, copyCount } = staging;
+    if (count > 0) {
+      for (let i = 0; i < count * 2; i++) this.table[i] = staging.table[i]!;
+      this.#write(now, link, arena, memory, count);
+    }
+    if (second !== undefined && copyCount > 0) {
+      for (let i = 0; i < copyCount * 2; i++) this.table[i] = staging.copies[i]!;
+      this.#write(now, second, arena, memory, copyCount);
+    }
+    staging.clear();
   }
 
   /** Puts the fragments of a packet of the arena into the scratch memory and its table; returns how many, 0 when it was dropped. */

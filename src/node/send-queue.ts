@@ -4,22 +4,28 @@
  *
  *   put: what would have been a DATAGRAM's payload, and its link ─► FQ-CoDel ─► drain: into that link
  *
- * Flows are told apart by the addresses and ports of the packet, also of one behind the header of a copy; fragments share a flow
- * per link. A link that has died meanwhile takes its packets with it.
+ * Flows are told apart by the addresses and ports of the packet, also of one behind the header of a copy; a packet's fragments, which come
+ * one after another, stay in its flow, so that order is kept within one. A link that has died meanwhile takes its packets with it.
  */
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Instant } from '../base/time.js';
 import { EMPTY, FqCodel, flowHash } from '../tunnel/fq-codel.js';
+import { FRAGMENT_HEADER, fragmentId, isFirstFragment } from '../tunnel/fragments.js';
 import { COPY_HEADER, LinkFrame } from '../tunnel/links/frames.js';
 import { type Arena, align, copyBytes } from '../wire/arena.js';
+import { readU16 } from '../wire/bytes.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
+import { IPV6_HEADER } from '../wire/ip.js';
 import type { Link } from './link.js';
 
 /** Bytes of a slot: no DATAGRAM of a link is larger, as its packets are at most 1,452 bytes. */
 const QUEUE_MTU = 1440;
 /** 2 MB of packets: 17 ms at 1 Gbit/s, and a second's worth at 16 Mbit/s, far more than what CoDel lets stand. */
 export const QUEUE_SLOTS = 1456;
+
+/** No fragment has this id. */
+const NO_ID = -1;
 
 /** Where packets are put on their way: the outbound memory of the links' endpoint. */
 export interface SendQueueExit {
@@ -34,6 +40,9 @@ export class SendQueue {
   readonly #drops: Counters<DropName>;
   readonly #seed: number;
   readonly #packet = new ParsedPacket();
+  /** The packet whose fragments are coming, and its flow. */
+  #cutId = NO_ID;
+  #cutFlow = 0;
   /** Made when first needed: 2 MB. */
   #queue: FqCodel | undefined;
   /** By number of connection, which is a packet's tag; those that have packets here. */
@@ -109,9 +118,26 @@ export class SendQueue {
   }
 
   #hash(arena: Arena, offset: number, length: number, tag: number): number {
-    const isCopy = arena.bytes[offset]! >>> 4 === LinkFrame.copy >>> 4;
-    const skip = isCopy ? COPY_HEADER : 0;
-    if (parsePacket(arena.bytes, offset + skip, length - skip, this.#packet) !== Drop.none) return tag ^ this.#seed;
+    const { bytes } = arena;
+    const start = bytes[offset]! >>> 4 === LinkFrame.copy >>> 4 ? offset + COPY_HEADER : offset;
+    const end = offset + length;
+    if (bytes[start]! >>> 4 !== 0) return this.#flowOf(bytes, start, end - start, tag);
+    const id = fragmentId(bytes, start);
+    if (isFirstFragment(bytes, start)) {
+      const packet = start + FRAGMENT_HEADER;
+      this.#cutId = id;
+      this.#cutFlow = this.#flowOf(bytes, packet, ipLength(bytes, packet), tag);
+    }
+    return id === this.#cutId ? this.#cutFlow : tag ^ this.#seed;
+  }
+
+  #flowOf(bytes: Uint8Array, offset: number, length: number, tag: number): number {
+    if (parsePacket(bytes, offset, length, this.#packet) !== Drop.none) return tag ^ this.#seed;
     return flowHash(this.#packet, this.#seed);
   }
+}
+
+/** What the IP header at `offset` says of its packet's length, of which only the beginning may be there. */
+function ipLength(bytes: Uint8Array, offset: number): number {
+  return bytes[offset]! >>> 4 === 6 ? IPV6_HEADER + readU16(bytes, offset + 4) : readU16(bytes, offset + 2);
 }

@@ -20,6 +20,16 @@ export const REASSEMBLY_TIME: Duration = Seconds(1);
 
 const LAST = 0x8000;
 
+/** The id of the packet that the fragment at `offset` is a part of. */
+export function fragmentId(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset + 1]! << 8) | bytes[offset + 2]!;
+}
+
+/** Whether the fragment at `offset` begins its packet. */
+export function isFirstFragment(bytes: Uint8Array, offset: number): boolean {
+  return ((bytes[offset + 3]! << 8) | bytes[offset + 4]!) === 0;
+}
+
 /** Cuts packets; one per session and sender. */
 export class Fragmenter {
   #nextId: number;
@@ -115,7 +125,7 @@ export class Reassembler {
    */
   add(now: Instant, bytes: Uint8Array, offset: number, length: number): number {
     if (length <= FRAGMENT_HEADER) return -Drop.malformed;
-    const id = (bytes[offset + 1]! << 8) | bytes[offset + 2]!;
+    const id = fragmentId(bytes, offset);
     const position = (bytes[offset + 3]! << 8) | bytes[offset + 4]!;
     const start = position & ~LAST;
     const end = start + length - FRAGMENT_HEADER;

@@ -26,6 +26,7 @@ const GROWN = later(NOW, Seconds(10));
 class Wires {
   readonly outbound = { arena: new Arena(64 * 1024), table: new Uint32Array(256) };
   readonly #memories: Uint8Array[] = [this.outbound.arena.bytes];
+  #connections = 1;
 
   attach(bytes: Uint8Array): number {
     return this.#memories.push(bytes) - 1;
@@ -34,6 +35,7 @@ class Wires {
   connection(maxDatagramSize: number): { readonly connection: QuicConnection; readonly sent: Uint8Array[] } {
     const sent: Uint8Array[] = [];
     const connection = {
+      id: this.#connections++,
       maxDatagramSize,
       silentFor: () => Seconds(5),
       stats: () => undefined,
@@ -52,15 +54,14 @@ class Wires {
   }
 }
 
-/** Sockets that take everything. */
-const OPEN = { isBlocked: false, batchBytes: 65_536, flushLinks: (): void => {} };
-
 class End {
   readonly drops = new Counters(DROP_REASONS);
   readonly counters = new Counters(LINK_COUNTERS);
   readonly tooBig: number[] = [];
   readonly received: Uint8Array[] = [];
   readonly wires = new Wires();
+  /** Sockets that take everything unless told otherwise. */
+  readonly gate = { isBlocked: false, batchBytes: 65_536, flushLinks: (): void => {} };
   readonly set: LinkSet;
   readonly links: readonly Link[];
   readonly sent: readonly Uint8Array[][];
@@ -81,7 +82,7 @@ class End {
       link.enter(NOW, 'live');
       this.set.add(NOW, link, i === 1 ? Tier.direct : Tier.relayUdp, false);
     }
-    this.outbound = new Outbound(this.wires as unknown as QuicEndpoint, OPEN, this.drops, 1, {
+    this.outbound = new Outbound(this.wires as unknown as QuicEndpoint, this.gate, this.drops, 1, {
       onTooBig: (_now, _arena, _offset, length) => this.tooBig.push(length),
     });
     this.#inbound = new Inbound(this.drops, {
@@ -183,6 +184,54 @@ test('after a switch to a smaller link large packets go as fragments for 2 s, an
   expect(end.sent[0]!.length).toBe(4);
   expect(end.tooBig).toEqual([1400, 1400]);
   expect(end.drops.get('too_big')).toBe(1);
+});
+
+/** Packets of one flow, all different. */
+const flow = (sizes: readonly number[]): Uint8Array[] =>
+  sizes.map((size, i) => udpPacket({ from: '100.64.0.1', to: '10.100.0.1' }, 4000, 53, pattern(size - 28, i + 1)));
+const inOrder = (packets: readonly Uint8Array[]): string[] => packets.map((one) => Buffer.from(one).toString('hex'));
+const sizesOf = fc.array(fc.constantFrom(60, 700, 1190, 1210, 1280, 1400), { minLength: 1, maxLength: 60 });
+
+test('packets of one flow leave a young link in their order, whole and cut ones', () => {
+  fc.assert(
+    fc.property(sizesOf, fc.boolean(), (sizes, isBlocked) => {
+      const [sender, receiver] = [new End([1200, 1200]), new End([1200, 1200])];
+      const packets = flow(sizes);
+      sender.gate.isBlocked = isBlocked;
+      sender.send(NOW, packets);
+      sender.gate.isBlocked = false;
+      sender.outbound.drain(NOW);
+      expect(sender.sent[0]).toEqual([]);
+      receiver.take(NOW, 1, sender.sent[1]!);
+      expect(inOrder(receiver.received)).toEqual(inOrder(packets));
+    }),
+  );
+});
+
+test('packets of one flow leave a suspect link in their order, copied ones and those beyond the limit', () => {
+  fc.assert(
+    fc.property(sizesOf, fc.integer({ min: 0, max: 20 }), (sizes, copied) => {
+      const [sender, receiver] = [new End([1200, 1200]), new End([1200, 1200])];
+      const now = sender.suspect(NOW);
+      const { manager } = sender.set;
+      let asked = 0;
+      manager.mayCopy = () => asked++ % 3 !== 0 || asked < copied;
+      const packets = flow(sizes);
+      sender.send(now, packets);
+      receiver.take(now, 1, sender.sent[1]!);
+      expect(inOrder(receiver.received)).toEqual(inOrder(packets));
+    }),
+  );
+});
+
+test('a batch that is too much for one writing leaves in its order and whole', () => {
+  const [sender, receiver] = [new End([1200, 1200]), new End([1200, 1200])];
+  // More packets and fragments than the table has room for.
+  const packets = flow(Array.from({ length: 40 }, () => 1400)).concat(flow(Array.from({ length: 80 }, () => 60)));
+  const now = sender.suspect(NOW);
+  sender.send(now, packets);
+  receiver.take(now, 0, sender.sent[0]!);
+  expect(inOrder(receiver.received)).toEqual(inOrder(packets));
 });
 
 test('copies beyond the limit go out once', () => {
