@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { describeError, SallyportError } from '../src/base/error.js';
 import { Lab } from '../test/lab/lab.js';
 import { REPOSITORY } from '../test/lab/services.js';
+import { asProgram } from './arguments.js';
 import { describeMachine, type Machine } from './machine.js';
 import { parseOptions, USAGE } from './options.js';
 import { type Link, rowsOf, TUNNEL_MTU } from './plan.js';
@@ -119,10 +120,4 @@ function tell(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  process.stderr.write(`${describeError(error)}\n`);
-  const ours = error instanceof SallyportError && error.kind !== 'caller';
-  process.exitCode = ours ? 1 : 2;
-}
+await asProgram(main);

@@ -6,25 +6,33 @@
  *
  * Subjects run in turns, so that a busy moment of the machine hits all; every run builds its namespaces anew.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { SallyportError } from '../src/base/error.js';
 import { askLocal } from '../src/os/local-control.js';
 import { type Host, run } from '../test/lab/host.js';
 import { Lab } from '../test/lab/lab.js';
 import type { LabProcess } from '../test/lab/process.js';
-import { REPOSITORY, startIperf, startUdpEcho } from '../test/lab/services.js';
+import { program, REPOSITORY, startIperf, startQuicFile, startUdpEcho } from '../test/lab/services.js';
+import { quicKeys } from '../test/quic/harness.js';
+import { asProgram } from './arguments.js';
 import { describeMachine, otherLoad } from './machine.js';
 import { measureTcp } from './measure/iperf.js';
 import { goPrograms } from './subjects/go-module.js';
+import { type Options, parseOptions } from './tun2socks-options.js';
 
 const MTU = 1400;
 const SERVER = '10.50.0.1';
 const [IPERF, ECHO, STORM] = [5201, 7, 9];
 const PROBES = 2000;
+/** Of the upload that says what half the load is. */
+const LOAD_SECONDS = 2;
 const STORM_FLOWS = 100;
 const STORM_COUNT = 1000;
+const QUIC = `${SERVER}:4433`;
+const QUIC_BYTES = 200e6;
 
 interface Figures {
   readonly [name: string]: number;
@@ -131,14 +139,6 @@ const subjects: readonly Subject[] = [
 ];
 let singBox = '';
 
-const option = (name: string, fallback: string): string => {
-  const at = process.argv.indexOf(name);
-  return at < 0 ? fallback : process.argv[at + 1]!;
-};
-const rounds = Number(option('--rounds', '3'));
-const seconds = Number(option('--seconds', '5'));
-const only = option('--only', '').split(',').filter(Boolean);
-
 async function said(process: LabProcess, text: string): Promise<void> {
   await process.waitFor(text, {}, () => (`${process.stdout}${process.stderr}`.includes(text) ? true : undefined));
 }
@@ -158,7 +158,7 @@ function installed(name: string): string {
   return 'of the distribution';
 }
 
-async function measure(subject: Subject): Promise<Figures> {
+async function measure(subject: Subject, options: Options): Promise<Figures> {
   const folder = mkdtempSync(join(tmpdir(), 'tun2socks-bench-'));
   const lab = new Lab();
   try {
@@ -169,22 +169,22 @@ async function measure(subject: Subject): Promise<Figures> {
     user.ip('route', 'add', 'default', 'via', '10.1.0.2');
     await startIperf(server, { address: SERVER });
     await startUdpEcho(server, { address: SERVER, port: ECHO });
-    const storm = server.spawn(
-      [process.execPath, join(REPOSITORY, 'bench/programs/udp-storm.mjs'), 'server', String(STORM)],
-      {
-        interactive: true,
-      },
-    );
-    await said(storm, 'listening');
     const { programs, end } = await subject.start({ lab, folder, user, server });
-    return { ...(await figures(programs, server, storm)), ...slowTurns(await end?.()) };
+    const found: Record<string, number> = {};
+    for (const part of options.parts) {
+      if (part === 'tcp') Object.assign(found, await streams(programs, options.seconds));
+      else if (part === 'ping') Object.assign(found, await pings(programs, found['up 1 Mbit/s']));
+      else if (part === 'bursts') Object.assign(found, await bursts(programs, server));
+      else Object.assign(found, await quic(programs, server, folder));
+    }
+    return { ...found, ...slowTurns(await end?.()) };
   } finally {
     await lab.destroy();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function figures(programs: Host, server: Host, storm: LabProcess): Promise<Figures> {
+async function streams(programs: Host, seconds: number): Promise<Figures> {
   const target = { user: programs, address: SERVER, port: IPERF };
   const found: Record<string, number> = {};
   for (const flows of [1, 8]) {
@@ -193,19 +193,37 @@ async function figures(programs: Host, server: Host, storm: LabProcess): Promise
       found[`${direction} ${flows} Mbit/s`] = mbits;
     }
   }
+  return found;
+}
+
+/** @param upload Mbit/s of one flow, half of which is the load; measured here when absent. */
+async function pings(programs: Host, upload: number | undefined): Promise<Figures> {
+  const target = { user: programs, address: SERVER, port: IPERF };
+  const whole = upload ?? (await measureTcp(target, { flows: 1, direction: 'up', seconds: LOAD_SECONDS })).mbits;
   const idle = await roundTrips(programs);
-  // Half of what one flow got, while the questions are asked.
-  const half = Math.round(found['up 1 Mbit/s']! / 2);
-  const load = programs.spawn(['iperf3', '-c', SERVER, '-b', `${half}M`, '-t', '60']);
+  const load = programs.spawn(['iperf3', '-c', SERVER, '-b', `${Math.round(whole / 2)}M`, '-t', '60']);
   await delay(1000);
   const loaded = await roundTrips(programs);
   load.killGroup();
   await load.exited;
-  found['idle p50 µs'] = idle.p50;
-  found['idle p99 µs'] = idle.p99;
-  found['half load p50 µs'] = loaded.p50;
-  found['half load p99 µs'] = loaded.p99;
-  return { ...found, ...(await bursts(programs, server, storm)) };
+  return {
+    'idle p50 µs': idle.p50,
+    'idle p99 µs': idle.p99,
+    'half load p50 µs': loaded.p50,
+    'half load p99 µs': loaded.p99,
+  };
+}
+
+/** A download over QUIC: what a program's datagrams get through. */
+async function quic(programs: Host, server: Host, folder: string): Promise<Figures> {
+  const keys = join(folder, 'keys.json');
+  writeFileSync(keys, JSON.stringify(await quicKeys()));
+  await startQuicFile(server, QUIC, keys);
+  const { stdout } = await programs.exec(
+    program('quic-file', 'get', QUIC, '--keys', keys, '--bytes', String(QUIC_BYTES)),
+  );
+  const { bytes, seconds } = JSON.parse(stdout) as { readonly bytes: number; readonly seconds: number };
+  return { 'QUIC down Mbit/s': (bytes * 8) / seconds / 1e6 };
 }
 
 async function roundTrips(programs: Host): Promise<{ readonly p50: number; readonly p99: number }> {
@@ -222,10 +240,12 @@ async function roundTrips(programs: Host): Promise<{ readonly p50: number; reado
   return JSON.parse(stdout) as { p50: number; p99: number };
 }
 
-async function bursts(programs: Host, server: Host, storm: LabProcess): Promise<Figures> {
+async function bursts(programs: Host, server: Host): Promise<Figures> {
+  const script = join(REPOSITORY, 'bench/programs/udp-storm.mjs');
+  const storm = server.spawn([process.execPath, script, 'server', String(STORM)], { interactive: true });
+  await said(storm, 'listening');
   const before = receiveErrors(server);
   const argv = ['send', SERVER, String(STORM), '--flows', String(STORM_FLOWS), '--count', String(STORM_COUNT)];
-  const script = join(REPOSITORY, 'bench/programs/udp-storm.mjs');
   const { stdout } = await programs.exec([process.execPath, script, ...argv]);
   const { sent } = JSON.parse(stdout) as { sent: number };
   await delay(1500);
@@ -272,35 +292,43 @@ function slowTurns(values: Figures | undefined): Figures {
 
 const results: Record<string, Figures[]> = {};
 const versions: Record<string, string> = {};
-for (const subject of subjects) {
-  if (only.length > 0 && !only.includes(subject.name)) continue;
-  try {
-    versions[subject.name] = await subject.prepare();
-    results[subject.name] = [];
-  } catch (error) {
-    console.error(`${subject.name} is left out: ${(error as Error).message}`);
-  }
-}
-const busy = await otherLoad();
-for (let round = 0; round < rounds; round++) {
-  for (const subject of subjects.filter(({ name }) => name in results)) {
+await asProgram(async () => {
+  const options = parseOptions(subjects.map(({ name }) => name));
+  if (options === undefined) return 0;
+  const reason = Lab.unavailable();
+  if (reason !== undefined) throw new SallyportError('environment', 'LAB_NOT_AVAILABLE', reason);
+  for (const subject of subjects.filter(({ name }) => options.subjects.includes(name))) {
     try {
-      results[subject.name]!.push(await measure(subject));
-      console.error(`round ${round + 1}: ${subject.name} done`);
+      versions[subject.name] = await subject.prepare();
+      results[subject.name] = [];
     } catch (error) {
-      console.error(`round ${round + 1}: ${subject.name} failed: ${(error as Error).message}`);
+      console.error(`${subject.name} is left out: ${(error as Error).message}`);
     }
   }
-}
-print();
-const file = option('--json', '');
-if (file !== '') {
-  writeFileSync(
-    file,
-    `${JSON.stringify({ machine: describeMachine(), busy, seconds, versions, results }, undefined, 2)}\n`,
-  );
-  console.error(`written: ${file} (${readFileSync(file).length} bytes)`);
-}
+  const busy = await otherLoad();
+  let failures = 0;
+  for (let round = 1; round <= options.rounds; round++) {
+    for (const subject of subjects.filter(({ name }) => name in results)) {
+      try {
+        results[subject.name]!.push(await measure(subject, options));
+        console.error(`round ${round}: ${subject.name} done`);
+      } catch (error) {
+        failures++;
+        console.error(`round ${round}: ${subject.name} failed: ${(error as Error).message}`);
+      }
+    }
+  }
+  const { seconds, parts } = options;
+  const document = { machine: describeMachine(), busy, seconds, parts, versions, results };
+  const text = `${JSON.stringify(document, undefined, 2)}\n`;
+  if (options.json) process.stdout.write(text);
+  else print();
+  if (options.out !== undefined) {
+    writeFileSync(options.out, text);
+    console.error(`written to ${options.out}`);
+  }
+  return failures === 0 && Object.keys(results).length > 0 ? 0 : 1;
+});
 
 function print(): void {
   const names = Object.keys(results);

@@ -2,9 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { describeError, SallyportError } from '../../src/base/error.js';
+import { SallyportError } from '../../src/base/error.js';
 import { Lab } from '../../test/lab/lab.js';
 import { REPOSITORY } from '../../test/lab/services.js';
+import { asProgram } from '../arguments.js';
 import { describeMachine } from '../machine.js';
 import { LONG, SHORT, type SoakPlan } from './plan.js';
 import type { SoakReport } from './report.js';
@@ -99,9 +100,4 @@ function number(option: string, text: string | undefined): number | undefined {
   return value;
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  process.stderr.write(`${describeError(error)}\n`);
-  process.exitCode = error instanceof SallyportError && error.kind !== 'caller' ? 1 : 2;
-}
+await asProgram(main);

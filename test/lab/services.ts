@@ -45,6 +45,11 @@ export async function startUdpEcho(host: Host, options: ListenOptions = {}): Pro
   return listening(host, program('udp-server', ...listenArguments(options, 7)));
 }
 
+/** See programs/quic-file.mjs. `at`: ADDRESS:PORT */
+export async function startQuicFile(host: Host, at: string, keys: string): Promise<LabProcess> {
+  return listening(host, program('quic-file', 'server', at, '--keys', keys));
+}
+
 /** See programs/dns-server.mjs; default port 53. `zone`: name → addresses of either family. */
 export async function startDns(
   host: Host,

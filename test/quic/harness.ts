@@ -97,6 +97,12 @@ export async function certificates(): Promise<Certificates> {
   return { ca, server: await ca.issue(SERVER_NAME, ['server']), client: await ca.issue('client.test', ['client']) };
 }
 
+/** What programs/quic-file.mjs wants in a file. */
+export async function quicKeys() {
+  const { ca, server, client } = await certificates();
+  return { ca: ca.pem, wallTime: WALL, server, client };
+}
+
 /** Writes down everything; datagrams are copied. */
 export class Recorder implements ConnectionHandler {
   readonly connected: QuicConnection[] = [];
