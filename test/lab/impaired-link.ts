@@ -3,12 +3,16 @@
  * program (programs/impaired-link.mjs) between two TUN devices, one in each host.
  */
 
+import { run } from './host.js';
 import type { Lab, LinkEnd, LinkOptions } from './lab.js';
 import type { LabProcess } from './process.js';
 import type { Counters, Profile } from './programs/impairment.mjs';
 import { program } from './services.js';
 
 export type { Counters, Profile } from './programs/impairment.mjs';
+
+/** Packets that wait for the program: 100 ms of a gigabit in full packets. */
+const QUEUE = '8000';
 
 export interface ImpairedLinkOptions extends LinkOptions {
   /** Two links with one seed treat equal packets equally. Default 1. */
@@ -64,6 +68,10 @@ export async function impairedLink(
   await wire.waitForLine(/^ready$/);
   const leftDevice = lab.adopt(host, 'left', { device: `to-${right.host.name}`, ...left }, options);
   const rightDevice = lab.adopt(host, 'right', { device: `to-${left.host.name}`, ...right }, options);
+  // What the cable loses is for its profile to say, not for a queue that overflows while its program waits for a processor.
+  for (const [{ namespace }, device] of [[left.host, leftDevice] as const, [right.host, rightDevice] as const]) {
+    run(['ip', '-n', namespace, 'link', 'set', device, 'txqueuelen', QUEUE]);
+  }
   const link = new ImpairedLink(wire, leftDevice, rightDevice);
   await link.set(options.profile ?? {}, options.seed ?? 1);
   return link;

@@ -2,6 +2,10 @@
  * A bad cable: two TUN devices, `left` and `right`, and between them what impairment.mjs decides. The laboratory moves the devices
  * into the hosts that the cable joins. One loop of its own over ppoll(2); libuv's never runs.
  *
+ * While a direction does nothing but delay, what one host would have cut into packets for a faster device (segmentation offload)
+ * crosses whole, or a cable could not carry some hundred megabits a second; as soon as the fate of single packets matters they
+ * come one by one. A device has one setting for what comes out of it, so each direction has its own.
+ *
  *   standard input, a line each:   {"seed": N, "left": PROFILE, "right": PROFILE}   left = what comes out of `left`, to `right`
  *                                  {"stats": true}
  *   standard output, a line each:  ready · profile N (N-th change) · {"left": {…}, "right": {…}}
@@ -12,17 +16,23 @@ import { Impairment, WaitingPackets } from './impairment.mjs';
 
 const O_RDWR_NONBLOCK = 0o4002;
 const TUNSETIFF = 0x400454ca;
-const IFF_TUN_NO_PI = 0x1001;
+const TUNSETOFFLOAD = 0x400454d0;
+const IFF_TUN_NO_PI_VNET_HDR = 0x5001;
+/** Checksums, TCP and UDP segments of both families, with ECN. */
+const ALL_OFFLOADS = 0x6f;
+/** What stands before each packet: virtio's header without the count of buffers. */
+const VNET_HEADER = 10;
 const IFREQ_SIZE = 40;
 const POLLIN = 1;
 const POLL_ENTRY = 8;
-const LARGEST_PACKET = 65_536;
+const LARGEST_READ = VNET_HEADER + 65_536;
 /** Packets taken from one device before the other, and the clock, are looked at again. */
 const BATCH = 64;
 
 const libc = koffi.load('libc.so.6');
 const open = libc.func('int open(const char *path, int flags)');
 const ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+const setOffload = libc.func('int ioctl(int fd, unsigned long request, unsigned long argument)');
 const read = libc.func('int read(int fd, void *buffer, size_t size)');
 const write = libc.func('int write(int fd, void *buffer, size_t size)');
 const ppoll = libc.func('int ppoll(void *entries, unsigned long count, void *timeout, void *mask)');
@@ -30,7 +40,7 @@ const ppoll = libc.func('int ppoll(void *entries, unsigned long count, void *tim
 const devices = [openTun('left'), openTun('right')];
 const directions = [new Impairment(1, {}), new Impairment(2, {})];
 const waiting = new WaitingPackets();
-const incoming = Buffer.alloc(LARGEST_PACKET);
+const incoming = Buffer.alloc(LARGEST_READ);
 const entries = Buffer.alloc(3 * POLL_ENTRY);
 const timeout = Buffer.alloc(16);
 [0, ...devices].forEach((fd, index) => {
@@ -67,9 +77,9 @@ for (;;) {
 function drain(side) {
   const direction = /** @type {Impairment} */ (directions[side]);
   for (let count = 0; count < BATCH; count++) {
-    const length = read(devices[side], incoming, LARGEST_PACKET);
-    if (length <= 0) return;
-    const copies = direction.offer(performance.now(), length);
+    const length = read(devices[side], incoming, LARGEST_READ);
+    if (length <= VNET_HEADER) return;
+    const copies = direction.offer(performance.now(), length - VNET_HEADER);
     if (copies === 0) continue;
     const bytes = Uint8Array.prototype.slice.call(incoming, 0, length);
     for (let copy = 0; copy < copies; copy++) waiting.push(Number(direction.releases[copy]), 1 - side, bytes);
@@ -77,7 +87,7 @@ function drain(side) {
 }
 
 function takeCommands() {
-  const piece = Buffer.alloc(LARGEST_PACKET);
+  const piece = Buffer.alloc(LARGEST_READ);
   const length = readSync(0, piece);
   // The laboratory has gone.
   if (length === 0) process.exit(0);
@@ -93,10 +103,17 @@ function takeCommands() {
     ['left', 'right'].forEach((name, index) => {
       const direction = /** @type {Impairment} */ (directions[index]);
       if (command.seed !== undefined) direction.state = (command.seed + index) >>> 0;
-      if (command[name] !== undefined) direction.profile = command[name];
+      if (command[name] === undefined) return;
+      direction.profile = command[name];
+      setOffload(devices[index], TUNSETOFFLOAD, treatsAllAlike(command[name]) ? ALL_OFFLOADS : 0);
     });
     writeSync(1, `profile ${++changes}\n`);
   }
+}
+
+/** @param {import('./impairment.mjs').Profile} profile */
+function treatsAllAlike(profile) {
+  return Object.entries(profile).every(([key, value]) => key === 'delay' || value === 0 || value === false);
 }
 
 /** @param {string} name */
@@ -104,7 +121,7 @@ function openTun(name) {
   const fd = open('/dev/net/tun', O_RDWR_NONBLOCK);
   const request = Buffer.alloc(IFREQ_SIZE);
   request.write(name, 'latin1');
-  request.writeUInt16LE(IFF_TUN_NO_PI, 16);
+  request.writeUInt16LE(IFF_TUN_NO_PI_VNET_HDR, 16);
   if (fd < 0 || ioctl(fd, TUNSETIFF, request) !== 0)
     throw new Error(`cannot open a TUN device ${name}: errno ${koffi.errno()}`);
   return fd;
