@@ -227,6 +227,7 @@ export interface UdpFlowSocket {
   readonly fd: number;
   /** One datagram's length, −EAGAIN, or −errno (a queued ICMP error, for example −ECONNREFUSED). */
   read(target: Uint8Array, offset: number, length: number): IoResult;
+  /** Takes one datagram, which leaves within this turn; its length, or why an earlier one did not leave: −EAGAIN, −errno. */
   write(source: Uint8Array, offset: number, length: number): IoResult;
   close(): void;
 }
@@ -234,7 +235,7 @@ export interface UdpFlowSocket {
 /** A small UDP socket for one client port: any peer of its family. */
 export interface UdpPortSocket {
   readonly fd: number;
-  /** Sends one datagram to the packed address at `index`; its length, −EAGAIN, or −errno. */
+  /** As `UdpFlowSocket.write`, to the packed address at `index`. */
   sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult;
   /** One datagram's length, −EAGAIN, or −errno; `source` then holds where it is from. */
   read(target: Uint8Array, offset: number, length: number): IoResult;
@@ -287,7 +288,6 @@ export interface TunOptions {
   /** Interface name (≤ 15 bytes); `%d` is replaced by the kernel. */
   readonly name: string;
   readonly offload: boolean;
-  readonly queueLength?: number;
 }
 
 /** A route of the host's main table. */

@@ -60,6 +60,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
   reactor.onTurn((now) => {
     const next = core.turn(now);
     device.flush();
+    sockets.flushDatagrams();
     core.measured(reactor.readClock() - now);
     if (traffic.events.length > 0) context.emit('flows', traffic.events.take(EVENTS_AT_ONCE));
     return traffic.events.length > 0 ? now : next;

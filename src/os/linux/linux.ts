@@ -3,6 +3,7 @@
  */
 import type { Sockets } from '../io.js';
 import type { SendPath } from '../packet-io.js';
+import { DatagramRuns } from './datagram-runs.js';
 import { openEcho } from './echo.js';
 import { EpollReactor, type ReactorOptions } from './reactor.js';
 import { Scratch } from './scratch.js';
@@ -14,20 +15,28 @@ import { openUdpPort } from './udp-port.js';
 
 export type { ReactorOptions } from './reactor.js';
 
+/** The sockets of a thread, and what sends the datagrams that flows and ports have been given. */
+export interface LinuxSockets extends Sockets {
+  /** To be called in every turn in which a flow or a port may have been written to. */
+  readonly flushDatagrams: () => void;
+}
+
 /**
  * One per thread. What it opens belongs to the caller, who closes it (after its watch).
  * @param path how connections, flows and ports leave; as the kernel routes when absent.
  */
-export function createLinuxSockets(path: SendPath = {}): Sockets {
+export function createLinuxSockets(path: SendPath = {}): LinuxSockets {
   const scratch = new Scratch();
+  const runs = new DatagramRuns();
   return {
     udp: openUdp,
     tun: openTun,
     connect: (to) => connectTcp(to, scratch, path),
     listen: (local) => listenTcp(local, scratch),
-    udpFlow: (to) => openUdpFlow(to, scratch, path),
-    udpPort: (family) => openUdpPort(family, scratch, path),
+    udpFlow: (to) => openUdpFlow(to, scratch, runs, path),
+    udpPort: (family) => openUdpPort(family, scratch, runs, path),
     echo: (family) => openEcho(family, scratch, path),
+    flushDatagrams: () => runs.flush(),
   };
 }
 

@@ -1,11 +1,12 @@
 /**
- * A small connected UDP socket for one flow to a backend: no batches, but the kernel filters by peer and reports the
+ * A small connected UDP socket for one flow to a backend: the kernel filters by peer and reports the
  * backend's ICMP errors (port unreachable comes as −ECONNREFUSED from the next call).
  */
 import type { SocketAddress } from '../../base/address.js';
 import type { IoResult, UdpFlowSocket } from '../io.js';
 import type { SendPath } from '../packet-io.js';
 import { IPPROTO_UDP, SOCK_DGRAM } from './constants.js';
+import { type DatagramRuns, RunSender } from './datagram-runs.js';
 import { close, connect, errno } from './libc.js';
 import type { Scratch } from './scratch.js';
 import { leaveBy } from './send-path.js';
@@ -16,7 +17,7 @@ import { openSocket, setBuffers, socketError } from './socket.js';
 const BUFFER_BYTES = 2 << 20;
 
 /** @throws SallyportError SOCKET_FAILED (environment), for example without a route. */
-export function openUdpFlow(to: SocketAddress, scratch: Scratch, path: SendPath): UdpFlowSocket {
+export function openUdpFlow(to: SocketAddress, scratch: Scratch, runs: DatagramRuns, path: SendPath): UdpFlowSocket {
   const fd = openSocket(to.ip.isV4, SOCK_DGRAM, IPPROTO_UDP);
   leaveBy(fd, path);
   setBuffers(fd, BUFFER_BYTES);
@@ -26,17 +27,21 @@ export function openUdpFlow(to: SocketAddress, scratch: Scratch, path: SendPath)
     close(fd);
     throw socketError(code, `connecting to ${to}`);
   }
-  return new LinuxUdpFlow(fd, scratch);
+  return new LinuxUdpFlow(fd, scratch, runs);
 }
 
 class LinuxUdpFlow implements UdpFlowSocket {
   readonly fd: number;
   readonly #scratch: Scratch;
+  readonly #runs: DatagramRuns;
+  readonly #sender: RunSender;
   #open = true;
 
-  constructor(fd: number, scratch: Scratch) {
+  constructor(fd: number, scratch: Scratch, runs: DatagramRuns) {
     this.fd = fd;
     this.#scratch = scratch;
+    this.#runs = runs;
+    this.#sender = new RunSender(fd, runs);
   }
 
   read(target: Uint8Array, offset: number, length: number): IoResult {
@@ -44,10 +49,11 @@ class LinuxUdpFlow implements UdpFlowSocket {
   }
 
   write(source: Uint8Array, offset: number, length: number): IoResult {
-    return this.#scratch.write(this.fd, source, offset, length);
+    return this.#sender.write(undefined, 0, source, offset, length);
   }
 
   close(): void {
+    this.#runs.flush();
     if (this.#open) close(this.fd);
     this.#open = false;
   }

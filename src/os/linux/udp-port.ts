@@ -5,18 +5,19 @@
 import { ADDRESS_WORDS } from '../../base/address.js';
 import type { IoResult, UdpPortSocket } from '../io.js';
 import type { SendPath } from '../packet-io.js';
-import { IPPROTO_IPV6, IPPROTO_UDP, IPV6_V6ONLY, MSG_NOSIGNAL, SOCK_DGRAM } from './constants.js';
-import { close, recvfrom, result, sendto } from './libc.js';
+import { IPPROTO_IPV6, IPPROTO_UDP, IPV6_V6ONLY, SOCK_DGRAM } from './constants.js';
+import { type DatagramRuns, RunSender } from './datagram-runs.js';
+import { close, recvfrom, result } from './libc.js';
 import { copy, SCRATCH_BYTES, type Scratch } from './scratch.js';
 import { applyPath, bindPath } from './send-path.js';
-import { putSockaddr, SockaddrBuffer, takeSockaddr } from './sockaddr.js';
+import { SockaddrBuffer, takeSockaddr } from './sockaddr.js';
 import { openSocket, setBuffers, tryOption } from './socket.js';
 
 /** Asked for in both directions, in bytes: as in udp-flow.ts. */
 const BUFFER_BYTES = 2 << 20;
 
 /** @throws SallyportError SOCKET_FAILED, TOO_MANY_FILES … (environment), and those of `applyPath`. */
-export function openUdpPort(family: 4 | 6, scratch: Scratch, path: SendPath): UdpPortSocket {
+export function openUdpPort(family: 4 | 6, scratch: Scratch, runs: DatagramRuns, path: SendPath): UdpPortSocket {
   const fd = openSocket(family === 4, SOCK_DGRAM, IPPROTO_UDP);
   try {
     setBuffers(fd, BUFFER_BYTES);
@@ -27,26 +28,27 @@ export function openUdpPort(family: 4 | 6, scratch: Scratch, path: SendPath): Ud
     close(fd);
     throw error;
   }
-  return new LinuxUdpPort(fd, scratch);
+  return new LinuxUdpPort(fd, scratch, runs);
 }
 
 class LinuxUdpPort implements UdpPortSocket {
   readonly fd: number;
   readonly source = new Uint32Array(ADDRESS_WORDS);
   readonly #scratch: Scratch;
+  readonly #runs: DatagramRuns;
+  readonly #sender: RunSender;
   readonly #name = new SockaddrBuffer();
   #open = true;
 
-  constructor(fd: number, scratch: Scratch) {
+  constructor(fd: number, scratch: Scratch, runs: DatagramRuns) {
     this.fd = fd;
     this.#scratch = scratch;
+    this.#runs = runs;
+    this.#sender = new RunSender(fd, runs);
   }
 
   sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult {
-    const { memory } = this.#scratch;
-    copy(bytes, offset, memory.bytes, 0, length);
-    const nameLength = putSockaddr(this.#name.memory.bytes, 0, addresses, index);
-    return result(sendto(this.fd, memory.address, length, MSG_NOSIGNAL, this.#name.address, nameLength));
+    return this.#sender.write(addresses, index, bytes, offset, length);
   }
 
   read(target: Uint8Array, offset: number, length: number): IoResult {
@@ -61,6 +63,7 @@ class LinuxUdpPort implements UdpPortSocket {
   }
 
   close(): void {
+    this.#runs.flush();
     if (this.#open) close(this.fd);
     this.#open = false;
   }

@@ -123,6 +123,7 @@ describe('UDP flows', () => {
     expect(flow.read(buffer, 0, 2000)).toBe(-EAGAIN);
     expect(flow.write(new Uint8Array(1500).fill(3), 0, 1500)).toBe(1500);
     expect(flow.write(buffer, 0, 0)).toBe(0);
+    sockets.flushDatagrams();
     expect(server.receive()).toBe(2);
     expect([server.rx.lengths[0], server.rx.lengths[1]]).toEqual([1500, 0]);
     server.send(server.registerTransmit(Uint8Array.of(1, 2, 3)), 0, 3, 3, server.rx.sources, 0);
@@ -131,6 +132,7 @@ describe('UDP flows', () => {
     expect([...buffer.subarray(99, 104)]).toEqual([0, 1, 2, 3, 0]);
     server.close();
     expect(flow.write(buffer, 0, 1)).toBe(1);
+    sockets.flushDatagrams();
     expect(flow.read(buffer, 0, 1000)).toBe(-ECONNREFUSED);
     expect(flow.read(buffer, 0, 1000)).toBe(-EAGAIN);
   });

@@ -84,6 +84,33 @@ describe('UDP', () => {
     ).toEqual([2, [100, 200], 3, 1, ['environment', 'SOCKET_FAILED']]);
   });
 
+  it.each(['127.0.0.1', '[::1]'])(
+    'of flows and ports: what the link does not carry whole goes as fragments (%s)',
+    async (host) => {
+      const space = namespaces.create();
+      ip('-n', space, 'link', 'set', 'lo', 'mtu', '1400');
+      const sizes = [1300, 1300, 1390, 1390, 1390, 40, 1300, 1300];
+      const seen = await inside(
+        space,
+        `const receiver = sockets.udp(address('${host}:0'), { offload: false, batch: 64 });
+       const to = packed(String(receiver.local));
+       const [flow, port] = [sockets.udpFlow(receiver.local), sockets.udpPort(receiver.local.ip.family)];
+       const bytes = new Uint8Array(1400);
+       const sizes = ${JSON.stringify(sizes)};
+       const results = [];
+       for (const size of sizes) results.push(flow.write(bytes, 0, size));
+       for (const size of sizes) results.push(port.sendTo(to, 0, bytes, 0, size));
+       sockets.flushDatagrams();
+       const count = receiver.receive();
+       out([results, [...receiver.rx.lengths.subarray(0, count)]]);`,
+      );
+      expect(seen).toEqual([
+        [...sizes, ...sizes],
+        [...sizes, ...sizes],
+      ]);
+    },
+  );
+
   it('is never fragmented: what the link does not take is dropped and counted, one by one or as a run', async () => {
     const { a } = linked();
     expect(
