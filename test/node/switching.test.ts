@@ -131,23 +131,35 @@ test.each([
   expect(bothUse(it, 'direct')).toBe(true);
 });
 
+/** The middle one of an odd number of figures. */
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
 test('loss that grows on the direct path: copies begin in time, and next to nothing is lost from then on', async () => {
-  const it = await pinging({ world: { seed: 3 } });
-  const entropy = new SeededEntropy(5);
-  const from = it.pinger.sent.length;
-  const since = it.world.now;
-  it.world.network.filter = (packet) =>
-    isBetween(it, packet) === undefined || entropy.unit() >= toSeconds(elapsed(since, it.world.now)) / 5;
-  const copies = () => it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out');
-  while (copies() === 0) it.pinger.run(Millis(10));
-  const begun = it.pinger.sent.length;
-  it.pinger.run(Seconds(5));
-  it.world.run(Seconds(1));
-  expect(it.pinger.lost(from).filter((number) => number < begun).length).toBeLessThanOrEqual(10);
-  // What one end alone suspected takes half a round trip to be copied by both; beyond 30 % a word of it may be lost again.
-  const after = it.pinger.lost(begun + 10);
-  expect(after.filter((number) => number < from + 0.3 * 500)).toEqual([]);
-  expect(after.length).toBeLessThanOrEqual(5);
-  expect(bothUse(it, 'relay')).toBe(true);
-  expect(it.pinger.duplicates).toBe(0);
+  // What is lost is chance, and how the links' own packets fall is too: five times.
+  const before: number[] = [];
+  const atFirst: number[] = [];
+  const after: number[] = [];
+  for (let seed = 3; seed < 8; seed++) {
+    const it = await pinging({ world: { seed } });
+    const entropy = new SeededEntropy(seed);
+    const from = it.pinger.sent.length;
+    const since = it.world.now;
+    it.world.network.filter = (packet) =>
+      isBetween(it, packet) === undefined || entropy.unit() >= toSeconds(elapsed(since, it.world.now)) / 5;
+    const copies = () => it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out');
+    while (copies() === 0) it.pinger.run(Millis(10));
+    const begun = it.pinger.sent.length;
+    it.pinger.run(Seconds(5));
+    it.world.run(Seconds(1));
+    before.push(it.pinger.lost(from).filter((number) => number < begun).length);
+    // What one end alone suspected takes half a round trip to be copied by both; beyond 30 % a word of it may be lost again.
+    const lost = it.pinger.lost(begun + 10);
+    atFirst.push(lost.filter((number) => number < from + 0.3 * 500).length);
+    after.push(lost.length);
+    expect(bothUse(it, 'relay')).toBe(true);
+    expect(it.pinger.duplicates).toBe(0);
+  }
+  expect(median(before)).toBeLessThanOrEqual(5);
+  expect(median(atFirst)).toBe(0);
+  expect(median(after)).toBeLessThanOrEqual(5);
 });

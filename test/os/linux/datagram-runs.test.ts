@@ -44,7 +44,7 @@ it.each(['127.0.0.1', '::1'])('every datagram arrives as it was written, in orde
       const flow = keep(sockets.udpFlow(servers[0]!.local));
       const port = keep(sockets.udpPort(servers[0]!.local.ip.family));
       const to = new Uint32Array(2 * ADDRESS_WORDS);
-      servers.forEach((server, index) => server.local.write(to, index));
+      for (const [index, server] of servers.entries()) server.local.write(to, index);
       const expected: string[][] = [[], []];
       const bytes = new Uint8Array(9000);
       lengths.forEach((length, i) => {
