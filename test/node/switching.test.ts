@@ -146,7 +146,8 @@ test('loss that grows on the direct path: copies begin in time, and next to noth
     const since = it.world.now;
     it.world.network.filter = (packet) =>
       isBetween(it, packet) === undefined || entropy.unit() >= toSeconds(elapsed(since, it.world.now)) / 5;
-    const copies = () => it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out');
+    const copies = () =>
+      it.agent.core.linkCounters.get('copies_out') + it.connector.core.linkCounters.get('copies_out');
     while (copies() === 0) it.pinger.run(Millis(10));
     const begun = it.pinger.sent.length;
     it.pinger.run(Seconds(5));
