@@ -8,6 +8,7 @@ import { cutDirectPath } from '../../test/e2e/direct-path.js';
 import type { Network } from '../../test/e2e/network.js';
 import { startIperf } from '../../test/lab/services.js';
 import { impairUplink } from '../../test/lab/topology.js';
+import { roomyBuffers } from '../measure/iperf.js';
 import { goesBy, makeScene, startPing } from './scene.js';
 import type { Case, Hold } from './suite.js';
 
@@ -48,7 +49,8 @@ async function run(hold: Hold): Promise<string> {
   const { packets, lost } = await streaming;
   await ping.stop();
   if (lost > 0) throw new Error(`${lost} of ${packets} packets lost at ${rate} Mbit/s`);
-  return `${packets} packets of ${SIZE} bytes at ${rate} Mbit/s, none lost; no higher rate of ${RATES.join(', ')} passes the relay here without loss`;
+  const tried = rate === RATES[0] ? '' : `; no higher rate of ${RATES.join(', ')} passes the relay here without loss`;
+  return `${packets} packets of ${SIZE} bytes at ${rate} Mbit/s, none lost${tried}`;
 }
 
 /** The highest rate that the present way carries whole. */
@@ -62,7 +64,20 @@ async function bestRate(network: Network): Promise<number> {
 
 async function stream(network: Network, rate: number, seconds: number): Promise<Stream> {
   const { v4 } = await network.virtual('perf');
-  const argv = ['iperf3', '-c', v4, '-u', '-b', `${rate}M`, '-l', String(SIZE), '-t', String(seconds), '--json'];
+  const argv = [
+    'iperf3',
+    '-c',
+    v4,
+    '-u',
+    '-b',
+    `${rate}M`,
+    '-l',
+    String(SIZE),
+    '-t',
+    String(seconds),
+    ...roomyBuffers(),
+    '--json',
+  ];
   const { stdout } = await network.topology.user.exec(argv, { timeout: Seconds(seconds + 30) });
   const { end } = JSON.parse(stdout) as { end: { sum: { packets: number; lost_packets: number } } };
   return { packets: end.sum.packets, lost: end.sum.lost_packets };

@@ -1,5 +1,6 @@
 /** Throughput by iperf3, counted where the bytes arrive. */
 
+import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SallyportError } from '../../src/base/error.js';
 import { Seconds } from '../../src/base/time.js';
@@ -62,6 +63,7 @@ interface IperfReport {
 /** What a run may take beyond its own time: the control connection meets the same losses as the data. */
 const GRACE_SECONDS = 20;
 const ATTEMPTS = 3;
+const ROOMY_BYTES = 4 * 1024 * 1024;
 const RETRY_PAUSE_MS = 1000;
 
 export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpResult> {
@@ -71,8 +73,17 @@ export async function measureTcp(target: IperfTarget, run: TcpRun): Promise<TcpR
 }
 
 export async function measureUdp(target: IperfTarget, run: UdpRun): Promise<UdpResult> {
-  const flags = ['-u', '-b', `${run.rate}M`, '-l', String(run.size)];
+  const flags = ['-u', '-b', `${run.rate}M`, '-l', String(run.size), ...roomyBuffers()];
   return udpResult(await iperf(target, run.seconds, flags), run.size);
+}
+
+/**
+ * Options for sockets that hold as much as this machine allows, 4 MB at most: with the kernel's default the receiver loses what
+ * comes while its program waits for a processor, which says nothing about the way.
+ */
+export function roomyBuffers(): string[] {
+  const limits = ['rmem_max', 'wmem_max'].map((name) => Number(readFileSync(`/proc/sys/net/core/${name}`, 'utf8')));
+  return ['-w', String(Math.min(ROOMY_BYTES, ...limits))];
 }
 
 /** Reads the JSON report of a TCP run. Throws BENCH_MEASUREMENT_FAILED. */
