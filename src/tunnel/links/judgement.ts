@@ -22,6 +22,12 @@ export function troubleOf(now: Instant, { health, losses }: ManagedLink): LinkRe
   return losses.isRinging(now) ? 'packet_loss' : undefined;
 }
 
+/** How little of a link there is to hope for: 0 in order, 1 suspect, 2 suspect and silent. */
+export function rankOfTrouble(now: Instant, { state, health }: ManagedLink): 0 | 1 | 2 {
+  if (state !== 'suspect') return 0;
+  return health.missed(now) >= LEAVE_MISSED ? 2 : 1;
+}
+
 /** Why the suspect link in use is to be left for the other one; undefined when it is not. */
 export function whyLeave(now: Instant, active: ManagedLink, other: ManagedLink): LinkReason | undefined {
   if (active.isDrained && !other.isDrained) return 'drained';

@@ -17,7 +17,7 @@ import type { Counters } from '../../base/counters.js';
 import { type Duration, earliest, elapsed, type Instant, instantAt, later, Millis, Seconds } from '../../base/time.js';
 import { COPY_HEADER, emptyHeartbeat, HEARTBEAT_LENGTH, putCopy, putHeartbeat, readHeartbeat } from './frames.js';
 import { FAST_INTERVAL, type Pace } from './health.js';
-import { isDead, troubleOf, whyLeave } from './judgement.js';
+import { isDead, rankOfTrouble, troubleOf, whyLeave } from './judgement.js';
 import { ManagedLink, type ManagedLinkOptions, Tier } from './managed-link.js';
 import { preferred, whyBetter } from './rank.js';
 import type { LinkCounter, LinkReason } from './states.js';
@@ -34,7 +34,7 @@ const WATCH_TIME: Duration = Seconds(30);
 const RECOVERY: Duration = Seconds(1);
 /** A switch for a better rank within a tier comes no sooner after the last one. */
 const PLANNED_SPACING: Duration = Seconds(2);
-/** Copies go on for this long when another link of the tier has taken a suspect one's place: by then heartbeats tell how the next one is. */
+/** Copies go on for this long when another link of the tier, or the agent's choice, has taken a suspect one's place: by then heartbeats tell how it is. */
 const AFTER_TROUBLE: Duration = Seconds(2);
 /** The peer's copies are answered by copies this long. */
 const MIRROR_TIME: Duration = Millis(500);
@@ -287,6 +287,13 @@ export class LinkManager {
   }
 
   #leaveIfWorse(now: Instant, active: ManagedLink): void {
+    // The agent has left it. What has come since on the link that it names shows that this one lives, on the way here at least.
+    const told = this.#told();
+    if (told !== undefined && told !== active && told.health.lastHeard > active.since) {
+      this.#use(now, told, 'told_by_agent');
+      this.#copyFor(now, AFTER_TROUBLE);
+      return;
+    }
     const other = this.#bestOther(now, active);
     if (other === undefined || other.state === 'suspect') return;
     const reason = whyLeave(now, active, other);
@@ -335,8 +342,8 @@ export class LinkManager {
   }
 
   #better(now: Instant, a: ManagedLink, b: ManagedLink): ManagedLink {
-    const isSuspect = a.state === 'suspect';
-    if (isSuspect !== (b.state === 'suspect')) return isSuspect ? b : a;
+    const difference = rankOfTrouble(now, a) - rankOfTrouble(now, b);
+    if (difference !== 0) return difference < 0 ? a : b;
     return preferred(now, a, b);
   }
 
@@ -362,8 +369,11 @@ export class LinkManager {
 
   /** What has come in the place of a link in trouble may be the same way, of which nothing is known again. */
   #doubt(now: Instant, before: ManagedLink): void {
-    if (this.active?.tier !== before.tier) return;
-    this.#troubleUntil = later(now, AFTER_TROUBLE);
+    if (this.active?.tier === before.tier) this.#copyFor(now, AFTER_TROUBLE);
+  }
+
+  #copyFor(now: Instant, span: Duration): void {
+    this.#troubleUntil = later(now, span);
     this.#chooseCopies(now);
   }
 

@@ -192,6 +192,58 @@ test('ends that disagree lose nothing', () => {
   expect(ends.unanswered(0, 6)).toBe(0);
 });
 
+test('the connector leaves a bad link with the agent, however little it may copy', () => {
+  for (const seed of seeds(10)) {
+    const { ends, direct } = directAndRelay({ seed });
+    ends.connector.manager.mayCopy = () => false;
+    direct.down.loss = (seconds) => (seconds > 2 ? 0.5 : 0);
+    ends.ping(Seconds(6));
+    ends.run(Seconds(1));
+    const left = ends.agent.switches.at(-1)!;
+    const followed = ends.connector.switches.at(-1)!;
+    expect([left.to, followed.to]).toEqual([0, 0]);
+    // Its word, and the first packet by the other link.
+    expect(followed.at - left.at).toBeLessThan(0.05);
+    expect(ends.unanswered(left.at + 0.05, 6)).toBe(0);
+  }
+});
+
+test('a link from which nothing has come since the present one is suspect is not followed', () => {
+  const { ends, direct, relay } = directAndRelay();
+  ends.ping(Seconds(2));
+  for (const way of [relay.up, relay.down]) way.loss = () => 1;
+  direct.down.loss = () => 0.5;
+  const { manager } = ends.connector;
+  while (manager.active!.state !== 'suspect') ends.ping(Millis(10));
+  manager.follow(ends.now, 1000, 0);
+  expect(manager.links.map(({ state }) => state)).toEqual(['standby', 'suspect']);
+  expect(manager.active!.number).toBe(1);
+  const from = ends.seconds;
+  direct.down.loss = () => 0;
+  ends.ping(Seconds(1));
+  ends.run(Seconds(1));
+  expect(ends.unanswered(from, from + 1)).toBe(0);
+});
+
+test('a link that was followed from a suspect one and is dead on the way back: copies carry on meanwhile', () => {
+  for (const seed of seeds(10)) {
+    const { ends, direct, relay } = directAndRelay({ seed });
+    ends.ping(Seconds(2));
+    direct.down.loss = () => 0.5;
+    while (ends.connector.manager.active!.number !== 0) ends.ping(Millis(1), Millis(1));
+    const from = ends.seconds;
+    direct.down.loss = () => 0;
+    relay.down.loss = () => 1;
+    const { length } = ends.connector.switches;
+    ends.ping(Seconds(2));
+    ends.run(Seconds(1));
+    if (ends.connector.switches[length - 1]!.reason !== 'told_by_agent') continue;
+    expect(ends.agent.switches.at(-1)!.to).toBe(1);
+    const answered = [...ends.agent.received.values()].filter((at) => at > from && at < from + 0.5).length;
+    expect(answered).toBeGreaterThan(45);
+  }
+});
+
 test('a new link over a way that was left for its loss has to show first that it loses less', () => {
   for (const seed of seeds(10)) {
     const { ends, direct } = directAndRelay({ seed });
