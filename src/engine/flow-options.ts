@@ -60,7 +60,8 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   udpFiltering: undefined,
   udpPeers: 1,
   // Long runs make full batches behind a session's links.
-  tcpReadBudget: 512 * 1024,
+  // One super-segment, 0.1 ms at 5 Gbit/s: answers of others wait that long for each flow.
+  tcpReadBudget: 64 * 1024,
   shapedFlowBytes: 1024 * 1024,
   shapedBytes: 64 * 1024 * 1024,
 };

@@ -39,8 +39,6 @@ export interface HostLimits {
 const common: FlowLimits = {
   ...DEFAULT_FLOW_LIMITS,
   udpFiltering: 'endpoint-independent',
-  // A quarter of a millisecond at 4 Gbit/s: answers of others wait that long.
-  tcpReadBudget: 128 * 1024,
   udpEvict: true,
   tcpEvictIdle: Seconds(60),
   udpIdle: Seconds(60),

@@ -15,9 +15,7 @@ import type { PayloadTap } from './flow-options.js';
 import type { StreamLoop } from './shaping/shaped-stream.js';
 
 /** Bytes read from the socket in one go before others get their turn, unless told. */
-const READ_BUDGET = 512 * 1024;
-/** One read(2): the kernel's copy amortises its call well below this. */
-const READ_SIZE = 128 * 1024;
+const READ_BUDGET = 64 * 1024;
 
 export interface BridgeOwner {
   /** Something was queued in the stack outside its own calls: it is to be flushed this turn. */
@@ -135,21 +133,23 @@ export class TcpBridge implements TcpHandlers {
   }
 
   #read(): void {
-    for (let budget = this.#readBudget; budget > 0; ) {
+    for (let left = this.#readBudget; ; ) {
       const span = this.#connection.reserve(this.#span);
       if (span.length === 0) {
         this.#wantsRead = false;
         return;
       }
-      const want = Math.min(span.length, READ_SIZE);
+      // What leaves as one piece is read as one: of 64 KiB some bytes would be left over, and cost a packet of their own.
+      const want = Math.min(span.length, this.#connection.superSegment);
       const n = this.#stream.read(span.bytes, span.offset, want);
       if (n > 0) {
         if (this.#tap !== undefined && !this.#tap(false, span.bytes, span.offset, n)) this.#tap = undefined;
         this.#connection.commit(n);
         this.bytesOut += n;
         this.lastUsed = this.#reactor.now();
-        budget -= n;
-        if (n < want) return;
+        left -= n;
+        // Another one would be more than this flow's share of the turn.
+        if (n < want || left < n) return;
       } else {
         if (n === 0) {
           this.#ended = true;

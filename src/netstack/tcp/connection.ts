@@ -18,6 +18,7 @@ import { Ecn } from './ecn.js';
 import { unreachable } from './errors.js';
 import type { TcpHost } from './host.js';
 import { processSegment } from './input.js';
+import { superSegmentOf } from './output.js';
 import { Receiver } from './receiver.js';
 import { type Resting, restingOf, SPENT_RECEIVER, SPENT_SENDER, wakeReceiver, wakeSender } from './resting.js';
 import type { Segment } from './segment.js';
@@ -123,6 +124,11 @@ export class TcpConnection extends Flow {
   /** Bytes that `write` would take now. */
   get writable(): number {
     return this.canSend ? this.sender.room : 0;
+  }
+
+  /** Bytes that leave as one super-segment: whole segments of the present size. */
+  get superSegment(): number {
+    return superSegmentOf(this);
   }
 
   /** Bytes queued or sent and not yet acknowledged. */

@@ -98,6 +98,13 @@ function sendSyn(c: TcpConnection, now: Instant): void {
   c.retransmitAt = now + s.rtt.timeout;
 }
 
+/** Payload bytes of the longest super-segment: a multiple of what segments are cut into. */
+export function superSegmentOf(c: TcpConnection): number {
+  const { cut } = c.sender;
+  const most = Math.min(c.host.options.superSegment, MAX_PAYLOAD);
+  return Math.max(most - (most % cut), cut);
+}
+
 /** The smallest shift that lets 16 bits express `window` (RFC 7323 §2.3: at most 14). */
 export function scaleFor(window: number): number {
   let shift = 0;
@@ -251,7 +258,7 @@ function sendSize(c: TcpConnection, now: Instant, size: number, pipe: number): n
  */
 function sendRange(c: TcpConnection, now: Instant, seq: number, length: number, fresh: boolean): number {
   const s = c.sender;
-  const { emitter, options } = c.host;
+  const { emitter } = c.host;
   const at = (seq - s.ringSeq) | 0;
   const left = s.ring.length - at;
   prepare(c, now);
@@ -263,8 +270,7 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number, 
     acknowledged(c);
     return 1;
   }
-  const most = Math.min(options.superSegment, MAX_PAYLOAD);
-  let n = Math.min(length, left, Math.max(most - (most % s.cut), s.cut));
+  let n = Math.min(length, left, superSegmentOf(c));
   if (c.ecn.isIndivisible) n = Math.min(n, s.cut);
   n = s.ring.contiguous(at, n);
   let flags = ACK;
