@@ -5,6 +5,8 @@
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { SallyportError } from '../base/error.js';
+import { type Instant, later } from '../base/time.js';
+import { collectGarbage, REST_INTERVAL, RestWatch } from './heap.js';
 import { createReactor } from './linux/linux.js';
 import type { EpollReactor } from './linux/reactor.js';
 import {
@@ -60,6 +62,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     });
     port.on('message', (message: ToThread) => void answer(handlers, message, post));
     post({ type: 'ready' });
+    restNowAndThen(reactor, () => post({ type: 'rests' }));
     await reactor.run();
     handlers.close();
     post({ type: 'stopped' });
@@ -70,6 +73,18 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     // Nothing keeps the thread alive any more.
     port.close();
   }
+}
+
+/** Gives memory back whenever the thread comes to rest. */
+function restNowAndThen(reactor: EpollReactor, onRest: () => void): void {
+  const watch = new RestWatch();
+  const look = (now: Instant): void => {
+    reactor.at(later(now, REST_INTERVAL), look);
+    if (!watch.look(reactor.turns)) return;
+    collectGarbage();
+    onRest();
+  };
+  reactor.at(later(reactor.now(), REST_INTERVAL), look);
 }
 
 async function answer<P extends ThreadProtocol>(

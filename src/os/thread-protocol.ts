@@ -51,6 +51,8 @@ export type FromThread =
   | { readonly type: 'failure'; readonly id: number; readonly error: WireError }
   | { readonly type: 'event'; readonly name: string; readonly payload: unknown }
   | { readonly type: 'bug'; readonly error: WireError; readonly suppressed: number }
+  /** There is little to do, and garbage has been collected. */
+  | { readonly type: 'rests' }
   | { readonly type: 'stopped' };
 
 export function toWire(error: unknown): WireError {

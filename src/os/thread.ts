@@ -11,6 +11,7 @@ import { Worker } from 'node:worker_threads';
 import { SallyportError } from '../base/error.js';
 import { type Duration, elapsed, type Instant, Millis, Seconds, toMillis } from '../base/time.js';
 import { SystemClock } from './clock.js';
+import { giveMemoryBack } from './heap.js';
 import { CONTROL_CELLS, HEARTBEAT_CELL, STOP_CELL } from './linux/reactor.js';
 import { makeWakeFd } from './linux/wake.js';
 import {
@@ -175,6 +176,9 @@ export class ThreadHost<P extends ThreadProtocol> {
         break;
       case 'bug':
         this.#options.onBug(fromWire(message.error), message.suppressed);
+        break;
+      case 'rests':
+        giveMemoryBack();
         break;
       case 'stopped':
         break;
