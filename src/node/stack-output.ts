@@ -87,8 +87,9 @@ export class StackOutput implements StackSink {
       outbound.offset,
       outbound.table,
       outbound.count,
+      outbound.marks,
     );
-    if (made > 0) outbound.commit(made);
+    if (made > 0) outbound.commit(made, true);
     else this.#drops.values[-made]! += packets;
   }
 }

@@ -49,15 +49,17 @@ export class NativeHost implements ConnectionHost {
 
   sendDatagram(id: number, bytes: Uint8Array): boolean {
     if (bytes.length > SINGLE_BYTES) return false;
-    const table = this.#shared.outboundTable;
+    const { outboundTable: table, outboundChecksums: checksums } = this.#shared;
     // A packet path may be in the middle of filling the table: its first row is put back.
-    const [offset, length] = [table[0]!, table[1]!];
+    const [offset, length, mark] = [table[0]!, table[1]!, checksums[0]!];
     this.#single.set(bytes);
     table[0] = 0;
     table[1] = bytes.length;
+    checksums[0] = 0;
     const queued = this.writeDatagrams(id, this.#singleId, 1);
     table[0] = offset;
     table[1] = length;
+    checksums[0] = mark;
     return queued === 1;
   }
 
