@@ -3,6 +3,7 @@
  *
  *   enrol {proof, csr}                    policy key signed the invitation, invite key signed this TLS key, in time, unused
  *   renew envelope of {time, proof, csr}  the invitation was used for this proof's first key; the TLS key signs the request
+ *   renew-relay envelope of {time, certificate}  the CA's, of a relay that the policy names, not over; its key signs the request
  *
  * The same invitation with the same key within 10 min is answered with the very same certificate: an answer that got lost
  * bricks nothing. A renewal never starts an identity, so a used or expired token is worth nothing here.
@@ -12,10 +13,14 @@ import type { Crypto } from '../base/crypto.js';
 import { SallyportError } from '../base/error.js';
 import { Millis, Minutes, toMillis, type WallTime } from '../base/time.js';
 import { type CertificateAuthority, verifyCsr } from '../identity/authority.js';
+import { certificateDer } from '../identity/certificate-pem.js';
+import { isIssuedBy } from '../identity/enrol.js';
+import { type PeerIdentity, parsePeerIdentity } from '../identity/peer-identity.js';
 import { decodeBase64, encodeHex } from '../policy/base64.js';
 import { Envelope, open, parsePayload, parseWith } from '../policy/envelope.js';
 import { openInvitation } from '../policy/invitation.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
+import type { Role } from '../policy/names.js';
 import { type Identity, Proof, verifyProof } from '../policy/proof.js';
 import type { UsedInvitations } from './used.js';
 
@@ -26,6 +31,7 @@ const RENEWAL_SKEW = Minutes(15);
 
 const EnrolRequest = v.object({ proof: v.unknown(), csr: v.pipe(v.string(), v.maxLength(8192)) });
 const RenewRequest = v.object({ time: v.number(), ...EnrolRequest.entries });
+const RelayRequest = v.object({ time: v.number(), certificate: v.pipe(v.string(), v.maxLength(8192)) });
 
 export interface EnrolmentParts {
   readonly crypto: Crypto;
@@ -39,7 +45,8 @@ export interface EnrolmentParts {
 export interface Issued {
   readonly certificate: string;
   readonly policy: Envelope | null;
-  readonly identity: Identity;
+  /** Whose certificate it is. */
+  readonly identity: { readonly role: Role; readonly name: string; readonly invitationId?: string };
 }
 
 export class Enrolment {
@@ -99,9 +106,7 @@ export class Enrolment {
       'RENEWAL',
     );
     const request = parsePayload(RenewRequest, bytes, 'RENEWAL');
-    if (Math.abs(request.time - wall) > toMillis(RENEWAL_SKEW)) {
-      throw refused('RENEWAL_CLOCK', `the clocks of node and relay differ by ${skewSeconds(request.time, wall)} s`);
-    }
+    checkClock(request.time, wall);
     const identity = this.#verify(request.proof, spki);
     const use = used.get(identity.invitationId);
     const first = decodeBase64(v.parse(Proof, request.proof).spki)!;
@@ -112,6 +117,39 @@ export class Enrolment {
     const certificate = await this.#issue(identity, spki, wall);
     if (identity.rotations > use.rotations) used.commit({ ...use, rotations: identity.rotations });
     return this.#issued({ certificate }, identity);
+  }
+
+  /** @throws SallyportError (peer) REQUEST_MALFORMED, RENEWAL_MALFORMED, RENEWAL_TAMPERED, RENEWAL_CLOCK, RELAY_CERTIFICATE, RELAY_UNKNOWN. */
+  async renewRelay(body: unknown, wall: WallTime): Promise<Issued> {
+    const { crypto, authority, policy } = this.#parts;
+    const unchecked = parseWith(Envelope, body, 'REQUEST_MALFORMED', 'the request');
+    const payload = decodeBase64(unchecked.payload) ?? new Uint8Array(0);
+    const { name, spki } = this.#relayOf(parsePayload(RelayRequest, payload, 'RENEWAL').certificate, wall);
+    const verify = (message: Uint8Array, signature: Uint8Array): boolean => crypto.spkiVerify(spki, message, signature);
+    const { bytes } = open(verify, 'renew-relay', authority.network, body, 'RENEWAL');
+    checkClock(parsePayload(RelayRequest, bytes, 'RENEWAL').time, wall);
+    const relays = policy.signed?.document.relays ?? [];
+    if (!relays.some((relay) => relay.name === name)) {
+      throw refused('RELAY_UNKNOWN', `the policy names no relay ${name}`);
+    }
+    const certificate = await authority.issue({ role: 'relay', name, spki, addresses: [] }, wall);
+    return this.#issued({ certificate }, { role: 'relay', name });
+  }
+
+  /** The relay whose certificate this is. */
+  #relayOf(certificate: string, wall: WallTime): PeerIdentity {
+    const { authority } = this.#parts;
+    let identity: PeerIdentity | undefined;
+    try {
+      if (isIssuedBy(authority.certificatePem, certificate)) identity = parsePeerIdentity(certificateDer(certificate));
+    } catch {
+      // What cannot be read is nobody's.
+    }
+    const isRelay = identity?.role === 'relay' && identity.network === authority.network;
+    if (identity === undefined || !isRelay || wall < identity.notBefore || wall >= identity.notAfter) {
+      throw refused('RELAY_CERTIFICATE', 'the certificate is no relay’s of this network, or is over');
+    }
+    return identity;
   }
 
   #verify(proof: unknown, spki: Uint8Array): Identity {
@@ -135,7 +173,7 @@ export class Enrolment {
     return this.#parts.authority.issue({ role: identity.role, name: identity.name, spki, addresses }, wall);
   }
 
-  #issued({ certificate }: { readonly certificate: string }, identity: Identity): Issued {
+  #issued({ certificate }: { readonly certificate: string }, identity: Issued['identity']): Issued {
     return { certificate, policy: this.#parts.policy.signed?.envelope ?? null, identity };
   }
 }
@@ -149,6 +187,11 @@ const TOKEN_CODES: Readonly<Record<string, string>> = {
 
 function refused(code: string, message: string): SallyportError {
   return new SallyportError('peer', code, message);
+}
+
+function checkClock(time: number, wall: WallTime): void {
+  if (Math.abs(time - wall) <= toMillis(RENEWAL_SKEW)) return;
+  throw refused('RENEWAL_CLOCK', `the clocks of node and relay differ by ${skewSeconds(time, wall)} s`);
 }
 
 function skewSeconds(a: number, b: number): number {

@@ -3,7 +3,8 @@
  *
  *   POST /api/v1/enrol    {proof, csr}                 → 200 {certificate, policy}
  *   POST /api/v1/renew    envelope {time, proof, csr}  → 200 {certificate, policy}
- *   both, at a relay without the CA's key            → 421 NOT_HERE: another relay is asked
+ *   POST /api/v1/renew-relay  envelope {time, certificate} → 200 {certificate, policy}
+ *   all three, at a relay without the CA's key       → 421 NOT_HERE: another relay is asked
  *   GET  /healthz                                      → 200 {status: "ok"}
  *   anything that fails                                → 4xx / 5xx {error: {code, message}}
  *
@@ -31,6 +32,13 @@ const REQUEST_TIMEOUT = Seconds(10);
 const MAX_CONNECTIONS = 1024;
 /** How long `stop` lets answers under way finish. */
 const STOP_GRACE = Seconds(0.5);
+
+/** What a resource asks the judge for. */
+const KINDS: ReadonlyMap<string | undefined, 'enrol' | 'renew' | 'renewRelay'> = new Map([
+  ['/api/v1/enrol', 'enrol'],
+  ['/api/v1/renew', 'renew'],
+  ['/api/v1/renew-relay', 'renewRelay'],
+]);
 
 /** Where events go; pino's shape. */
 export interface ControlLog {
@@ -155,19 +163,19 @@ class Listener implements ControlServer {
     const path = (request.url ?? '').split('?', 1)[0];
     try {
       if (path === '/healthz' && request.method === 'GET') return answer(response, 200, { status: 'ok' });
-      if (path !== '/api/v1/enrol' && path !== '/api/v1/renew')
-        throw new HttpError(404, 'NOT_FOUND', 'no such resource');
+      const kind = KINDS.get(path);
+      if (kind === undefined) throw new HttpError(404, 'NOT_FOUND', 'no such resource');
       if (request.method !== 'POST') throw new HttpError(405, 'METHOD', 'only POST');
       if (!this.#limits.take(clock.now(), source)) throw new HttpError(429, 'RATE_LIMITED', 'too many requests');
       const enrolment = this.#enrolment;
       if (enrolment === undefined) throw new HttpError(421, 'NOT_HERE', 'nodes enrol and renew at another relay');
       const body = await readJsonBody(request);
-      const renewal = path.endsWith('renew');
-      const issued: Issued = await (renewal
-        ? enrolment.renew(body, clock.wall())
-        : enrolment.enrol(body, clock.wall()));
+      const issued: Issued = await enrolment[kind](body, clock.wall());
       const { role, name, invitationId } = issued.identity;
-      log.info({ source, role, name, invitation: invitationId }, renewal ? 'certificate renewed' : 'node enrolled');
+      log.info(
+        { source, role, name, invitation: invitationId },
+        kind === 'enrol' ? 'node enrolled' : 'certificate renewed',
+      );
       answer(response, 200, { certificate: issued.certificate, policy: issued.policy });
     } catch (error) {
       const { status, code, message } = describe(error);

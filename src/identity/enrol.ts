@@ -157,6 +157,13 @@ export function checkCertificate(pem: string, owner: CertificateOwner, wall: Wal
   });
 }
 
+/** Whether this CA has signed a certificate (both PEM). @throws Error of node:crypto when one cannot be read. */
+export function isIssuedBy(caPem: string, pem: string): boolean {
+  const ca = new X509Certificate(caPem);
+  const certificate = new X509Certificate(pem);
+  return certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
+}
+
 /** The identity in a certificate that is this owner's; `refused` makes the error of any other. */
 function judgeCertificate(
   pem: string,
@@ -166,9 +173,7 @@ function judgeCertificate(
 ): PeerIdentity {
   let chained: boolean;
   try {
-    const ca = new X509Certificate(owner.caPem);
-    const certificate = new X509Certificate(pem);
-    chained = certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
+    chained = isIssuedBy(owner.caPem, pem);
   } catch (cause) {
     throw refused('cannot be read', cause);
   }

@@ -14,7 +14,7 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
-import { SallyportError } from '../base/error.js';
+import { describeError, SallyportError } from '../base/error.js';
 import type { WallTime } from '../base/time.js';
 import { decodeBase64, encodeBase64 } from '../policy/base64.js';
 import { Envelope } from '../policy/envelope.js';
@@ -25,6 +25,7 @@ import { CertificateAuthority } from './authority.js';
 import { checkCertificate, renewalDue } from './enrol.js';
 import { has, makeFolder, readJson, readText, writeFile, writeJson } from './files.js';
 import { generateTlsKey, spkiOf } from './keys.js';
+import { requestRelayRenewal } from './relay-renewal.js';
 
 /** Name of the operator's key file, wherever it is. */
 export const POLICY_KEY_FILE = 'policy-key.pem';
@@ -162,17 +163,27 @@ export async function reissueRelay(
 }
 
 /**
- * Issues the relay's own certificate anew when two thirds of its life are over; returns the one to use.
- * @throws SallyportError CERTIFICATE_ENDS (environment) when it is due and the CA's key is elsewhere.
+ * Has the relay's own certificate issued anew when two thirds of its life are over: by itself where it has the CA's key, else by the
+ * relay that has it. Returns the one to use.
+ * @param relays of the network, as its policy names them.
+ * @throws SallyportError CERTIFICATE_ENDS (environment) when it is due and nobody issues another.
  */
-export async function renewRelayIfDue(folder: RelayFolder, wall: WallTime): Promise<string> {
+export async function renewRelayIfDue(
+  folder: RelayFolder,
+  wall: WallTime,
+  relays: readonly RelayContact[] = [],
+): Promise<string> {
   if (wall < renewalDue(folder.certificatePem)) return folder.certificatePem;
-  if (folder.authority === undefined) {
-    throw new SallyportError('environment', 'CERTIFICATE_ENDS', 'this relay’s certificate is about to end', {
-      hint: `where the operator is: sallyport add-relay ${folder.name}; then copy cert.pem here and SIGHUP the relay`,
-    });
-  }
-  const certificate = await issueOwn(folder.authority, folder.name, folder.keyPem, wall);
+  const { authority, name, keyPem, certificatePem } = folder;
+  const certificate = await (authority === undefined
+    ? requestRelayRenewal(folder, certificatePem, relays, wall).catch((cause: unknown) => {
+        const message = `this relay’s certificate is about to end, and it got no other: ${describeError(cause)}`;
+        throw new SallyportError('environment', 'CERTIFICATE_ENDS', message, {
+          cause,
+          hint: `where the operator is: sallyport add-relay ${name}; then copy cert.pem here and SIGHUP the relay`,
+        });
+      })
+    : issueOwn(authority, name, keyPem, wall));
   writeFile(join(folder.dir, 'cert.pem'), certificate);
   return certificate;
 }

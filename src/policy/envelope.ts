@@ -14,7 +14,7 @@ import { decodeUtf8, encodeUtf8 } from '../base/utf8.js';
 import { decodeBase64, encodeBase64 } from './base64.js';
 
 /** What a signature of the network can be about; a signature of one kind never verifies as another. */
-export const KINDS = ['policy', 'invitation', 'enrol', 'rotate', 'renew'] as const;
+export const KINDS = ['policy', 'invitation', 'enrol', 'rotate', 'renew', 'renew-relay'] as const;
 export type Kind = (typeof KINDS)[number];
 
 /** Longest payload of an envelope in bytes: the limit of a policy push (8 MiB of JSON) less base64's third. */

@@ -1,15 +1,22 @@
 /** More relays of one network: their folders, the policy and tokens that name them, and that none but the first enrols nodes. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { SocketAddress } from '../../src/base/address.js';
+import { Enrolment } from '../../src/control/enrolment.js';
 import { createControlServer } from '../../src/control/server.js';
+import { UsedInvitations } from '../../src/control/used.js';
+import { CertificateAuthority, createCa } from '../../src/identity/authority.js';
+import { askControl } from '../../src/identity/control-client.js';
 import { enrol } from '../../src/identity/enrol.js';
-import { loadRelayFolder, renewRelayIfDue } from '../../src/identity/relay-folder.js';
+import { generateTlsKey, spkiOf, tlsSigner } from '../../src/identity/keys.js';
+import { checkRelayCertificate, loadRelayFolder, renewRelayIfDue } from '../../src/identity/relay-folder.js';
 import { knownRelays } from '../../src/node/known-relays.js';
+import { sealJson } from '../../src/policy/envelope.js';
 import { MAX_RELAYS } from '../../src/policy/relay-contact.js';
 import { parseToken } from '../../src/policy/token.js';
-import { crypto, DAY, eachTest, failure, network } from './network.js';
+import { crypto, DAY, eachTest, failure, HOUR, network } from './network.js';
 
 eachTest();
 
@@ -72,6 +79,85 @@ describe('add-relay', () => {
     await expect(renewRelayIfDue(folderOf('r2'), network.clock.wall())).resolves.toBeTypeOf('string');
     network.clock.advance(61 * DAY);
     await expect(renewRelayIfDue(folderOf('r2'), network.clock.wall())).rejects.toEqual(failure('CERTIFICATE_ENDS'));
+  });
+});
+
+describe('the certificate of a further relay', () => {
+  const relays = () => network.keeper.signed!.document.relays!;
+  /** What the first relay answers to a request with this certificate, signed by this key. */
+  const ask = (certificate: string, keyPem: string, time: number = network.clock.wall()) => {
+    const request = sealJson(tlsSigner(keyPem), 'renew-relay', 'acme', { time, certificate });
+    const target = { network: 'acme', caPem: network.folder.caPem, relays: relays().slice(0, 1) };
+    return askControl(target, '/api/v1/renew-relay', request);
+  };
+
+  beforeEach(async () => {
+    await add('r2');
+    network.reload();
+  });
+
+  it('is renewed by the relay that has the CA’s key, for the same key and name', async () => {
+    const before = folderOf('r2');
+    expect(await renewRelayIfDue(before, network.clock.wall(), relays())).toBe(before.certificatePem);
+    network.clock.advance(61 * DAY);
+    const renewed = await renewRelayIfDue(before, network.clock.wall(), relays());
+    const after = folderOf('r2');
+    expect(after.certificatePem).toBe(renewed);
+    checkRelayCertificate(after, before, network.clock.wall());
+    network.clock.advance(59 * DAY);
+    checkRelayCertificate(after, before, network.clock.wall());
+    expect(network.log).toContainEqual(['certificate renewed', expect.objectContaining({ role: 'relay', name: 'r2' })]);
+  });
+
+  it('is not renewed when it is over, or when the policy does not name the relay', async () => {
+    const { certificatePem, keyPem } = folderOf('r2');
+    network.clock.advance(91 * DAY);
+    await expect(ask(certificatePem, keyPem)).rejects.toEqual(failure('RELAY_CERTIFICATE'));
+    await expect(renewRelayIfDue(folderOf('r2'), network.clock.wall(), relays())).rejects.toEqual(
+      failure('CERTIFICATE_ENDS'),
+    );
+    network.clock.advance(-90 * DAY);
+    await ask(certificatePem, keyPem);
+    const other = await network.folder.authority!.issue(
+      { role: 'relay', name: 'r3', spki: spkiOf(keyPem), addresses: [] },
+      network.clock.wall(),
+    );
+    await expect(ask(other, keyPem)).rejects.toEqual(failure('RELAY_UNKNOWN'));
+  });
+
+  it('is issued to nobody else', async () => {
+    const { certificatePem, keyPem } = folderOf('r2');
+    const wall = network.clock.wall();
+    await expect(ask(certificatePem, generateTlsKey())).rejects.toEqual(failure('RENEWAL_TAMPERED'));
+    await expect(ask(certificatePem, keyPem, wall - HOUR)).rejects.toEqual(failure('RENEWAL_CLOCK'));
+    const spki = spkiOf(keyPem);
+    const agent = await network.folder.authority!.issue({ role: 'agent', name: 'r2', spki, addresses: [] }, wall);
+    await expect(ask(agent, keyPem)).rejects.toEqual(failure('RELAY_CERTIFICATE'));
+    const foreign = new CertificateAuthority('acme', await createCa('acme', wall));
+    const forged = await foreign.issue({ role: 'relay', name: 'r2', spki, addresses: [] }, wall);
+    await expect(ask(forged, keyPem)).rejects.toEqual(failure('RELAY_CERTIFICATE'));
+  });
+
+  it('whatever else is asked with is refused', async () => {
+    const { authority, policyKey } = network.folder;
+    const used = UsedInvitations.open(join(network.root, 'used.jsonl'));
+    const judge = new Enrolment({ crypto, policyKey, authority: authority!, policy: network.keeper, used });
+    const { certificatePem, keyPem } = folderOf('r2');
+    const text = fc.oneof(
+      fc.string(),
+      fc.constant(certificatePem),
+      fc.nat(1000).map((n) => certificatePem.slice(0, n)),
+    );
+    const payload = fc.record({ time: fc.oneof(fc.integer(), fc.string()), certificate: text }, { requiredKeys: [] });
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(fc.jsonValue(), payload), fc.boolean(), async (value, isSealed) => {
+        const body = isSealed ? sealJson(tlsSigner(keyPem), 'renew-relay', 'acme', value) : value;
+        await expect(judge.renewRelay(body, network.clock.wall())).rejects.toEqual(
+          expect.objectContaining({ kind: 'peer' }),
+        );
+      }),
+    );
+    used.close();
   });
 });
 

@@ -4,7 +4,8 @@
  *
  *   DIR/relay-NAME/   relay certificate, signed policy; no CA key: nodes enrol and renew at the first relay only
  *
- * Run again for a relay that exists, it issues a new certificate, and changes its address when one is given.
+ * Run again for a relay that exists, it issues a new certificate, and changes its address when one is given. Relays renew theirs by
+ * themselves, at the first one.
  */
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';

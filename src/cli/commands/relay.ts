@@ -98,7 +98,8 @@ async function start(
   const control = createControlServer({ folder, listen, policy, crypto, clock, log });
   let certificatePem = folder.certificatePem;
   const renew = async (): Promise<void> => {
-    const renewed = await renewRelayIfDue({ ...folder, certificatePem }, clock.wall());
+    const relays = policy.signed?.document.relays;
+    const renewed = await renewRelayIfDue({ ...folder, certificatePem }, clock.wall(), relays);
     if (renewed === certificatePem) return;
     certificatePem = renewed;
     control.setCertificate(renewed);
@@ -133,7 +134,9 @@ async function start(
   ];
   for (const timer of timers) timer.unref();
   try {
-    await renew();
+    // Where another relay is asked, which may be away, the present certificate does for weeks.
+    if (folder.authority === undefined) quietly('renewal', renew)();
+    else await renew();
     const bound = await control.start();
     const status = await relay.status();
     tcp = serveTcpRelay(control.server, localAddress(status.listening), log);
