@@ -199,3 +199,24 @@ test('what the service’s host cannot open is told, and opens later', () => {
   it.run(Seconds(1));
   expect(next.connected).toBe(true);
 });
+
+test('what is read at once is what leaves as one: whole segments', () => {
+  const it = bench({}, undefined, { sendInitial: 1 << 20 });
+  const data = new Uint8Array(4_000_000);
+  const asked: number[] = [];
+  it.sockets.tcpBackend(WEB).onConnect = (stream) => {
+    stream.say(data);
+    const { read } = stream;
+    stream.read = (target, offset, length) => {
+      asked.push(length);
+      return read.call(stream, target, offset, length);
+    };
+  };
+  const client = it.connect(WEB);
+  it.run(Seconds(3));
+  const { receiver, sender, superSegment } = client.connection;
+  expect(receiver.total).toBe(data.length);
+  expect([superSegment % sender.mss, superSegment > 60_000]).toEqual([0, true]);
+  // Less where the buffer ends or is full, never more.
+  expect(Math.max(...asked)).toBe(superSegment);
+});

@@ -13,6 +13,7 @@ import {
 import { Flows } from '../../src/engine/flows.js';
 import { Stack } from '../../src/netstack/stack.js';
 import type { TcpConnection } from '../../src/netstack/tcp/connection.js';
+import type { TcpOptions } from '../../src/netstack/tcp/options.js';
 import type { CloseReason, StackSink, TcpHandlers } from '../../src/netstack/types.js';
 import { createCrypto } from '../../src/os/crypto.js';
 import { Arena, align } from '../../src/wire/arena.js';
@@ -65,6 +66,7 @@ export class Bench {
     limits: Partial<FlowLimits> = {},
     makeDialer: (reactor: SimReactor, sockets: SimSockets) => Dialer = (reactor, sockets) =>
       new DirectDialer(reactor, sockets, limits.udpFiltering === undefined),
+    tcp: Partial<TcpOptions> = {},
   ) {
     const path = { delay: Millis(1), loss: 0, maxPayload: 1472, isDown: false };
     this.sockets = new SimSockets(
@@ -94,7 +96,7 @@ export class Bench {
       },
       limits: { ...DEFAULT_FLOW_LIMITS, ...limits },
       counters: this.counters,
-      stack: { mtu: MTU, sink: sinkInto(this.#toClient), entropy: new SeededEntropy(2), crypto },
+      stack: { mtu: MTU, sink: sinkInto(this.#toClient), entropy: new SeededEntropy(2), crypto, tcp },
       onActivity: () => {},
     });
   }
