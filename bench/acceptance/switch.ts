@@ -1,11 +1,12 @@
 /**
- * `switch`: packets leave the relay for a direct link in the middle of a UDP stream at the highest rate that the relay's way carries here
- * without loss. The relay's way is 40 ms longer, one way: what overtakes is put in order by whoever cares, and nothing may be lost.
+ * `switch`: in the middle of a UDP stream, at the highest rate that the relay's way carries here without loss, packets leave the relay for
+ * a direct link, or a relay that stops for another one. The relay's way is 40 ms longer than the direct one: what overtakes is put in
+ * order by whoever cares, and nothing may be lost.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Seconds } from '../../src/base/time.js';
 import { cutDirectPath } from '../../test/e2e/direct-path.js';
-import type { Network } from '../../test/e2e/network.js';
+import type { AgentThreadStatus, Network } from '../../test/e2e/network.js';
 import { startIperf } from '../../test/lab/services.js';
 import { impairUplink } from '../../test/lab/topology.js';
 import { roomyBuffers } from '../measure/iperf.js';
@@ -21,11 +22,14 @@ const SIZE = 1200;
 /** Seconds of a rate's trial, and of the stream in which the switch happens: a round of punches comes every few seconds. */
 const TRIAL = 3;
 const STREAM = 40;
+/** A relay that is told to stop is gone within a few seconds. */
+const DRAIN_STREAM = 20;
 /** Milliseconds from the stream's beginning until the direct path opens. */
 const OPENS = 3000;
 
 export const SWITCH_CASES: readonly Case[] = [
-  { name: 'relay to direct, under load', peers: '', run: (hold) => run(hold) },
+  { name: 'relay to direct, under load', peers: '', run: toDirect },
+  { name: 'relay that stops to another, under load', peers: '', run: drain },
 ];
 
 interface Stream {
@@ -33,7 +37,7 @@ interface Stream {
   readonly lost: number;
 }
 
-async function run(hold: Hold): Promise<string> {
+async function toDirect(hold: Hold): Promise<string> {
   const network = await makeScene(hold, { topology: { serviceClosed: false } });
   await impairUplink(network.topology, 'relay', { profile: { delay: DELAY } });
   await startIperf(network.topology.backend);
@@ -46,8 +50,35 @@ async function run(hold: Hold): Promise<string> {
   await goesBy(network, 'relay');
   cutDirectPath(network, 'none');
   await goesBy(network, 'direct', Seconds(STREAM));
-  const { packets, lost } = await streaming;
   await ping.stop();
+  return verdict(await streaming, rate);
+}
+
+async function drain(hold: Hold): Promise<string> {
+  const network = await makeScene(hold, { topology: { serviceClosed: false }, path: 'relay' });
+  await startIperf(network.topology.backend);
+  const second = await network.addRelay('r2', { quic: 4435, control: 8445 });
+  const ping = await startPing(network);
+  const before = await network.agent.waitForStatus<AgentThreadStatus>(
+    'a link through each relay',
+    ({ sessions }) => sessions[0]?.links.filter(({ state }) => state !== 'handshaking').length === 2,
+    Seconds(60),
+  );
+  const carrier = before.sessions[0]!.link!.relay!;
+  const [stops, other] = carrier === 'r2' ? [second, 'relay'] : [network.relay, 'r2'];
+  const rate = await bestRate(network);
+  const streaming = stream(network, rate, DRAIN_STREAM);
+  await delay(OPENS);
+  await stops.stop();
+  await network.agent.waitForStatus<AgentThreadStatus>(
+    'packets to go by the other relay',
+    ({ sessions }) => sessions[0]?.link?.relay === other,
+  );
+  await ping.stop();
+  return verdict(await streaming, rate);
+}
+
+function verdict({ packets, lost }: Stream, rate: number): string {
   if (lost > 0) throw new Error(`${lost} of ${packets} packets lost at ${rate} Mbit/s`);
   const tried = rate === RATES[0] ? '' : `; no higher rate of ${RATES.join(', ')} passes the relay here without loss`;
   return `${packets} packets of ${SIZE} bytes at ${rate} Mbit/s, none lost${tried}`;

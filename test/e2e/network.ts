@@ -5,7 +5,7 @@
  *   init ─► invite connector ─► relay ─► invite agents ─► connector "registered" ─► agents "relay-ready"
  */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'vitest';
@@ -147,6 +147,22 @@ export class Network {
     const role = new Role(name, host, dir, [...argv, '--dir', dir], wrapper);
     this.roles.push(role);
     return role;
+  }
+
+  /** Adds a relay beside the first, on its host, and starts it; nodes that run hear of it by the first. */
+  async addRelay(name: string, ports: { readonly quic: number; readonly control: number }): Promise<Role> {
+    const { quic, control } = ports;
+    const at = ADDRESSES.relay.v4;
+    const argv = [name, '--relay', `${at}:${quic}`, '--control', `${at}:${control}`, '--ca', this.relay.dir];
+    await this.must('add-relay', ...argv, '--dir', this.operatorFolder);
+    const added = this.role(name, this.topology.relay, [
+      ...['relay', '--listen', `0.0.0.0:${quic}`, '--control', `0.0.0.0:${control}`, '--probe-port', String(quic + 1)],
+    ]);
+    cpSync(join(this.operatorFolder, `relay-${name}`), added.dir, { recursive: true });
+    added.start();
+    await added.waitForLog('relay ready', undefined, { timeout: START_LIMIT });
+    copyFileSync(join(this.operatorFolder, 'operator', 'policy.json'), join(this.relay.dir, 'policy.json'));
+    return added;
   }
 
   /** Invites an agent and gives its role, not started. */

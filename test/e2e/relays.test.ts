@@ -2,8 +2,6 @@
  * A second relay, with real programs: the operator adds it, running nodes hear of it from the first, pings go on when the relay that
  * carries them is killed, and a download when it is told to stop.
  */
-import { copyFileSync, cpSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { Lab } from '../lab/lab.js';
@@ -39,17 +37,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('two relays', () => {
     await startHttp(network.topology.backend);
     await startUdpEcho(network.topology.backend);
     url = `http://${(await network.virtual('web')).v4}:8080`;
-    const address = `${ADDRESSES.relay.v4}:4435`;
-    const control = `${ADDRESSES.relay.v4}:8445`;
-    const argv = ['r2', '--relay', address, '--control', control, '--ca', network.relay.dir];
-    await network.must('add-relay', ...argv, '--dir', network.operatorFolder);
-    second = network.role('r2', network.topology.relay, [
-      ...['relay', '--listen', '0.0.0.0:4435', '--control', '0.0.0.0:8445', '--probe-port', '4436'],
-    ]);
-    cpSync(join(network.operatorFolder, 'relay-r2'), second.dir, { recursive: true });
-    second.start();
-    await second.waitForLog('relay ready', undefined, { timeout: Seconds(30) });
-    copyFileSync(join(network.operatorFolder, 'operator', 'policy.json'), join(network.relay.dir, 'policy.json'));
+    second = await network.addRelay('r2', { quic: 4435, control: 8445 });
   });
   afterAll(async () => {
     await network?.destroy();
