@@ -151,8 +151,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     const keys = join(folder, 'keys.json');
     writeFileSync(keys, JSON.stringify(await quicKeys()));
     const at = `${hosts[family]}:4433`;
-    await startQuicFile(net, at, keys);
     await start('--direct', '--routes', '--log-level', 'debug');
+    await startQuicFile(net, at, keys);
     const argv = program('quic-file', 'get', at, '--keys', keys, '--bytes', String(2 * BYTES), '--seed', '5');
     const got = JSON.parse((await user.exec(argv)).stdout);
     expect(got).toMatchObject({ bytes: 2 * BYTES, sha256: contentHash(5, 2 * BYTES) });
