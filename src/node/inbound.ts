@@ -26,14 +26,14 @@ export class Inbound {
 
   /** Handles one batch of a session that came on `link`; everything has been given to the sink when it returns. */
   handle(now: Instant, batch: DatagramBatch, state: InboundState, link: Link): void {
-    const { arena, table, sums, count } = batch;
+    const { arena, table, count } = batch;
     let packets = 0;
     for (let i = 0; i < count; i++) {
       const offset = table[i * 2]!;
       const length = table[i * 2 + 1]!;
       const nibble = length === 0 ? -1 : arena.bytes[offset]! >>> 4;
       if (nibble === 4 || nibble === 6) {
-        this.#coalescer.push(arena, offset, length, sums[i]!);
+        this.#coalescer.push(arena, offset, length);
         packets++;
       } else if (nibble === 0) {
         this.#fragment(now, arena, offset, length, state);

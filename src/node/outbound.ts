@@ -18,7 +18,6 @@ import type { Instant } from '../base/time.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena, align } from '../wire/arena.js';
-import { completeChecksum } from '../wire/checksum.js';
 import type { Link } from './link.js';
 import { SendQueue } from './send-queue.js';
 import { Staging } from './staging.js';
@@ -46,14 +45,10 @@ export class Outbound {
   readonly queue: SendQueue;
   readonly arena: Arena;
   readonly table: Uint32Array;
-  /** Of packets whose checksum is to be completed on their way (`checksumMark`); 0 where nothing follows from `segment`. */
-  readonly marks: Uint32Array;
   /** Where the next packet may be written, and how many there are. */
   offset = 0;
   count = 0;
   #link: Link | undefined;
-  /** Whether one of the packets has a mark. */
-  #isMarked = false;
   readonly #drops: Counters<DropName>;
   readonly #owner: OutboundOwner;
   readonly #endpoint: QuicEndpoint;
@@ -74,7 +69,6 @@ export class Outbound {
   ) {
     this.arena = endpoint.outbound.arena;
     this.table = endpoint.outbound.table;
-    this.marks = endpoint.outbound.checksums;
     this.#packets = new Uint32Array(this.table.length);
     this.#gate = gate;
     this.#drops = drops;
@@ -96,12 +90,8 @@ export class Outbound {
     return true;
   }
 
-  /**
-   * `packets` entries were written to the table from `count` on; the last ends the used part of the arena.
-   * @param isMarked whether they have marks
-   */
-  commit(packets: number, isMarked = false): void {
-    if (isMarked) this.#isMarked = true;
+  /** `packets` entries were written to the table from `count` on; the last ends the used part of the arena. */
+  commit(packets: number): void {
     this.count += packets;
     const last = (this.count - 1) * 2;
     if (packets > 0) this.offset = align(this.table[last]! + this.table[last + 1]!);
@@ -127,27 +117,8 @@ export class Outbound {
     this.count = 0;
     if (link === undefined || count === 0) return;
     const second = link.set?.secondOf(now, link);
-    const isPlain = second === undefined && this.#isWhole(link.maxDatagram, count);
-    if (this.#isMarked && !(isPlain && this.#isOpen)) this.#complete(count);
-    if (isPlain) this.#write(now, link, this.arena, 0, count);
+    if (second === undefined && this.#isWhole(link.maxDatagram, count)) this.#write(now, link, this.arena, 0, count);
     else this.#stage(now, link, second, count);
-    if (this.#isMarked) this.marks.fill(0, 0, count);
-    this.#isMarked = false;
-  }
-
-  /** The native side completes checksums, and what does not go there at once is read before: it has to be complete already. */
-  #complete(count: number): void {
-    const { table, marks } = this;
-    for (let i = 0; i < count; i++) {
-      if (marks[i] !== 0) completeChecksum(this.arena, table[i * 2]!, table[i * 2 + 1]!, marks[i]!);
-    }
-    marks.fill(0, 0, count);
-    this.#isMarked = false;
-  }
-
-  /** Whether packets need not wait. */
-  get #isOpen(): boolean {
-    return !this.#gate.isBlocked && this.queue.size === 0;
   }
 
   /** Whether every packet fits a DATAGRAM of this size. */
@@ -166,8 +137,8 @@ export class Outbound {
 
   /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
   #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
-    if (this.#isOpen) this.#feed(now, link, count, memory);
-    else this.queue.put(now, link, arena, this.table, count);
+    if (this.#gate.isBlocked || this.queue.size > 0) this.queue.put(now, link, arena, this.table, count);
+    else this.#feed(now, link, count, memory);
   }
 
   #feed(now: Instant, link: Link, count: number, memory: number): void {

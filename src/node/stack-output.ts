@@ -87,9 +87,8 @@ export class StackOutput implements StackSink {
       outbound.offset,
       outbound.table,
       outbound.count,
-      outbound.marks,
     );
-    if (made > 0) outbound.commit(made, true);
+    if (made > 0) outbound.commit(made);
     else this.#drops.values[-made]! += packets;
   }
 }

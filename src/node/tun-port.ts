@@ -89,8 +89,8 @@ export class TunPort {
     const packets = gsoType === GSO_NONE ? 1 : Math.ceil(length / gsoSize);
     const room = gsoType === GSO_NONE ? align(length) : packets * align(gsoSize + MAX_HEADERS);
     if (!outbound.begin(now, link, packets, room)) return Drop.no_room;
-    const { arena, table, marks, count, offset } = outbound;
-    const made = segment(this.arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count, marks);
+    const { arena, table, count, offset } = outbound;
+    const made = segment(this.arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count);
     if (made < 0) return -made;
     if (protocol === PROTO_TCP && (tcpFlags & TCP_SYN) !== 0) {
       const at = table[count * 2]!;
@@ -98,7 +98,7 @@ export class TunPort {
         clampMss(arena.bytes, this.#first, link.innerMtu(now, innerMtu));
       }
     }
-    outbound.commit(made, gsoType !== GSO_NONE);
+    outbound.commit(made);
     return Drop.none;
   }
 

@@ -21,15 +21,11 @@ import type { StreamHost } from './stream.js';
 
 export type { CloseReason } from './close.js';
 
-/**
- * Datagrams received: valid during the call only. Entry i = `table[2i]` (offset, a multiple of 4) and `table[2i + 1]` (length);
- * `sums[i]` is the one's-complement sum of its bytes (RFC 1071), folded to 16 bits.
- */
+/** Datagrams received: valid during the call only. Entry i = `table[2i]` (offset, a multiple of 4) and `table[2i + 1]` (length). */
 export interface DatagramBatch {
   readonly arena: Arena;
   readonly bytes: Uint8Array;
   readonly table: Uint32Array;
-  readonly sums: Uint32Array;
   readonly count: number;
 }
 

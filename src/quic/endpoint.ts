@@ -85,18 +85,15 @@ export class QuicEndpoint {
   readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
   /** Destination of the run, five words. */
   readonly outAddress: Uint32Array;
-  /**
-   * Where datagrams for `writeDatagrams` are put. `checksums[i]` is 0, or a `checksumMark`: the native side completes that checksum
-   * of datagram i.
-   */
-  readonly outbound: { readonly arena: Arena; readonly table: Uint32Array; readonly checksums: Uint32Array };
+  /** Where datagrams for `writeDatagrams` are put. */
+  readonly outbound: { readonly arena: Arena; readonly table: Uint32Array };
   /** The raw calls below connections and streams; for tests. */
   readonly host: NativeHost;
   readonly #native: NativeEndpoint;
   readonly #shared: SharedMemory;
   readonly #options: QuicEndpointOptions;
   readonly #connections = new Map<number, QuicConnection>();
-  readonly #batch: { arena: Arena; bytes: Uint8Array; table: Uint32Array; sums: Uint32Array; count: number };
+  readonly #batch: { arena: Arena; bytes: Uint8Array; table: Uint32Array; count: number };
   readonly #own = new Counters(OWN_COUNTERS);
   #queued = 0;
   #processing = false;
@@ -115,11 +112,7 @@ export class QuicEndpoint {
     this.#options = options;
     const out = new Uint32Array(OUT_ADDRESS + ADDRESS_WORDS);
     const inbound = new Arena(ARENA_BYTES);
-    this.outbound = {
-      arena: new Arena(ARENA_BYTES),
-      table: new Uint32Array(MAX_DATAGRAMS * 2),
-      checksums: new Uint32Array(MAX_DATAGRAMS),
-    };
+    this.outbound = { arena: new Arena(ARENA_BYTES), table: new Uint32Array(MAX_DATAGRAMS * 2) };
     this.tx = new Uint8Array(options.transmitBytes ?? DEFAULT_TRANSMIT_BYTES);
     this.outAddress = out.subarray(OUT_ADDRESS);
     this.#shared = {
@@ -129,16 +122,13 @@ export class QuicEndpoint {
       events: new Float64Array(MAX_EVENTS * EVENT_WORDS),
       inbound: inbound.bytes,
       inboundTable: new Uint32Array(MAX_DATAGRAMS * 2),
-      inboundSums: new Uint32Array(MAX_DATAGRAMS),
       outboundTable: this.outbound.table,
-      outboundChecksums: this.outbound.checksums,
       results: new Uint32Array(4),
       figures: new Float64Array(FIGURES),
       state: new Float64Array(STATE_WORDS),
       scratch: new Uint8Array(SCRATCH_BYTES),
     };
-    const { inboundTable: table, inboundSums: sums } = this.#shared;
-    this.#batch = { arena: inbound, bytes: inbound.bytes, table, sums, count: 0 };
+    this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
     this.#wall = options.wallTime;
     this.#wallTold = options.wallTime;
     this.#native = makeNative(toNative(options), this.#shared);

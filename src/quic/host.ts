@@ -49,17 +49,15 @@ export class NativeHost implements ConnectionHost {
 
   sendDatagram(id: number, bytes: Uint8Array): boolean {
     if (bytes.length > SINGLE_BYTES) return false;
-    const { outboundTable: table, outboundChecksums: checksums } = this.#shared;
+    const table = this.#shared.outboundTable;
     // A packet path may be in the middle of filling the table: its first row is put back.
-    const [offset, length, mark] = [table[0]!, table[1]!, checksums[0]!];
+    const [offset, length] = [table[0]!, table[1]!];
     this.#single.set(bytes);
     table[0] = 0;
     table[1] = bytes.length;
-    checksums[0] = 0;
     const queued = this.writeDatagrams(id, this.#singleId, 1);
     table[0] = offset;
     table[1] = length;
-    checksums[0] = mark;
     return queued === 1;
   }
 

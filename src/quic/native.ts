@@ -12,14 +12,11 @@ export const RUN_WORDS = 10;
 export const OUT_ADDRESS = 5;
 /** Numbers of one event: kind, connection, a, b. */
 export const EVENT_WORDS = 4;
-/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something, `INTERFACE`. */
-export const STATE_WORDS = 4;
+/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something. */
+export const STATE_WORDS = 3;
 export const STATE_DEADLINE = 0;
 export const STATE_EVENTS = 1;
 export const STATE_SENDS = 2;
-const STATE_INTERFACE = 3;
-/** Version of the tables that both sides share; the crate's INTERFACE. */
-const INTERFACE = 2;
 /** Added to the count of `readDatagrams` when more wait. */
 export const MORE = 0x1_0000;
 
@@ -111,9 +108,7 @@ export interface SharedMemory {
   readonly events: Float64Array;
   readonly inbound: Uint8Array;
   readonly inboundTable: Uint32Array;
-  readonly inboundSums: Uint32Array;
   readonly outboundTable: Uint32Array;
-  readonly outboundChecksums: Uint32Array;
   readonly results: Uint32Array;
   readonly figures: Float64Array;
   readonly state: Float64Array;
@@ -175,8 +170,8 @@ export function makeNative(options: NativeOptions, shared: SharedMemory): Native
   } catch (cause) {
     throw new SallyportError('caller', 'QUIC_OPTIONS', `QUIC endpoint: ${(cause as Error).message}`, { cause });
   }
-  // A module from before takes tables that it does not know without a word and never looks at them.
-  if (shared.state[STATE_INTERFACE] !== INTERFACE) {
+  // A module from before the state cells takes them without a word and never writes them: it would send nothing.
+  if (Number.isNaN(shared.state[STATE_DEADLINE])) {
     throw new SallyportError('environment', 'QUIC_NATIVE_STALE', 'the native QUIC module is older than this program', {
       hint: 'build it in the package’s folder with: node scripts/build-native.mjs',
     });

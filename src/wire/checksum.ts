@@ -12,8 +12,6 @@ import { type Arena, copyBytes } from './arena.js';
 import { readU16 } from './bytes.js';
 
 const TWO_32 = 0x1_0000_0000;
-/** Offset of the checksum in a UDP header; no other transport has it there. */
-const UDP_CHECKSUM = 6;
 
 /** Brings a sum (0 … 2^53) to 16 bits; 0 only if the sum is 0. */
 export function fold(sum: number): number {
@@ -115,22 +113,6 @@ export function pseudoSum(bytes: Uint8Array, offset: number, protocol: number, l
   return bytes[offset]! >>> 4 === 4
     ? pseudoSumV4(bytes, offset, protocol, length)
     : pseudoSumV6(bytes, offset, protocol, length);
-}
-
-/**
- * Says of a packet whose transport checksum holds no more than the pseudo-header's sum that it is still to be completed:
- * `start` and `field` are the offsets of the transport header and of the checksum. Never 0.
- */
-export const checksumMark = (start: number, field: number): number => ((start << 16) | field) >>> 0;
-
-/** Completes the checksum of the packet of `length` bytes at `offset` that `mark` is about. */
-export function completeChecksum(arena: Arena, offset: number, length: number, mark: number): void {
-  const start = mark >>> 16;
-  const field = mark & 0xffff;
-  const sum = sumRange(arena, offset + start, length - start);
-  const checksum = field - start === UDP_CHECKSUM ? finishUdp(sum) : finish(sum);
-  arena.bytes[offset + field] = checksum >>> 8;
-  arena.bytes[offset + field + 1] = checksum;
 }
 
 /** A checksum field after one 16-bit word that it covers went from `before` to `after`. */

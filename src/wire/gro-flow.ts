@@ -9,16 +9,7 @@
  */
 import { type Arena, align, copyBytes } from './arena.js';
 import { readU16, readU32, writeU16 } from './bytes.js';
-import {
-  copyAndSum,
-  fold,
-  ipv4HeaderIntact,
-  isIntact,
-  pseudoSum,
-  sumBytes,
-  sumRange,
-  writeIpv4Checksum,
-} from './checksum.js';
+import { copyAndSum, fold, ipv4HeaderIntact, isIntact, pseudoSum, sumRange, writeIpv4Checksum } from './checksum.js';
 import type { ParsedPacket } from './inner.js';
 import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP } from './ip.js';
 import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_HEADER } from './vnet.js';
@@ -44,11 +35,6 @@ export const REFUSED = 0;
 export const JOINED = 1;
 /** Joined, and nothing may follow. */
 export const ENDED = 2;
-
-/** Nobody has summed the packet yet. */
-export const NO_SUM = -1;
-/** A multiple of the checksum's modulus that is larger than the sum of 8 bytes. */
-const ABOVE_SUM = 4 * 0xffff;
 
 /** Whether a packet can be part of a run, before its checksums are looked at. */
 export function isMergeable(bytes: Uint8Array, packet: ParsedPacket): boolean {
@@ -125,7 +111,7 @@ export class GroFlow {
    * Begins a run with a mergeable packet, which is copied into the slot in any case. REFUSED: a checksum is wrong, so the copy
    * is to be passed on alone and unvouched for.
    */
-  begin(source: Arena, packet: ParsedPacket, sum: number): number {
+  begin(source: Arena, packet: ParsedPacket): number {
     const bytes = source.bytes;
     this.start = packet.headerLength;
     this.headerLength = packet.payloadOffset - packet.offset;
@@ -151,12 +137,12 @@ export class GroFlow {
     this.#window = packet.window;
     this.#flags = packet.tcpFlags;
     copyBytes(source, packet.offset, this.arena, this.offset, this.headerLength);
-    if (!this.#copyPayload(source, packet, sum, this.headerLength)) return REFUSED;
+    if (!this.#copyPayload(source, packet, this.headerLength)) return REFUSED;
     return packet.protocol === PROTO_TCP && packet.tcpFlags & (PSH | FIN) ? ENDED : JOINED;
   }
 
   /** Adds a mergeable packet that `matches`; REFUSED when it does not go on where the run is. */
-  append(source: Arena, packet: ParsedPacket, sum: number): number {
+  append(source: Arena, packet: ParsedPacket): number {
     const bytes = source.bytes;
     const size = packet.payloadLength;
     if (
@@ -173,7 +159,7 @@ export class GroFlow {
       return REFUSED;
     const isTcp = this.#protocol === PROTO_TCP;
     if (isTcp ? !this.#goesOn(bytes, packet) : this.segments === UDP_SEGMENTS_MAX) return REFUSED;
-    if (!this.#copyPayload(source, packet, sum, this.length)) return REFUSED;
+    if (!this.#copyPayload(source, packet, this.length)) return REFUSED;
     this.length += size;
     this.segments++;
     if (!isTcp) return size < this.gsoSize ? ENDED : JOINED;
@@ -231,22 +217,12 @@ export class GroFlow {
     return true;
   }
 
-  /**
-   * Copies the payload to `at` bytes into the packet. False when a checksum of the packet is wrong.
-   * @param whole the sum of the whole packet, or NO_SUM
-   */
-  #copyPayload(source: Arena, packet: ParsedPacket, whole: number, at: number): boolean {
+  /** Copies the payload to `at` bytes into the packet. False when a checksum of the packet is wrong. */
+  #copyPayload(source: Arena, packet: ParsedPacket, at: number): boolean {
     const { offset, transportLength } = packet;
     if (packet.family === 4 && !ipv4HeaderIntact(source.bytes, offset)) {
       copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
       return false;
-    }
-    if (whole !== NO_SUM) {
-      copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
-      const pseudo = packet.protocol + transportLength;
-      // An intact IPv4 header adds nothing to the whole, so its addresses are still to be added; of an IPv6 header they are in it.
-      if (packet.family === 4) return isIntact(sumBytes(source.bytes, offset + 12, 8, whole + pseudo));
-      return isIntact(whole + pseudo + ABOVE_SUM - sumBytes(source.bytes, offset, 8));
     }
     // Addresses and transport header follow each other: IPv4 from byte 12, IPv6 from byte 8.
     const from = packet.family === 4 ? offset + 12 : offset + 8;

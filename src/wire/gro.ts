@@ -12,7 +12,7 @@
  */
 import { Drop } from '../base/drop.js';
 import { Arena, copyBytes } from './arena.js';
-import { ENDED, GroFlow, isMergeable, JOINED, NO_SUM, REFUSED, SLOT_SIZE } from './gro-flow.js';
+import { ENDED, GroFlow, isMergeable, JOINED, REFUSED, SLOT_SIZE } from './gro-flow.js';
 import { ParsedPacket, parsePacket } from './inner.js';
 import { IP_LENGTH_MAX, PROTO_TCP, PROTO_UDP } from './ip.js';
 import { GSO_NONE, GSO_UDP_L4, VNET_DATA_VALID, VNET_HEADER, VNET_NEEDS_CSUM, VnetFields, writeVnet } from './vnet.js';
@@ -101,12 +101,11 @@ export class Coalescer {
    * Takes the packet of `length` bytes at `offset`; it is copied, and comes out now or by the next `flush`. What is no IP packet comes
    * out as it is, for the sink to judge; only one that fits no slot (0 or more than 65,535 bytes) is refused:
    * returns its drop reason, else `Drop.none`.
-   * @param sum the one's-complement sum of these bytes where somebody has made it already
    */
-  push(source: Arena, offset: number, length: number, sum = NO_SUM): number {
+  push(source: Arena, offset: number, length: number): number {
     if (length <= 0 || length > IP_LENGTH_MAX) return Drop.bad_length;
     if (parsePacket(source.bytes, offset, length, this.#parsed) === Drop.none) {
-      this.add(source, this.#parsed, sum);
+      this.add(source, this.#parsed);
     } else {
       this.flush();
       this.#pass(source, offset, length);
@@ -115,7 +114,7 @@ export class Coalescer {
   }
 
   /** The same for a packet that the caller has parsed. */
-  add(source: Arena, packet: ParsedPacket, sum = NO_SUM): void {
+  add(source: Arena, packet: ParsedPacket): void {
     const { protocol, offset, totalLength } = packet;
     if (packet.isFragment) this.flush();
     if (protocol !== PROTO_TCP && protocol !== PROTO_UDP) {
@@ -129,12 +128,12 @@ export class Coalescer {
       return;
     }
     if (flow !== undefined) {
-      const result = flow.append(source, packet, sum);
+      const result = flow.append(source, packet);
       if (result === JOINED) return;
       this.#close(flow);
       if (result === ENDED) return;
     } else flow = this.#vacate();
-    const result = flow.begin(source, packet, sum);
+    const result = flow.begin(source, packet);
     this.#open++;
     flow.order = this.#order++;
     if (result !== JOINED) this.#close(flow, result !== REFUSED);

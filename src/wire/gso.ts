@@ -7,23 +7,12 @@
  *   table: offset, length pairs ────────────────┘ multiples of 4 ───┘
  *
  * Per segment k: IPv4 identification + k, sequence + k · gsoSize, FIN and PSH on the last only, CWR on the first only.
- * Where somebody behind us completes checksums, a segment's holds the pseudo-header's sum, and a mark says where that is.
  * RFC 9293 §3.1, RFC 3168 §6.1.2 (CWR once), RFC 6864 (identification), RFC 768; type names from VIRTIO 1.2 §5.1.6.
  */
 import { Drop } from '../base/drop.js';
 import { type Arena, align, copyBytes } from './arena.js';
 import { readU16, readU32, writeU16, writeU32 } from './bytes.js';
-import {
-  checksumMark,
-  completeChecksum,
-  copyAndSum,
-  finish,
-  finishUdp,
-  fold,
-  pseudoSum,
-  sumBytes,
-  sumOfWord,
-} from './checksum.js';
+import { copyAndSum, finish, finishUdp, pseudoSum, sumBytes, sumOfWord, sumRange } from './checksum.js';
 import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP, TCP_HEADER, UDP_HEADER } from './ip.js';
 import { TCP_CWR, TCP_FIN, TCP_PSH } from './tcp.js';
 import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_NEEDS_CSUM, type VnetFields } from './vnet.js';
@@ -34,9 +23,6 @@ const UDP_CHECKSUM = 6;
 /**
  * Cuts the packet of `length` bytes at `offset` of `source` as `header` says and writes the pieces to `target` from
  * `targetOffset` on (rounded up to a multiple of 4), with an `offset, length` pair each in `table` from entry `tableIndex` on.
- *
- * With `marks`, segments of a super-segment get theirs there (`checksumMark`) at the same index, and their checksum is still to be
- * completed; all else is complete and gets 0.
  *
  * Returns the number of packets, or a negated drop reason: `bad_length` and `malformed` (the packet contradicts its header),
  * `protocol_not_allowed` (a gso type that is never asked for), `no_room` (target or table too small; nothing is valid).
@@ -50,14 +36,10 @@ export function segment(
   targetOffset: number,
   table: Uint32Array,
   tableIndex: number,
-  marks?: Uint32Array,
 ): number {
   if (length < IPV4_HEADER) return -Drop.bad_length;
   const type = header.gsoType & ~GSO_ECN;
-  if (type === GSO_NONE) {
-    if (marks !== undefined) marks[tableIndex] = 0;
-    return copyPacket(source, offset, length, header, target, targetOffset, table, tableIndex);
-  }
+  if (type === GSO_NONE) return copyPacket(source, offset, length, header, target, targetOffset, table, tableIndex);
   const bytes = source.bytes;
   const isV6 = bytes[offset]! >>> 4 === 6;
   if (isV6 ? type === GSO_TCPV4 || length < IPV6_HEADER : type === GSO_TCPV6 || bytes[offset]! >>> 4 !== 4) {
@@ -89,7 +71,6 @@ export function segment(
     targetOffset,
     table,
     tableIndex,
-    marks,
   );
 }
 
@@ -105,8 +86,7 @@ function transportStart(bytes: Uint8Array, offset: number, isV6: boolean, header
  * The same for headers and payload in different places, as a stack with a send buffer has them: the header template of
  * `headerLength` bytes at `headerOffset` of `headers` (IP header of `start` bytes and then TCP, or UDP if `isUdp`; lengths,
  * identification, flags and checksums are fixed up from it; it is left as it was), and `payloadLength` bytes at `payloadOffset` of
- * `payload`. Segments of `gsoSize` bytes; a multiple of 4 and 4-aligned payload are fastest. One copy, checksum included. `marks` as in
- * `segment`.
+ * `payload`. Segments of `gsoSize` bytes; a multiple of 4 and 4-aligned payload are fastest. One copy, checksum included.
  */
 export function segmentPayload(
   headers: Arena,
@@ -122,7 +102,6 @@ export function segmentPayload(
   targetOffset: number,
   table: Uint32Array,
   tableIndex: number,
-  marks?: Uint32Array,
 ): number {
   if (gsoSize === 0) return -Drop.malformed;
   const first = align(targetOffset);
@@ -144,8 +123,7 @@ export function segmentPayload(
     ? sumBytes(h, headerOffset, start) - readU16(h, headerOffset + 2) - identification - readU16(h, headerOffset + 10)
     : 0;
   const protocol = isUdp ? PROTO_UDP : PROTO_TCP;
-  const pseudo = pseudoSum(h, headerOffset, protocol, 0);
-  let fixedSum = pseudo + sumBytes(h, transport, transportLength);
+  let fixedSum = pseudoSum(h, headerOffset, protocol, 0) + sumBytes(h, transport, transportLength);
   let sequence = 0;
   let flags = 0;
   if (isUdp) fixedSum -= readU16(h, transport + 4) + readU16(h, transport + UDP_CHECKSUM);
@@ -155,7 +133,6 @@ export function segmentPayload(
     fixedSum -= sumOfWord(sequence) + flags + readU16(h, transport + TCP_CHECKSUM);
   }
   const checksumAt = start + (isUdp ? UDP_CHECKSUM : TCP_CHECKSUM);
-  const mark = checksumMark(start, checksumAt);
 
   let from = payloadOffset;
   let left = payloadLength;
@@ -165,9 +142,7 @@ export function segmentPayload(
     const n = Math.min(left, gsoSize);
     const total = headerLength + n;
     copyBytes(headers, headerOffset, target, to, headerLength);
-    let sum = transportLength + n;
-    if (marks === undefined) sum += fixedSum + copyAndSum(payload, from, target, to + headerLength, n);
-    else copyBytes(payload, from, target, to + headerLength, n);
+    let sum = fixedSum + copyAndSum(payload, from, target, to + headerLength, n) + transportLength + n;
     if (isV4) {
       const id = (identification + k) & 0xffff;
       writeU16(bytes, to + 2, total);
@@ -177,7 +152,7 @@ export function segmentPayload(
     if (isUdp) {
       writeU16(bytes, to + start + 4, transportLength + n);
       sum += transportLength + n;
-      if (marks === undefined) writeU16(bytes, to + checksumAt, finishUdp(sum));
+      writeU16(bytes, to + checksumAt, finishUdp(sum));
     } else {
       const seq = (sequence + k * gsoSize) >>> 0;
       let own = flags;
@@ -186,11 +161,7 @@ export function segmentPayload(
       writeU32(bytes, to + start + 4, seq);
       bytes[to + start + 13] = own;
       sum += sumOfWord(seq) + own;
-      if (marks === undefined) writeU16(bytes, to + checksumAt, finish(sum));
-    }
-    if (marks !== undefined) {
-      writeU16(bytes, to + checksumAt, fold(pseudo + transportLength + n));
-      marks[tableIndex + k] = mark;
+      writeU16(bytes, to + checksumAt, finish(sum));
     }
     table[entry] = to;
     table[entry + 1] = total;
@@ -220,7 +191,9 @@ function copyPacket(
     const start = header.csumStart;
     const field = start + header.csumOffset;
     if (field + 2 > length) return -Drop.malformed;
-    completeChecksum(target, to, length, checksumMark(start, field));
+    // The field holds the pseudo-header's sum, so the sum over the range completes it.
+    const sum = sumRange(target, to + start, length - start);
+    writeU16(target.bytes, to + field, header.csumOffset === UDP_CHECKSUM ? finishUdp(sum) : finish(sum));
   }
   table[tableIndex * 2] = to;
   table[tableIndex * 2 + 1] = length;

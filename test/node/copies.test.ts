@@ -14,13 +14,9 @@ import { Fragmenter } from '../../src/tunnel/fragments.js';
 import { COPY_HEADER, LinkFrame } from '../../src/tunnel/links/frames.js';
 import { Tier } from '../../src/tunnel/links/managed-link.js';
 import { LINK_COUNTERS } from '../../src/tunnel/links/states.js';
-import { Arena, align } from '../../src/wire/arena.js';
-import { completeChecksum } from '../../src/wire/checksum.js';
-import { segment } from '../../src/wire/gso.js';
-import { GSO_TCPV4, VnetFields } from '../../src/wire/vnet.js';
+import { Arena } from '../../src/wire/arena.js';
 import { pattern } from '../support/app.js';
 import { udpPacket } from '../support/packets.js';
-import { isValid, makePartial, packet, slowSum } from '../wire/packets.js';
 
 const NOW = instantAt(5_000_000);
 /** When links have been live for long: their size is known. */
@@ -28,11 +24,9 @@ const GROWN = later(NOW, Seconds(10));
 
 /** An endpoint that holds memory, and connections that write down what is sent on them. */
 class Wires {
-  readonly outbound = { arena: new Arena(64 * 1024), table: new Uint32Array(256), checksums: new Uint32Array(128) };
+  readonly outbound = { arena: new Arena(64 * 1024), table: new Uint32Array(256) };
   readonly #memories: Uint8Array[] = [this.outbound.arena.bytes];
   #connections = 1;
-  /** Checksums that were left to the native side. */
-  completed = 0;
 
   attach(bytes: Uint8Array): number {
     return this.#memories.push(bytes) - 1;
@@ -47,17 +41,11 @@ class Wires {
       stats: () => undefined,
       sendDatagram: (bytes: Uint8Array) => sent.push(bytes) > 0,
       writeDatagrams: (_now: Instant, count: number, memory = 0) => {
-        const { table, checksums } = this.outbound;
+        const { table } = this.outbound;
         for (let i = 0; i < count; i++) {
           const length = table[i * 2 + 1]!;
           expect(length).toBeLessThanOrEqual(maxDatagramSize);
-          const datagram = new Arena(align(length));
-          datagram.bytes.set(this.#memories[memory]!.subarray(table[i * 2]!, table[i * 2]! + length));
-          if (checksums[i] !== 0) {
-            this.completed++;
-            completeChecksum(datagram, 0, length, checksums[i]!);
-          }
-          sent.push(datagram.bytes.slice(0, length));
+          sent.push(this.#memories[memory]!.slice(table[i * 2]!, table[i * 2]! + length));
         }
         return count;
       },
@@ -126,8 +114,7 @@ class End {
       const arena = new Arena(4096);
       arena.bytes.set(datagram, 8);
       const table = Uint32Array.of(8, datagram.length);
-      const sums = Uint32Array.of(slowSum(datagram, 0, datagram.length));
-      this.#inbound.handle(now, { arena, bytes: arena.bytes, table, sums, count: 1 }, this.#state, this.links[link]!);
+      this.#inbound.handle(now, { arena, bytes: arena.bytes, table, count: 1 }, this.#state, this.links[link]!);
     }
   }
 }
@@ -197,37 +184,6 @@ test('after a switch to a smaller link large packets go as fragments for 2 s, an
   expect(end.sent[0]!.length).toBe(4);
   expect(end.tooBig).toEqual([1400, 1400]);
   expect(end.drops.get('too_big')).toBe(1);
-});
-
-test('checksums are left to the native side on the straight way only, and are right on every way', () => {
-  const segments = 20;
-  const whole = packet({ family: 4, payload: pattern(1000 * segments), flags: 0x10, dontFragment: true });
-  const source = new Arena(align(whole.length));
-  source.bytes.set(makePartial(whole.slice()));
-  const header = Object.assign(new VnetFields(), { gsoType: GSO_TCPV4, gsoSize: 1000, flags: 1 });
-  for (const way of ['straight', 'blocked', 'suspect', 'cut'] as const) {
-    const end = new End(way === 'cut' ? [900, 900] : [1420, 1420]);
-    const now = way === 'suspect' ? end.suspect(NOW) : NOW;
-    const { outbound, wires, gate } = end;
-    gate.isBlocked = way === 'blocked';
-    for (let again = 0; again < 2; again++) {
-      expect(outbound.begin(now, end.set.active!, segments + 1, 40_000)).toBe(true);
-      const made = segment(source, 0, whole.length, header, outbound.arena, 0, outbound.table, 0, outbound.marks);
-      expect(made).toBe(segments);
-      outbound.commit(made, true);
-      outbound.add(now, end.set.active!, packetOf(500, again), 0, 500);
-      outbound.flush(now);
-      expect(outbound.marks.every((mark) => mark === 0)).toBe(true);
-    }
-    gate.isBlocked = false;
-    outbound.drain(now);
-    expect(wires.completed).toBe(way === 'straight' ? segments * 2 : 0);
-    const receiver = new End([1420, 1420]);
-    receiver.take(now, 1, end.sent[1]!);
-    // One by one, in separate batches: nothing is joined.
-    expect(receiver.received.length).toBe(segments * 2 + 2);
-    expect(receiver.received.every(isValid), way).toBe(true);
-  }
 });
 
 /** Packets of one flow, all different. */

@@ -16,12 +16,10 @@ const endpoint = new NativeEndpoint(
     events: new Float64Array(4),
     inbound: new Uint8Array(131_072),
     inboundTable: new Uint32Array(2),
-    inboundSums: new Uint32Array(1),
     outboundTable: new Uint32Array(0),
-    outboundChecksums: new Uint32Array(0),
     results: new Uint32Array(4),
     figures: new Float64Array(32),
-    state: new Float64Array(4),
+    state: new Float64Array(3),
     scratch: new Uint8Array(0),
   },
 );

@@ -7,16 +7,13 @@
 //!   out        length, segment, connection, virtual, response, address ×5     transmit, remote write; connect reads address
 //!   events     4 an event: kind, connection, a, b                             events writes
 //!   inbound / outbound tables   2 a datagram: offset, length                  readDatagrams writes, writeDatagrams reads
-//!   inbound sums                1 a datagram: its one's-complement sum        readDatagrams writes
-//!   outbound checksums          1 a datagram: 0, or where a checksum is to be completed (`checksum`)   writeDatagrams reads
 //!   results    queued, too large, blocked, unsendable                         writeDatagrams writes
 //!   figures    statistics, counters, gauges (see the methods)                 stats, counters write
-//!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something, INTERFACE
+//!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something
 //!                                                  every call that may change one of them writes it, so that nobody has to ask
 
 mod address;
 mod admission;
-mod checksum;
 mod codes;
 mod config;
 mod controller;
@@ -39,9 +36,7 @@ use std::sync::Arc;
 const RUN_WORDS: usize = 10;
 const OUT_ADDRESS: usize = 5;
 const EVENT_WORDS: usize = 4;
-const STATE_WORDS: usize = 4;
-/// Version of all of the above, for a caller that a module of another version has been left to.
-const INTERFACE: f64 = 2.0;
+const STATE_WORDS: usize = 3;
 /// Free bytes `transmit` needs for one packet of any size that discovery may try, prefix included.
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
@@ -76,9 +71,7 @@ pub struct Shared {
     pub events: Float64Array,
     pub inbound: Uint8Array,
     pub inbound_table: Uint32Array,
-    pub inbound_sums: Uint32Array,
     pub outbound_table: Uint32Array,
-    pub outbound_checksums: Uint32Array,
     pub results: Uint32Array,
     pub figures: Float64Array,
     pub state: Float64Array,
@@ -103,9 +96,7 @@ impl NativeEndpoint {
             || shared.figures.len() < 32
             || shared.state.len() < STATE_WORDS
             || shared.inbound.len() < LARGEST_DATAGRAM + ALIGNMENT
-            || shared.inbound_table.len() < 2
-            || shared.inbound_sums.len() * 2 < shared.inbound_table.len()
-            || shared.outbound_checksums.len() * 2 < shared.outbound_table.len();
+            || shared.inbound_table.len() < 2;
         if small || shared.inbound_table.len() / 2 >= MORE as usize {
             return Err(Error::from_reason("a shared table has the wrong size"));
         }
@@ -119,8 +110,7 @@ impl NativeEndpoint {
     }
 
     fn publish(&mut self) {
-        let [deadline, events, sends] = self.core.state();
-        unsafe { self.shared.state.as_mut()[..STATE_WORDS].copy_from_slice(&[deadline, events, sends, INTERFACE]) };
+        unsafe { self.shared.state.as_mut()[..STATE_WORDS].copy_from_slice(&self.core.state()) };
     }
 
     /// The caller has written something to a connection.
@@ -239,10 +229,9 @@ impl NativeEndpoint {
         let Some(slot) = self.core.slot(connection) else { return 0 };
         let arena = unsafe { self.shared.inbound.as_mut() };
         let table = unsafe { self.shared.inbound_table.as_mut() };
-        let sums = unsafe { self.shared.inbound_sums.as_mut() };
         let (mut at, mut count) = (0, 0);
         let mut datagrams = slot.proto.datagrams();
-        for (row, sum) in table.chunks_exact_mut(2).zip(sums) {
+        for row in table.chunks_exact_mut(2) {
             // The largest datagram must fit, because one that was taken cannot be put back.
             if arena.len() - at < LARGEST_DATAGRAM + ALIGNMENT {
                 break;
@@ -250,7 +239,6 @@ impl NativeEndpoint {
             let Some(payload) = datagrams.recv() else { return count };
             arena[at..at + payload.len()].copy_from_slice(&payload);
             row.copy_from_slice(&[at as u32, payload.len() as u32]);
-            *sum = checksum::sum(&arena[at..at + payload.len()]).into();
             at = (at + payload.len()).next_multiple_of(ALIGNMENT);
             count += 1;
         }
@@ -266,7 +254,7 @@ impl NativeEndpoint {
             let total: usize = rows().map(|row| row[1] as usize).sum();
             let mut batch = BytesMut::with_capacity(total.min(bytes.len().max(MAX_RUN)));
             let mut datagrams = slot.proto.datagrams();
-            for (row, &mark) in rows().zip(self.shared.outbound_checksums.iter()) {
+            for row in rows() {
                 let (from, length) = (row[0] as usize, row[1] as usize);
                 let Some(payload) = bytes.get(from..from + length) else {
                     results[3] += 1;
@@ -277,11 +265,6 @@ impl NativeEndpoint {
                     continue;
                 }
                 batch.extend_from_slice(payload);
-                if mark != 0 && !checksum::complete(&mut batch, mark) {
-                    batch.clear();
-                    results[3] += 1;
-                    continue;
-                }
                 let index = match datagrams.send(batch.split().freeze(), false) {
                     Ok(()) => 0,
                     Err(q::SendDatagramError::TooLarge) => 1,
