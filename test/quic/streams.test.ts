@@ -170,6 +170,17 @@ describe('pushes', () => {
     expect(clientSide.pushes[2]!.every((byte) => byte === 3)).toBe(true);
   });
 
+  it('go through whichever window is the limit: of the stream, of the connection, or of what is not acknowledged', () => {
+    for (const streamWindow of [65_536, 1024 * 1024, 2 * 1024 * 1024]) {
+      const net = makeNet(certs, { server: { streamWindow }, client: { streamWindow } });
+      const { server, clientSide } = open(net);
+      net.path = () => Millis(5);
+      expect(server.push(new Uint8Array(MAX_PUSH).fill(3))).toBe(true);
+      net.run(Seconds(20));
+      expect(clientSide.pushes.map((p) => p.length)).toEqual([MAX_PUSH]);
+    }
+  });
+
   it('longer than 8 MiB end the connection of a peer that sends them', () => {
     const net = makeNet(certs);
     const { server, serverSide, clientSide } = open(net);
