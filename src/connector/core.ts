@@ -237,10 +237,11 @@ export class ConnectorCore {
 
   /** Runs what is due and sends what there is; returns when it wants to run again. */
   turn(now: Instant): Instant | undefined {
-    const { relayEndpoint, linkEndpoint } = this.#parts;
+    const { relayEndpoint, linkEndpoint, sockets } = this.#parts;
     // Links first: what came over one, and its close, precedes the relay's word that its channel is gone. And packets leave
     // before anything else is looked after.
     linkEndpoint.process(now);
+    sockets.flushDatagrams();
     this.#flushDirty(now);
     this.outbound.flush(now);
     this.#underlay.flushLinks(now);
@@ -254,6 +255,7 @@ export class ConnectorCore {
     this.punching.turn(now);
     this.links.turn(now);
     this.#timers.expire(now);
+    sockets.flushDatagrams();
     this.#flushDirty(now);
     this.#flush(now);
     if (this.#dirty.length > 0) return now;

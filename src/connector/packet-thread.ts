@@ -63,10 +63,6 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
   });
   if (tun !== undefined) reactor.watch(tun.fd, READABLE, () => core.kernel!.read(reactor.now()));
   driveNode(reactor, udp, endpoints, core);
-  reactor.onTurn(() => {
-    sockets.flushDatagrams();
-    return undefined;
-  });
   const networkEvents = watchNetworkEvents(reactor, (isWatched) => context.emit('hostNetwork', isWatched));
   return {
     requests: {

@@ -227,7 +227,7 @@ export interface UdpFlowSocket {
   readonly fd: number;
   /** One datagram's length, −EAGAIN, or −errno (a queued ICMP error, for example −ECONNREFUSED). */
   read(target: Uint8Array, offset: number, length: number): IoResult;
-  /** Takes one datagram, which leaves within this turn; its length, or why an earlier one did not leave: −EAGAIN, −errno. */
+  /** Takes one datagram, which leaves by `flushDatagrams` at the latest; its length, or why an earlier one did not leave: −EAGAIN, −errno. */
   write(source: Uint8Array, offset: number, length: number): IoResult;
   close(): void;
 }
@@ -265,6 +265,8 @@ export interface Sockets {
   listen(local: SocketAddress): TcpListener;
   udpFlow(to: SocketAddress): UdpFlowSocket;
   udpPort(family: 4 | 6): UdpPortSocket;
+  /** Sends what flows and ports have been given; to be called in every turn in which they may have been written to. */
+  flushDatagrams(): void;
   /** Throws ICMP_NOT_PERMITTED where `net.ipv4.ping_group_range` excludes us. */
   echo(family: 4 | 6): EchoSocket;
 }

@@ -114,6 +114,9 @@ export class SimSockets implements Sockets {
     return flow;
   }
 
+  /** Datagrams leave at once here. */
+  flushDatagrams(): void {}
+
   udpPort(family: 4 | 6): UdpPortSocket {
     const port = new SimUdpPort(this.#reactor, family);
     this.ports.push(port);

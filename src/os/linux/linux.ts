@@ -15,17 +15,11 @@ import { openUdpPort } from './udp-port.js';
 
 export type { ReactorOptions } from './reactor.js';
 
-/** The sockets of a thread, and what sends the datagrams that flows and ports have been given. */
-export interface LinuxSockets extends Sockets {
-  /** To be called in every turn in which a flow or a port may have been written to. */
-  readonly flushDatagrams: () => void;
-}
-
 /**
  * One per thread. What it opens belongs to the caller, who closes it (after its watch).
  * @param path how connections, flows and ports leave; as the kernel routes when absent.
  */
-export function createLinuxSockets(path: SendPath = {}): LinuxSockets {
+export function createLinuxSockets(path: SendPath = {}): Sockets {
   const scratch = new Scratch();
   const runs = new DatagramRuns();
   return {
