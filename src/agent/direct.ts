@@ -68,9 +68,8 @@ export interface DirectSide {
   standby: Link | undefined;
   /** Since when one is looked for. */
   standbySince: Instant | undefined;
-  /** Another has taken its place; it is open until `replacedEnds`, for what the connector has sent on it. */
-  replaced: Link | undefined;
-  replacedEnds: Instant | undefined;
+  /** Another has taken its place; it is open until `endsAt`, for what the connector has sent on it. */
+  replaced: { readonly link: Link; readonly endsAt: Instant } | undefined;
   /** A pair is proved, and better ones may follow until then. */
   gatherUntil: Instant | undefined;
   nextRound: Instant | undefined;
@@ -108,7 +107,6 @@ export class AgentDirect {
       standby: undefined,
       standbySince: undefined,
       replaced: undefined,
-      replacedEnds: undefined,
       gatherUntil: undefined,
       nextRound: undefined,
       lastRound: undefined,
@@ -200,28 +198,26 @@ export class AgentDirect {
   /** Packets leave the link; what the connector has sent on it is still taken. */
   #replace(now: Instant, direct: DirectSide, link: Link): void {
     this.#closeReplaced(now, direct);
-    direct.replaced = link;
-    direct.replacedEnds = later(now, IN_FLIGHT);
+    direct.replaced = { link, endsAt: later(now, IN_FLIGHT) };
     if (link.managed !== undefined) link.set?.manager.drain(now, link.managed);
   }
 
   #closeReplaced(now: Instant, direct: DirectSide): void {
     const { replaced } = direct;
     if (replaced === undefined) return;
-    this.#parts.links.close(now, replaced, CloseCode.replaced, 'replaced by a newer link');
+    this.#parts.links.close(now, replaced.link, CloseCode.replaced, 'replaced by a newer link');
     this.#forgetReplaced(now, direct);
   }
 
   #forgetReplaced(now: Instant, direct: DirectSide): void {
-    this.#parts.table.release(now, direct.replaced!.connection.remote);
+    this.#parts.table.release(now, direct.replaced!.link.connection.remote);
     direct.replaced = undefined;
-    direct.replacedEnds = undefined;
   }
 
   /** A direct link is closed, or never came to be. */
   failed(now: Instant, session: AgentSession, link: Link, reason: string): void {
     const { direct } = session;
-    if (link === direct.replaced) {
+    if (link === direct.replaced?.link) {
       this.#forgetReplaced(now, direct);
       return;
     }
@@ -253,7 +249,7 @@ export class AgentDirect {
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
     if (!this.#isOn) return;
-    if (direct.replacedEnds !== undefined && now >= direct.replacedEnds) this.#closeReplaced(now, direct);
+    if (direct.replaced !== undefined && now >= direct.replaced.endsAt) this.#closeReplaced(now, direct);
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
       const { attempt } = direct;
@@ -284,7 +280,7 @@ export class AgentDirect {
 
   due(now: Instant, { direct }: AgentSession): Instant | undefined {
     if (!this.#isOn) return undefined;
-    return earliest(direct.replacedEnds, this.#nextStep(now, direct));
+    return earliest(direct.replaced?.endsAt, this.#nextStep(now, direct));
   }
 
   #nextStep(now: Instant, direct: DirectSide): Instant | undefined {
@@ -399,7 +395,6 @@ export class AgentDirect {
     direct.standby = undefined;
     direct.standbySince = undefined;
     direct.replaced = undefined;
-    direct.replacedEnds = undefined;
     direct.gatherUntil = undefined;
     direct.nextRound = undefined;
     direct.lastRound = undefined;
@@ -422,5 +417,5 @@ function familyOf({ connection }: Link): 4 | 6 {
 }
 
 function directLinks({ attempt, link, standby, replaced }: DirectSide): Link[] {
-  return [attempt, link, standby, replaced].filter((one) => one !== undefined);
+  return [attempt, link, standby, replaced?.link].filter((one) => one !== undefined);
 }

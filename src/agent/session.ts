@@ -131,7 +131,7 @@ export class AgentSession {
     if (this.direct.attempt !== undefined) yield this.direct.attempt;
     if (this.direct.link !== undefined) yield this.direct.link;
     if (this.direct.standby !== undefined) yield this.direct.standby;
-    if (this.direct.replaced !== undefined) yield this.direct.replaced;
+    if (this.direct.replaced !== undefined) yield this.direct.replaced.link;
   }
 
   /** The way through the relay has come to another state. */

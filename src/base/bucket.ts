@@ -8,8 +8,8 @@ import { type Duration, type Instant, instantAt, Micros } from './time.js';
 const MICROS_PER_SECOND = 1_000_000;
 
 export class TokenBucket {
-  #rate: number;
-  #burst: number;
+  readonly #rate: number;
+  readonly #burst: number;
   #tokens: number;
   #last: Instant = instantAt(Number.NEGATIVE_INFINITY);
 
@@ -58,14 +58,6 @@ export class TokenBucket {
     if (this.#tokens >= n) return Micros(0);
     if (n > this.#burst) return Micros(Number.POSITIVE_INFINITY);
     return Micros(((n - this.#tokens) / this.#rate) * MICROS_PER_SECOND);
-  }
-
-  /** Changes rate and burst from `now` on; tokens above the new burst are lost. */
-  reshape(now: Instant, rate: number, burst: number): void {
-    this.#refill(now);
-    this.#rate = rate;
-    this.#burst = burst;
-    if (this.#tokens > burst) this.#tokens = burst;
   }
 
   /** An instant before the last one changes nothing: time already counted is never counted again. */

@@ -11,11 +11,8 @@ import type { Span } from '../netstack/tcp/byte-ring.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { CloseReason, TcpHandlers } from '../netstack/types.js';
 import { BROKEN, EAGAIN, READABLE, type TcpStream, type Watch, WRITABLE } from '../os/io.js';
-import type { PayloadTap } from './flow-options.js';
+import { DEFAULT_FLOW_LIMITS, type PayloadTap } from './flow-options.js';
 import type { StreamLoop } from './shaping/shaped-stream.js';
-
-/** Bytes read from the socket in one go before others get their turn, unless told. */
-const READ_BUDGET = 64 * 1024;
 
 export interface BridgeOwner {
   /** Something was queued in the stack outside its own calls: it is to be flushed this turn. */
@@ -52,7 +49,7 @@ export class TcpBridge implements TcpHandlers {
     stream: TcpStream,
     owner: BridgeOwner,
     tap?: PayloadTap,
-    readBudget: number = READ_BUDGET,
+    readBudget = DEFAULT_FLOW_LIMITS.tcpReadBudget,
   ) {
     this.#reactor = reactor;
     this.#readBudget = readBudget;
@@ -63,11 +60,6 @@ export class TcpBridge implements TcpHandlers {
     this.#owner = owner;
     this.#watch = reactor.watch(stream.fd, READABLE, (ready) => this.#onReady(ready));
     connection.setHandlers(this);
-  }
-
-  /** Sends bytes the host side sent before the bridge stood (a proxy's look-ahead). Returns how many were taken. */
-  prepend(bytes: Uint8Array): number {
-    return this.#connection.write(bytes, 0, bytes.length);
   }
 
   /** Starts: what the stack has received already is offered now. */

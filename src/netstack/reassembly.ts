@@ -51,10 +51,6 @@ export class Reassembler {
     return this.#partials.length;
   }
 
-  get heldBytes(): number {
-    return this.#held;
-  }
-
   /** Takes one fragment. `Drop.none` with `packet` set: complete; with `packet` undefined: kept. */
   add(now: Instant, bytes: Uint8Array, fragment: ParsedPacket): DropReason {
     this.packet = undefined;

@@ -86,10 +86,6 @@ export class PolicyView {
     return this.services.filter((service) => service.entry.connectors.includes(connector));
   }
 
-  connectorsOf(serviceId: string): readonly string[] {
-    return this.#byId.get(serviceId)?.entry.connectors ?? [];
-  }
-
   /**
    * The per-packet table of this identity.
    * @param connector when given, only the services this connector may serve are allowed; the others still shadow shorter

@@ -68,9 +68,6 @@ export class RelayRanking {
   get standbyReason(): RelayReason {
     return this.#standby.reason;
   }
-  get homeSince(): Instant {
-    return this.#home.since;
-  }
 
   /** Gives out the places anew. Returns whether the home relay is another one, or none. */
   choose(now: Instant, relays: readonly RelayFigures[]): boolean {

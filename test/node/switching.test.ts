@@ -58,7 +58,7 @@ test('of links that are replaced one after the other only the last is kept open'
     const before = direct.link!;
     before.renewAt = it.world.now;
     while (direct.link === before) it.pinger.run(Millis(10));
-    expect(direct.replaced).toBe(before);
+    expect(direct.replaced?.link).toBe(before);
     expect([...it.agent.session('c1')!.allLinks()].filter(({ isDirect }) => isDirect).length).toBe(2);
   }
   it.pinger.run(Seconds(2));

@@ -77,11 +77,6 @@ export class HttpProxy implements Negotiation {
     this.#access = access;
   }
 
-  /** Whether a request has begun. */
-  get hasBegun(): boolean {
-    return !this.#head.isEmpty;
-  }
-
   feed(bytes: Uint8Array, offset: number, length: number): number {
     if (length > 0 && this.#head.isEmpty && !isBeginning(bytes[offset]!)) {
       this.#fail({ status: 400, detail: 'this is an HTTP proxy' });

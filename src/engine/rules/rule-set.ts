@@ -54,15 +54,7 @@ export class RuleSet {
     return this.#hosts.size + this.#suffixes.size > 0;
   }
 
-  /** The rule that decides about a flow, and counts; undefined: none, so it is allowed. */
-  decide(flow: JudgedFlow): Rule | undefined {
-    const index = this.find(flow);
-    if (index < 0) return undefined;
-    this.hits[index]!++;
-    return this.rules[index];
-  }
-
-  /** The number of that rule; −1 when none fits. */
+  /** The number of the rule that decides about a flow; −1: none, so it is allowed. */
   find(flow: JudgedFlow): number {
     let best = this.#first(this.#unnamed, flow, this.rules.length);
     const { host } = flow;

@@ -89,11 +89,6 @@ export class ByteRing {
     this.head = (this.head + n) & (this.bytes.length - 1);
   }
 
-  /** Moves the head to the start; only when empty and nothing is placed ahead. */
-  rewind(): void {
-    this.head = 0;
-  }
-
   /** Gives the memory back; whatever was in it is gone. */
   release(): void {
     if (this.arena !== NOTHING) this.pool.give(this.arena);

@@ -103,33 +103,4 @@ export class SequenceRanges {
     }
     return low < this.count && seqAtOrBefore(this.starts[low], seq) ? low : -1;
   }
-
-  /** The first sequence number at or after `seq` that no range holds. */
-  skip(seq: number): number {
-    for (let i = 0; i < this.count; i++) {
-      if (seqBefore(seq, this.starts[i])) return seq;
-      if (seqBefore(seq, this.ends[i])) return this.ends[i];
-    }
-    return seq;
-  }
-
-  /** The start of the first range after `seq`, or `limit` if that comes first. `seq` itself must be in no range. */
-  nextStart(seq: number, limit: number): number {
-    for (let i = 0; i < this.count; i++) {
-      if (seqAfter(this.starts[i], seq)) return seqBefore(this.starts[i], limit) ? this.starts[i] : limit;
-    }
-    return limit;
-  }
-
-  /** Bytes of the ranges that lie in [from, to). */
-  bytesWithin(from: number, to: number): number {
-    let total = 0;
-    for (let i = 0; i < this.count; i++) {
-      const a = seqAfter(this.starts[i], from) ? this.starts[i] : from;
-      const b = seqBefore(this.ends[i], to) ? this.ends[i] : to;
-      const n = (b - a) | 0;
-      if (n > 0) total += n;
-    }
-    return total;
-  }
 }

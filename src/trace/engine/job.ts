@@ -42,6 +42,7 @@ export class TraceJob {
     const { protocol, tcpMethod } = this.#options;
     const hasSynSockets = this.#around.io.rawTcp === false;
     if (protocol === 'tcp' && tcpMethod === 'syn_socket' && !hasSynSockets) {
+      // The words of the tool that the command line is compatible with: connection attempts are Windows' way only.
       throw traceError('UNKNOWN', 'syn_socket: not implemented or supported on unix');
     }
     if (protocol !== 'tcp' || tcpMethod === 'syn' || tcpMethod === 'syn_socket') return await this.#attempt('syn');

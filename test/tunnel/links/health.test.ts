@@ -33,6 +33,15 @@ class Pair {
   }
 }
 
+/** Both ends of a link without delay for so many milliseconds: each beats when it is due. */
+function converse(a: LinkHealth, b: LinkHealth, milliseconds: number): void {
+  for (let ms = 0; ms < milliseconds; ms++) {
+    const now = later(START, Millis(ms));
+    if (a.beatDue! <= now) b.onBeat(now, { ...a.makeBeat(now) });
+    if (b.beatDue! <= now) a.onBeat(now, { ...b.makeBeat(now) });
+  }
+}
+
 describe('heartbeats', () => {
   test('measure the round trip, whatever the two clocks are', () => {
     const pair = new Pair();
@@ -151,11 +160,7 @@ describe('heartbeats', () => {
     const [a, b] = [new LinkHealth(), new LinkHealth()];
     a.setPace(START, 'slow');
     b.setPace(START, 'slow');
-    for (let ms = 0; ms < 10_000; ms++) {
-      const now = later(START, Millis(ms));
-      if (a.beatDue! <= now) b.onBeat(now, { ...a.makeBeat(now) });
-      if (b.beatDue! <= now) a.onBeat(now, { ...b.makeBeat(now) });
-    }
+    converse(a, b, 10_000);
     expect(a.beatsOut + b.beatsOut).toBeLessThanOrEqual(42);
     expect(a.samples).toBeGreaterThanOrEqual(9);
   });
@@ -164,11 +169,7 @@ describe('heartbeats', () => {
     const [a, b] = [new LinkHealth(), new LinkHealth()];
     a.setPace(START, 'fast');
     b.setPace(START, 'slow');
-    for (let ms = 0; ms < 2000; ms++) {
-      const now = later(START, Millis(ms));
-      if (a.beatDue! <= now) b.onBeat(now, { ...a.makeBeat(now) });
-      if (b.beatDue! <= now) a.onBeat(now, { ...b.makeBeat(now) });
-    }
+    converse(a, b, 2000);
     expect(b.beatsOut).toBeGreaterThanOrEqual(15);
   });
 
