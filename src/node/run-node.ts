@@ -3,7 +3,7 @@
  * thread's end.
  */
 import type { Crypto } from '../base/crypto.js';
-import { describeError } from '../base/error.js';
+import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { type Duration, Millis, Minutes, toMillis, type WallTime } from '../base/time.js';
 import { checkCertificate, renewIfDue } from '../identity/enrol.js';
@@ -58,15 +58,20 @@ interface ReloadThread {
 }
 
 /**
- * Reads certificate and policy of the state folder again and puts them in force; resolves to all that stands there.
- * @throws SallyportError CERTIFICATE_NOT_OURS, STATE_UNREADABLE (environment), those of `PolicyKeeper.offer`; then what
- * was in force goes on.
+ * Reads certificate and policy of the state folder again and puts them in force; resolves to all that stands there. The policy
+ * there is this node's own copy: where the relay has sent a newer one that is not written yet, the newer goes on.
+ * @throws SallyportError CERTIFICATE_NOT_OURS, STATE_UNREADABLE (environment), those of `PolicyKeeper.offer` but
+ * POLICY_ROLLBACK; then what was in force goes on.
  */
 export async function reloadIdentity(thread: ReloadThread, running: NodeState): Promise<NodeState> {
   const present = loadNode(running.dir);
   const { certificatePem, policy } = present;
   checkCertificate(certificatePem, running, Date.now() as WallTime);
-  if (policy !== undefined) await thread.request('policy', policy);
+  if (policy !== undefined) {
+    await thread.request('policy', policy).catch((error: unknown) => {
+      if (!(error instanceof SallyportError && error.code === 'POLICY_ROLLBACK')) throw error;
+    });
+  }
   await thread.request('identity', { certificatePem, keyPem: running.keyPem });
   return present;
 }

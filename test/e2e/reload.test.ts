@@ -23,6 +23,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
   let agent: Role;
   let download: Download;
   const files = { connector: '', agent: '' };
+  let formerPolicy: Buffer;
 
   const write = (role: 'connector' | 'agent', content: object | string): void =>
     writeFileSync(files[role], typeof content === 'string' ? content : JSON.stringify(content));
@@ -137,6 +138,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
     const invite = ['invite', 'connector', 'office', '--service', `extra=tcp://${BACKEND}:8081`, '--allow', 'staff'];
     await network.must(...invite, '--dir', network.operatorFolder);
     const { policyVersion } = await network.relay.status<RelayThreadStatus>();
+    formerPolicy = readFileSync(join(network.relay.dir, 'policy.json'));
     const signed = readFileSync(join(network.operatorFolder, 'operator', 'policy.json'));
     writeFileSync(join(network.relay.dir, 'policy.json'), signed);
     network.relay.process.signal('SIGHUP');
@@ -149,6 +151,16 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
     expect(await command(agent, 'reload')).toMatchObject({ code: 0 });
     expect(await status(9003)).toBe('200');
     await download.progress();
+  });
+
+  it.each(['connector', 'agent'] as const)('keeps the newer policy that its own copy lags behind: %s', async (name) => {
+    const role = { connector, agent }[name];
+    const path = join(role.dir, 'policy.json');
+    const newer = await role.status<AgentThreadStatus | ConnectorThreadStatus>();
+    writeFileSync(path, formerPolicy);
+    expect(await command(role, 'reload')).toMatchObject({ code: 0 });
+    expect((await role.status<AgentThreadStatus | ConnectorThreadStatus>()).policyVersion).toBe(newer.policyVersion);
+    expect(await status(9003)).toBe('200');
   });
 
   it('goes on as before when a connector’s new file is wrong', async () => {
