@@ -1,8 +1,10 @@
 /**
  * `switch`: in the middle of a UDP stream, at the highest rate that the relay's way carries here without loss, packets leave the relay for
- * a direct link, or a relay that stops for another one. The relay's way is 40 ms longer than the direct one: what overtakes is put in
- * order by whoever cares, and nothing may be lost.
+ * a direct link, a direct link for the relay because the operator wants it, or a relay that stops for another one. The relay's way is
+ * 40 ms longer than the direct one: what overtakes is put in order by whoever cares, and nothing may be lost.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Seconds } from '../../src/base/time.js';
 import { cutDirectPath } from '../../test/e2e/direct-path.js';
@@ -29,6 +31,7 @@ const OPENS = 3000;
 
 export const SWITCH_CASES: readonly Case[] = [
   { name: 'relay to direct, under load', peers: '', run: toDirect },
+  { name: 'direct to relay, under load', peers: '', run: toRelay },
   { name: 'relay that stops to another, under load', peers: '', run: drain },
 ];
 
@@ -52,6 +55,32 @@ async function toDirect(hold: Hold): Promise<string> {
   await goesBy(network, 'direct', Seconds(STREAM));
   await ping.stop();
   return verdict(await streaming, rate);
+}
+
+async function toRelay(hold: Hold): Promise<string> {
+  const network = await makeScene(hold, { topology: { serviceClosed: false } });
+  await impairUplink(network.topology, 'relay', { profile: { delay: DELAY } });
+  await startIperf(network.topology.backend);
+  const ping = await startPing(network);
+  wantPath(network, 'relay');
+  await goesBy(network, 'relay');
+  const rate = await bestRate(network);
+  wantPath(network, 'auto');
+  await goesBy(network, 'direct');
+  const streaming = stream(network, rate, DRAIN_STREAM);
+  await delay(OPENS);
+  await goesBy(network, 'direct');
+  wantPath(network, 'relay');
+  const { link } = await goesBy(network, 'relay');
+  if (link?.why !== 'operator') throw new Error(`packets go by the relay, but for ${link?.why}`);
+  await ping.stop();
+  return verdict(await streaming, rate);
+}
+
+/** The operator writes it to the agent's configuration, and has that read again. */
+function wantPath({ agent }: Network, path: 'relay' | 'auto'): void {
+  writeFileSync(join(agent.dir, 'sallyport.json'), JSON.stringify({ path }));
+  agent.process.signal('SIGHUP');
 }
 
 async function drain(hold: Hold): Promise<string> {

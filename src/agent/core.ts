@@ -26,6 +26,7 @@ import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import { LINK_COUNTERS, type LinkReason } from '../tunnel/links/states.js';
 import type { FromRelay } from '../tunnel/messages.js';
 import type { CoalescedPacket } from '../wire/gro.js';
@@ -225,6 +226,12 @@ export class AgentCore {
     this.relays.routesChanged(now, ({ ip }) => this.punching.rules.route(ip) !== 'none');
     this.relays.wake(now);
     this.suspect(now);
+  }
+
+  /** The links that packets may take are others from now on. */
+  setPath(now: Instant, path: PathChoice): void {
+    this.punching.path = path;
+    this.sessions.pathChanged(now);
   }
 
   receive(now: Instant, index: number): number {

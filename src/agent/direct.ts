@@ -127,8 +127,10 @@ export class AgentDirect {
 
   onPunch(now: Instant, session: AgentSession, message: PunchMessage): void {
     const { direct } = session;
-    if (!this.#isOn || !direct.path.isNews(message.n)) return;
+    if (!direct.path.isNews(message.n)) return;
+    // Heard though nothing comes of it now: direct links may be switched on later.
     direct.path.hearPunch(message);
+    if (!this.#isOn) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
   }
@@ -152,6 +154,33 @@ export class AgentDirect {
     if (!direct.path.announceChange(now)) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
+  }
+
+  /** The operator may have switched direct links on or off; the session's manager knows already. */
+  pathChanged(now: Instant, session: AgentSession): void {
+    const { direct } = session;
+    const wasOn = direct.reason !== 'operator';
+    if (this.#isOn === wasOn) return;
+    if (this.#isOn) {
+      direct.reason = 'not tried yet';
+      this.relayLive(now, session);
+      this.#soon(now, direct);
+      return;
+    }
+    const { attempt, link, standby } = direct;
+    this.#rest(direct);
+    direct.reason = 'operator';
+    direct.attempt = undefined;
+    direct.attemptPair = undefined;
+    direct.attemptEnds = undefined;
+    direct.link = undefined;
+    direct.standby = undefined;
+    direct.standbySince = undefined;
+    if (attempt !== undefined) {
+      this.#parts.links.close(now, attempt, CloseCode.done, 'operator');
+      this.#parts.table.release(now, attempt.connection.remote);
+    }
+    for (const one of [standby, link]) if (one !== undefined) this.#replace(now, direct, one);
   }
 
   /** The connector has begun anew: it knows nothing of what was. */
@@ -248,8 +277,8 @@ export class AgentDirect {
 
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    if (!this.#isOn) return;
     if (direct.replaced !== undefined && now >= direct.replaced.endsAt) this.#closeReplaced(now, direct);
+    if (!this.#isOn) return;
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
       const { attempt } = direct;
@@ -279,8 +308,8 @@ export class AgentDirect {
   }
 
   due(now: Instant, { direct }: AgentSession): Instant | undefined {
-    if (!this.#isOn) return undefined;
-    return earliest(direct.replaced?.endsAt, this.#nextStep(now, direct));
+    const next = this.#isOn ? this.#nextStep(now, direct) : undefined;
+    return earliest(direct.replaced?.endsAt, next);
   }
 
   #nextStep(now: Instant, direct: DirectSide): Instant | undefined {

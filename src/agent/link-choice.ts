@@ -6,15 +6,16 @@ import type { Counters } from '../base/counters.js';
 import type { Instant } from '../base/time.js';
 import type { Link } from '../node/link.js';
 import { LinkSet } from '../node/link-set.js';
+import type { Punching } from '../node/punching.js';
 import { CloseCode } from '../tunnel/close-codes.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import type { AgentDirect } from './direct.js';
 import type { AgentSession } from './session.js';
 import type { SessionLinks } from './session-links.js';
 
 export interface LinkChoiceParts {
-  readonly path: PathChoice;
+  /** Knows which links the operator wants used. */
+  readonly punching: Punching;
   readonly counters: Counters<LinkCounter>;
   readonly links: SessionLinks;
   readonly direct: AgentDirect;
@@ -34,10 +35,10 @@ export class LinkChoice {
   }
 
   makeSet(session: AgentSession): LinkSet {
-    const { path, counters, links, direct } = this.#parts;
+    const { punching, counters, links, direct } = this.#parts;
     return new LinkSet({
       decides: true,
-      path,
+      path: punching.path,
       counters,
       owner: {
         onActive: (now, link, reason) => this.#use(now, session, link, reason),
@@ -49,6 +50,13 @@ export class LinkChoice {
         onWake: () => {},
       },
     });
+  }
+
+  /** The operator wants other links used: packets move first, then links end. */
+  pathChanged(now: Instant, session: AgentSession): void {
+    const { punching, direct } = this.#parts;
+    session.set.manager.setPath(now, punching.path);
+    direct.pathChanged(now, session);
   }
 
   /** What links do in `act` has this reason for the session. */

@@ -104,6 +104,10 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         proxy?.reconfigure(listeners, access);
         return device();
       },
+      path: (path) => {
+        core.setPath(reactor.now(), path);
+        return undefined;
+      },
       network: () => ({
         overlay: [identity.overlay4, identity.overlay6].filter((ip) => ip !== undefined).map(String),
         prefixes: (core.routes?.prefixes ?? []).map(String),

@@ -21,6 +21,7 @@ import type { NetworkConfig } from '../os/io.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import type { AgentCoreEvent } from './core.js';
 import { connectionsFrom, type Orphan } from './orphans.js';
 import type {
@@ -62,10 +63,10 @@ export interface RunningAgent {
   /** As it is now: listeners change with `reload`. */
   readonly device: AgentDevice;
   /**
-   * Reads the state folder again and has these listeners in the place of the present ones; clients stay.
+   * Reads the state folder again, has these listeners in the place of the present ones (clients stay), and packets take these links.
    * @throws SallyportError of the sockets, those of `reloadIdentity`; then the listeners stay as they were.
    */
-  reload(proxy: ProxyOptions): Promise<void>;
+  reload(proxy: ProxyOptions, path: PathChoice): Promise<void>;
   status(): Promise<AgentThreadStatus & NetworkView>;
   stop(): Promise<void>;
 }
@@ -138,9 +139,10 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     get device() {
       return device;
     },
-    reload: async (proxy) => {
+    reload: async (proxy, path) => {
       await reloadIdentity(thread, state);
       device = await thread.request('listeners', proxy);
+      await thread.request('path', path);
     },
     status: async () => ({
       ...(await thread.request('status', undefined)),

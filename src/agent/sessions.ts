@@ -95,13 +95,10 @@ export class Sessions implements SessionLinksOwner {
     });
     this.#asker = new ChannelAsker(parts.underlay, parts.relays);
     this.#spares = new SpareWays({ relays: parts.relays, links: this.#links, asker: this.#asker, owner: this });
-    this.#direct = new AgentDirect({
-      links: this.#links,
-      punching: parts.punching,
-      table: parts.underlay.direct,
-    });
+    const { punching, underlay } = parts;
+    this.#direct = new AgentDirect({ links: this.#links, punching, table: underlay.direct });
     this.#choice = new LinkChoice({
-      path: parts.punching.path,
+      punching,
       counters: parts.linkCounters,
       links: this.#links,
       direct: this.#direct,
@@ -256,6 +253,10 @@ export class Sessions implements SessionLinksOwner {
   /** Own addresses or the host's routes have changed. */
   networkChanged(now: Instant): void {
     for (const session of this.#byConnector.values()) this.#direct.networkChanged(now, session);
+  }
+
+  pathChanged(now: Instant): void {
+    for (const session of this.#byConnector.values()) this.#choice.pathChanged(now, session);
   }
 
   turn(now: Instant): void {

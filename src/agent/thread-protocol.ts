@@ -3,6 +3,7 @@ import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-sta
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { AgentCoreEvent } from './core.js';
 
@@ -89,6 +90,8 @@ export type AgentProtocol = {
     readonly device: { readonly input: undefined; readonly output: AgentDevice };
     /** Other listeners. Fails with what `ProxyServer.reconfigure` throws. */
     readonly listeners: { readonly input: ProxyOptions; readonly output: AgentDevice };
+    /** Which links packets may take. */
+    readonly path: { readonly input: PathChoice; readonly output: undefined };
     /** What the TUN device is to be given: addresses and prefixes. */
     readonly network: {
       readonly input: undefined;

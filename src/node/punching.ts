@@ -72,7 +72,8 @@ export class Punching {
   readonly entropy: Entropy;
   readonly send: PunchingParts['send'];
   readonly rules: CandidateRules;
-  readonly path: PathChoice;
+  /** May change while the node runs; sessions are told by whoever changes it. */
+  path: PathChoice;
   candidates: readonly Candidate[] = [];
   readonly reflexive: Reflexive;
   #guessing: { readonly path: DirectPath; readonly birthday: Birthday } | undefined;

@@ -4,7 +4,7 @@ import { SeededEntropy } from '../../src/base/entropy.js';
 import { elapsed, later, Millis, Seconds, toMillis, toSeconds } from '../../src/base/time.js';
 import { connected } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
-import { bothUse, directScene, isBetween, manager, pinging } from './direct-scene.js';
+import { bothUse, directScene, isBetween, manager, Pinger, pinging } from './direct-scene.js';
 
 /** The way over the relay takes 40 ms more than the direct one. */
 const FAR = Millis(20);
@@ -29,6 +29,53 @@ test('switches that are planned lose nothing, whichever way they go, though one 
     events.slice(-2).map(({ via, reason }) => `${via} ${reason}`);
   expect(told(it.agent.eventsOf('path'))).toEqual(['relay operator', 'direct best_rank']);
   expect(told(it.connector.eventsOf('path'))).toEqual(['relay told_by_agent', 'direct told_by_agent']);
+});
+
+test('an operator who wants other links used while packets flow loses none, and direct links end and come back', async () => {
+  const it = await pinging();
+  it.world.relay.host.path.delay = FAR;
+  const { core } = it.agent;
+  const { direct } = it.agent.session('c1')!;
+  const directAt = () => [...it.connector.sessions[0]!.links].filter(({ isDirect }) => isDirect).length;
+  for (let i = 0; i < 3; i++) {
+    core.setPath(it.world.now, 'relay');
+    it.pinger.run(Millis(900), Millis(2));
+    expect([bothUse(it, 'relay'), direct.reason, direct.link, directAt()]).toEqual([true, 'operator', undefined, 1]);
+    it.pinger.run(Seconds(1), Millis(2));
+    expect([direct.replaced, directAt()]).toEqual([undefined, 0]);
+    // Nothing is tried meanwhile.
+    let between = 0;
+    it.world.network.filter = (packet) => {
+      if (isBetween(it, packet) !== undefined) between++;
+      return true;
+    };
+    it.pinger.run(Seconds(30));
+    expect(between).toBe(0);
+    it.world.network.filter = undefined;
+    core.setPath(it.world.now, 'auto');
+    it.pinger.run(Seconds(2), Millis(2));
+    expect([bothUse(it, 'direct'), direct.reason]).toEqual([true, 'best_rank']);
+  }
+  it.world.run(Seconds(1));
+  expect(it.pinger.lost()).toEqual([]);
+  expect(it.pinger.duplicates).toBe(0);
+  core.setPath(it.world.now, 'direct');
+  it.world.network.filter = (packet) => isBetween(it, packet) === undefined;
+  const from = it.pinger.sent.length;
+  it.pinger.run(Seconds(5));
+  expect(it.pinger.lost(from).length).toBe(it.pinger.sent.length - from);
+});
+
+test('an agent that was started without direct links gets them when the operator wants them', async () => {
+  const it = await directScene({ agent: { tun: true, direct: { path: 'relay' } } });
+  const pinger = new Pinger(it);
+  pinger.run(Seconds(10));
+  expect(bothUse(it, 'relay')).toBe(true);
+  it.agent.core.setPath(it.world.now, 'auto');
+  pinger.run(Seconds(2));
+  expect(bothUse(it, 'direct')).toBe(true);
+  it.world.run(Seconds(1));
+  expect(pinger.lost()).toEqual([]);
 });
 
 test('a direct link that is renewed under load loses nothing of what is under way on it, and is closed a second later', async () => {

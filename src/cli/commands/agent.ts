@@ -35,7 +35,7 @@ interface AgentFlags extends RoleFlags, DirectFlags {
 type Config = AgentConfig & { readonly dir: string };
 
 /** Keys that a reload may change. */
-const LIVE = ['socks', 'http', 'forwards', 'allow', 'users'] as const;
+const LIVE = ['socks', 'http', 'forwards', 'allow', 'users', 'path'] as const;
 
 export function register(program: Command, context: CommandContext): void {
   const command = program
@@ -102,7 +102,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         status: async () => ({ network: state.network, name: state.name, ...(await agent.status()) }),
         reload: () =>
           live.reload(log, async (next) => {
-            await agent.reload(proxyOptions(next));
+            await agent.reload(proxyOptions(next), next.path);
             warnExposed(agent, log);
           }),
         stop: () => agent.stop(),
