@@ -10,7 +10,16 @@
  */
 import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
 import { type Duration, later } from '../base/time.js';
-import type { EchoSocket, IoResult, Reactor, Sockets, TcpStream, UdpFlowSocket, UdpPortSocket } from '../os/io.js';
+import type {
+  EchoSocket,
+  IoResult,
+  Reactor,
+  Sockets,
+  TakeDatagram,
+  TcpStream,
+  UdpFlowSocket,
+  UdpPortSocket,
+} from '../os/io.js';
 import { EHOSTUNREACH, WRITABLE } from '../os/io.js';
 
 /** A datagram socket of one flow. */
@@ -18,8 +27,8 @@ export interface UdpOutlet {
   readonly fd: number;
   /** Sends to the packed address at index 1 of `addresses`. One length, −EAGAIN, or −errno. */
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult;
-  /** One datagram's length, −EAGAIN, or −errno; `source` then says where it is from. */
-  read(target: Uint8Array, offset: number, length: number): IoResult;
+  /** As `UdpFlowSocket.receive`; within `take`, `source` says where the datagram is from. `take` may close the outlet. */
+  receive(take: TakeDatagram): IoResult;
   /** Packed; the address the client is to see. */
   readonly source: Uint32Array;
   /** True once no datagram will pass any more: the client's next one gets a new outlet. */
@@ -132,8 +141,8 @@ class ConnectedOutlet implements UdpOutlet {
     return this.#socket.write(bytes, offset, length);
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    return this.#socket.read(target, offset, length);
+  receive(take: TakeDatagram): IoResult {
+    return this.#socket.receive(take);
   }
 
   close(): void {
@@ -159,8 +168,8 @@ class PortOutlet implements UdpOutlet {
     return this.#socket.sendTo(addresses, 1, bytes, offset, length);
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    return this.#socket.read(target, offset, length);
+  receive(take: TakeDatagram): IoResult {
+    return this.#socket.receive(take);
   }
 
   close(): void {

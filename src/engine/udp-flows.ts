@@ -12,22 +12,16 @@ import { ADDRESS_WORDS, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import { EAGAIN, ECONNREFUSED, READABLE, type Watch } from '../os/io.js';
+import { EAGAIN, ECONNREFUSED, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
 import { type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
 import type { FlowShape } from './shaping/rate.js';
 import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
 import type { FlowHost } from './tcp-flows.js';
 
-/** Largest UDP payload (RFC 768 over IPv4). */
-const MAX_DATAGRAM = 65_507;
-/** Datagrams taken from one socket before others get their turn. */
-const READ_BUDGET = 64;
 /** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
 const LOOKED_AT = 64;
 const TUPLE_WORDS = 2 * ADDRESS_WORDS;
-
-const scratch = new Uint8Array(MAX_DATAGRAM + 1);
 
 /** One client port; to one destination where there is no filtering mode. */
 interface UdpFlow {
@@ -65,6 +59,8 @@ export class UdpFlows {
   /** Index 0 = the host that answers, 1 = the client. */
   readonly #answer = new Uint32Array(TUPLE_WORDS);
   readonly #lookup = new Uint32Array(TUPLE_WORDS);
+  /** Whose outlet is being read. */
+  #reading: UdpFlow | undefined;
   #from: UdpPeer | undefined;
 
   /** @param seed of the hash, unknown to the client: its ports must not be able to pile up in one chain. */
@@ -248,39 +244,37 @@ export class UdpFlows {
   }
 
   #read(flow: UdpFlow): void {
-    const { counters, reactor } = this.#host;
-    const now = reactor.now();
-    const { outlet } = flow;
-    for (let budget = READ_BUDGET; budget > 0; budget--) {
-      const n = outlet.read(scratch, 0, scratch.length);
-      if (n === -EAGAIN) break;
-      if (n < 0) {
-        counters.add('udp_send_fail');
-        continue;
-      }
-      if (!this.#lets(flow, n)) {
-        counters.add('udp_filtered');
-        continue;
-      }
-      flow.lastUsed = now;
-      flow.answered = true;
-      const shaped = this.#from?.shaped;
-      if (shaped !== undefined) {
-        if (!shaped.down.hold(now, scratch, 0, n)) counters.add('shaped_drops');
-        continue;
-      }
-      const { source } = outlet;
-      for (let i = 0; i < ADDRESS_WORDS; i++) {
-        this.#answer[i] = source[i]!;
-        this.#answer[ADDRESS_WORDS + i] = flow.words[i]!;
-      }
-      this.#stack.sendUdp(now, this.#answer, 0, 1, scratch, 0, n);
-    }
+    this.#reading = flow;
+    if (flow.outlet.receive(this.#onAnswer) < 0) this.#host.counters.add('udp_send_fail');
     this.#host.onActivity();
   }
 
-  /** Whether the datagram of `length` bytes in `scratch` may reach the client; `#from` is then the peer it came from, if known. */
-  #lets(flow: UdpFlow, length: number): boolean {
+  /** A datagram for the client of the flow that is being read. */
+  readonly #onAnswer: TakeDatagram = (bytes, offset, length) => {
+    const { counters, reactor } = this.#host;
+    const flow = this.#reading!;
+    if (!this.#lets(flow, bytes, offset, length)) {
+      counters.add('udp_filtered');
+      return;
+    }
+    const now = reactor.now();
+    flow.lastUsed = now;
+    flow.answered = true;
+    const shaped = this.#from?.shaped;
+    if (shaped !== undefined) {
+      if (!shaped.down.hold(now, bytes, offset, length)) counters.add('shaped_drops');
+      return;
+    }
+    const { source } = flow.outlet;
+    for (let i = 0; i < ADDRESS_WORDS; i++) {
+      this.#answer[i] = source[i]!;
+      this.#answer[ADDRESS_WORDS + i] = flow.words[i]!;
+    }
+    this.#stack.sendUdp(now, this.#answer, 0, 1, bytes, offset, length);
+  };
+
+  /** Whether a datagram may reach the client; `#from` is then the peer it came from, if known. */
+  #lets(flow: UdpFlow, bytes: Uint8Array, offset: number, length: number): boolean {
     const filtering = this.#host.limits.udpFiltering;
     const { source } = flow.outlet;
     const words = this.#lookup;
@@ -290,7 +284,7 @@ export class UdpFlows {
     }
     const peer = this.#find(words);
     this.#from = peer;
-    if (peer?.tap !== undefined && !peer.tap(false, scratch, 0, length)) peer.tap = undefined;
+    if (peer?.tap !== undefined && !peer.tap(false, bytes, offset, length)) peer.tap = undefined;
     if (peer !== undefined || filtering === undefined || filtering === 'endpoint-independent') return true;
     if (filtering === 'address-and-port-dependent') return false;
     words[TUPLE_WORDS - 1] = 0;

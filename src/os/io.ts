@@ -222,11 +222,17 @@ export interface TcpListener {
   close(): void;
 }
 
+/** Is given one datagram; its bytes are only lent. */
+export type TakeDatagram = (bytes: Uint8Array, offset: number, length: number) => void;
+
 /** A small UDP socket for one backend flow. */
 export interface UdpFlowSocket {
   readonly fd: number;
-  /** One datagram's length, −EAGAIN, or −errno (a queued ICMP error, for example −ECONNREFUSED). */
-  read(target: Uint8Array, offset: number, length: number): IoResult;
+  /**
+   * Gives `take` what waits, in order, as much as is one socket's share of a turn; how many datagrams that were, or −errno: a queued
+   * ICMP error (−ECONNREFUSED), or a datagram that was lost (−EMSGSIZE). More may wait than was given. `take` may close the socket.
+   */
+  receive(take: TakeDatagram): IoResult;
   /** Takes one datagram, which leaves by `flushDatagrams` at the latest; its length, or why an earlier one did not leave: −EAGAIN, −errno. */
   write(source: Uint8Array, offset: number, length: number): IoResult;
   close(): void;
@@ -237,9 +243,9 @@ export interface UdpPortSocket {
   readonly fd: number;
   /** As `UdpFlowSocket.write`, to the packed address at `index`. */
   sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult;
-  /** One datagram's length, −EAGAIN, or −errno; `source` then holds where it is from. */
-  read(target: Uint8Array, offset: number, length: number): IoResult;
-  /** Packed address of the last datagram read. */
+  /** As `UdpFlowSocket.receive`; within `take`, `source` holds where the datagram is from. */
+  receive(take: TakeDatagram): IoResult;
+  /** Packed address. */
   readonly source: Uint32Array;
   close(): void;
 }

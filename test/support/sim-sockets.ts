@@ -8,6 +8,7 @@ import { type Duration, later, Millis } from '../../src/base/time.js';
 import type {
   EchoSocket,
   Sockets,
+  TakeDatagram,
   TcpListener,
   TcpStream,
   TunDevice,
@@ -164,16 +165,18 @@ export class SimUdpFlow implements UdpFlowSocket, Descriptor {
     return this.#incoming.length > 0 || this.#error !== 0 ? READABLE : 0;
   }
 
-  read(target: Uint8Array, offset: number, length: number): number {
+  receive(take: TakeDatagram): number {
     if (this.#error !== 0) {
       const error = this.#error;
       this.#error = 0;
       return error;
     }
-    const bytes = this.#incoming.shift();
-    if (bytes === undefined) return -EAGAIN;
-    target.set(bytes.subarray(0, length), offset);
-    return Math.min(bytes.length, length);
+    let count = 0;
+    for (; this.#incoming.length > 0 && !this.isClosed; count++) {
+      const bytes = this.#incoming.shift()!;
+      take(bytes, 0, bytes.length);
+    }
+    return count;
   }
 
   write(source: Uint8Array, offset: number, length: number): number {
@@ -228,12 +231,14 @@ export class SimUdpPort implements UdpPortSocket, Descriptor {
     return length;
   }
 
-  read(target: Uint8Array, offset: number, length: number): number {
-    const next = this.#incoming.shift();
-    if (next === undefined) return -EAGAIN;
-    next.from.write(this.source, 0);
-    target.set(next.bytes.subarray(0, length), offset);
-    return next.bytes.length;
+  receive(take: TakeDatagram): number {
+    let count = 0;
+    for (; this.#incoming.length > 0 && !this.isClosed; count++) {
+      const { from, bytes } = this.#incoming.shift()!;
+      from.write(this.source, 0);
+      take(bytes, 0, bytes.length);
+    }
+    return count;
   }
 
   close(): void {

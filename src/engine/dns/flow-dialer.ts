@@ -4,12 +4,11 @@ import { BROKEN, EAGAIN, READABLE, type Reactor, type TcpStream, type Watch, WRI
 import type { Dialer } from '../dialer.js';
 import type { DnsDialer, DnsStream, DnsStreamHandlers, DnsUdp, DnsUdpHandlers } from './transport.js';
 
-const DATAGRAM_MAX = 65_535;
 const READ_SIZE = 16_384;
 /** Bytes that wait for one connection; more than every question that may be out. */
 const WRITE_MAX = 1024 * 1024;
 
-const scratch = new Uint8Array(DATAGRAM_MAX);
+const scratch = new Uint8Array(READ_SIZE);
 
 export class FlowDialer implements DnsDialer {
   readonly #reactor: Reactor;
@@ -32,14 +31,10 @@ export class FlowDialer implements DnsDialer {
       const outlet = this.#dialer.udp(words, to);
       if (outlet === undefined) return undefined;
       const watch = this.#reactor.watch(outlet.fd, READABLE, () => {
-        for (let isOver = false; !isOver; ) {
-          const n = outlet.read(scratch, 0, scratch.length);
-          if (n === -EAGAIN) return;
-          isOver = n < 0;
-          if (isOver) handlers.onError();
-          else handlers.onDatagram(SocketAddress.read(outlet.source, 0), scratch, 0, n);
-          isOver ||= isClosed;
-        }
+        const n = outlet.receive((bytes, offset, length) =>
+          handlers.onDatagram(SocketAddress.read(outlet.source, 0), bytes, offset, length),
+        );
+        if (n < 0 && !isClosed) handlers.onError();
       });
       let isClosed = false;
       return {

@@ -6,7 +6,14 @@
  *   udp: the address must be known by now (it is looked up when the fake one is given out)
  */
 import { ADDRESS_WORDS, type IpAddress, SocketAddress } from '../../base/address.js';
-import { type EchoSocket, EHOSTUNREACH, type IoResult, type Reactor, type TcpStream } from '../../os/io.js';
+import {
+  type EchoSocket,
+  EHOSTUNREACH,
+  type IoResult,
+  type Reactor,
+  type TakeDatagram,
+  type TcpStream,
+} from '../../os/io.js';
 import type { Dialer, UdpOutlet } from '../dialer.js';
 import type { FakeIpPool } from './fake-ip.js';
 import type { Resolver } from './resolver.js';
@@ -107,6 +114,7 @@ class NamedOutlet implements UdpOutlet {
   readonly #outlet: UdpOutlet;
   readonly #realOf: (address: SocketAddress) => SocketAddress | undefined;
   readonly #pairs: Pair[] = [];
+  #take: TakeDatagram = () => {};
 
   constructor(outlet: UdpOutlet, realOf: (address: SocketAddress) => SocketAddress | undefined) {
     this.fd = outlet.fd;
@@ -119,15 +127,18 @@ class NamedOutlet implements UdpOutlet {
     return pair === undefined ? -EHOSTUNREACH : this.#outlet.write(pair.real, bytes, offset, length);
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    const n = this.#outlet.read(target, offset, length);
-    if (n < 0) return n;
+  receive(take: TakeDatagram): IoResult {
+    this.#take = take;
+    return this.#outlet.receive(this.#rename);
+  }
+
+  readonly #rename: TakeDatagram = (bytes, offset, length) => {
     const { source } = this.#outlet;
     let from = source;
     for (const { fake, real } of this.#pairs) if (equal(real, ADDRESS_WORDS, source, 0)) from = fake;
     for (let i = 0; i < ADDRESS_WORDS; i++) this.source[i] = from[i]!;
-    return n;
-  }
+    this.#take(bytes, offset, length);
+  };
 
   close(): void {
     this.#outlet.close();

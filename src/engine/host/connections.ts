@@ -23,6 +23,7 @@ import {
   ETIMEDOUT,
   type IoResult,
   READABLE,
+  type TakeDatagram,
   type TcpStream,
   WRITABLE,
 } from '../../os/io.js';
@@ -60,6 +61,8 @@ export interface HostConnections {
   resume(id: number): void;
 }
 
+/** Datagrams given away before others get their turn. */
+const RECEIVE_BUDGET = 64;
 /** Hosts read in pieces of 64 KiB and more: so many times what makes a connection pause may wait for it. */
 const OVERSHOOT = 4;
 
@@ -406,14 +409,16 @@ class HostOutlet extends HostConnection implements UdpOutlet {
     return this.queue.length > 0 ? READABLE : 0;
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    const next = this.queue.shift();
-    if (next === undefined) return -EAGAIN;
-    this.taken(next.bytes.length);
-    next.from!.write(this.source, 0);
-    const n = Math.min(next.bytes.length, length);
-    target.set(next.bytes.subarray(0, n), offset);
-    return n;
+  receive(take: TakeDatagram): IoResult {
+    let count = 0;
+    for (; count < RECEIVE_BUDGET && !this.isClosed; count++) {
+      const next = this.queue.shift();
+      if (next === undefined) break;
+      this.taken(next.bytes.length);
+      next.from!.write(this.source, 0);
+      take(next.bytes, 0, next.bytes.length);
+    }
+    return count;
   }
 
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {

@@ -16,10 +16,12 @@ import {
   READABLE,
   type Reactor,
   type Sockets,
+  type TakeDatagram,
   type TcpStream,
   type UdpPortSocket,
   type Watch,
 } from '../../os/io.js';
+import { readU16, readU32 } from '../../wire/bytes.js';
 import { ATYP_V4, ATYP_V6, addressLength, UDP_HEAD } from '../../wire/socks.js';
 import type { Dialer, UdpOutlet } from '../dialer.js';
 import { ProxyConnection } from './proxy-connection.js';
@@ -77,6 +79,7 @@ class Socks5Outlet implements UdpOutlet {
   readonly #relay = new Uint32Array(2 * ADDRESS_WORDS);
   #stream: TcpStream | undefined;
   #watch: Watch | undefined;
+  #take: TakeDatagram = () => {};
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
 
@@ -114,20 +117,20 @@ class Socks5Outlet implements UdpOutlet {
     return sent < 0 ? sent : length;
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    for (;;) {
-      const n = this.#socket.read(scratch, 0, scratch.length);
-      if (n < 0) return n;
-      // Only the relay speaks for others, and fragments are not put together (RFC 1928 §7 allows to drop them).
-      if (this.#stream === undefined || !sameWords(this.#socket.source, 0, this.#relay, 1)) continue;
-      const address = n > UDP_HEAD && scratch[2] === 0 ? addressLength(scratch, UDP_HEAD, n - UDP_HEAD) : -1;
-      if (address < 0 || !takeAddress(this.source)) continue;
-      const start = UDP_HEAD + address;
-      const size = Math.min(n - start, length);
-      target.set(scratch.subarray(start, start + size), offset);
-      return size;
-    }
+  receive(take: TakeDatagram): IoResult {
+    this.#take = take;
+    return this.#socket.receive(this.#unwrap);
   }
+
+  readonly #unwrap: TakeDatagram = (bytes, offset, length) => {
+    // Only the relay speaks for others, and fragments are not put together (RFC 1928 §7 allows to drop them).
+    if (this.#stream === undefined || !sameWords(this.#socket.source, 0, this.#relay, 1)) return;
+    const isWhole = length > UDP_HEAD && bytes[offset + 2] === 0;
+    const address = isWhole ? addressLength(bytes, offset + UDP_HEAD, length - UDP_HEAD) : -1;
+    if (address < 0 || !takeAddress(bytes, offset, this.source)) return;
+    const header = UDP_HEAD + address;
+    this.#take(bytes, offset + header, length - header);
+  };
 
   close(): void {
     this.#watch?.close();
@@ -196,19 +199,16 @@ function putHeader(addresses: Uint32Array): number {
   return to;
 }
 
-/** Reads the address of the header in `scratch`; false for a name. */
-function takeAddress(words: Uint32Array): boolean {
-  const type = scratch[UDP_HEAD];
+/** Reads the address of the header at `offset`; false for a name. */
+function takeAddress(bytes: Uint8Array, offset: number, words: Uint32Array): boolean {
+  const type = bytes[offset + UDP_HEAD];
   if (type !== ATYP_V4 && type !== ATYP_V6) return false;
-  let at = UDP_HEAD + 1;
-  const word = (): number => {
-    at += 4;
-    return ((scratch[at - 4]! << 24) | (scratch[at - 3]! << 16) | (scratch[at - 2]! << 8) | scratch[at - 1]!) >>> 0;
-  };
-  words[0] = type === ATYP_V4 ? 0 : word();
-  words[1] = type === ATYP_V4 ? 0 : word();
-  words[2] = type === ATYP_V4 ? 0xffff : word();
-  words[3] = word();
-  words[4] = (scratch[at]! << 8) | scratch[at + 1]!;
+  let at = offset + UDP_HEAD + 1;
+  for (let i = 0; i < 4; i++) {
+    const isMapped = type === ATYP_V4 && i < 3;
+    words[i] = !isMapped ? readU32(bytes, at) : i === 2 ? 0xffff : 0;
+    if (!isMapped) at += 4;
+  }
+  words[4] = readU16(bytes, at);
   return true;
 }

@@ -3,6 +3,7 @@
  */
 import type { Sockets } from '../io.js';
 import type { SendPath } from '../packet-io.js';
+import { DatagramArrivals } from './datagram-arrivals.js';
 import { DatagramRuns } from './datagram-runs.js';
 import { openEcho } from './echo.js';
 import { EpollReactor, type ReactorOptions } from './reactor.js';
@@ -22,13 +23,14 @@ export type { ReactorOptions } from './reactor.js';
 export function createLinuxSockets(path: SendPath = {}): Sockets {
   const scratch = new Scratch();
   const runs = new DatagramRuns();
+  const arrivals = new DatagramArrivals();
   return {
     udp: openUdp,
     tun: openTun,
     connect: (to) => connectTcp(to, scratch, path),
     listen: (local) => listenTcp(local, scratch),
-    udpFlow: (to) => openUdpFlow(to, scratch, runs, path),
-    udpPort: (family) => openUdpPort(family, scratch, runs, path),
+    udpFlow: (to) => openUdpFlow(to, arrivals, runs, path),
+    udpPort: (family) => openUdpPort(family, arrivals, runs, path),
     echo: (family) => openEcho(family, scratch, path),
     flushDatagrams: () => runs.flush(),
   };

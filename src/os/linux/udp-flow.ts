@@ -3,12 +3,12 @@
  * backend's ICMP errors (port unreachable comes as −ECONNREFUSED from the next call).
  */
 import type { SocketAddress } from '../../base/address.js';
-import type { IoResult, UdpFlowSocket } from '../io.js';
+import type { IoResult, TakeDatagram, UdpFlowSocket } from '../io.js';
 import type { SendPath } from '../packet-io.js';
 import { IPPROTO_UDP, SOCK_DGRAM } from './constants.js';
+import { type DatagramArrivals, RunReceiver } from './datagram-arrivals.js';
 import { type DatagramRuns, RunSender } from './datagram-runs.js';
 import { close, connect, errno } from './libc.js';
-import type { Scratch } from './scratch.js';
 import { leaveBy } from './send-path.js';
 import { SockaddrBuffer } from './sockaddr.js';
 import { openSocket, setBuffers, socketError } from './socket.js';
@@ -17,7 +17,12 @@ import { openSocket, setBuffers, socketError } from './socket.js';
 const BUFFER_BYTES = 2 << 20;
 
 /** @throws SallyportError SOCKET_FAILED (environment), for example without a route. */
-export function openUdpFlow(to: SocketAddress, scratch: Scratch, runs: DatagramRuns, path: SendPath): UdpFlowSocket {
+export function openUdpFlow(
+  to: SocketAddress,
+  arrivals: DatagramArrivals,
+  runs: DatagramRuns,
+  path: SendPath,
+): UdpFlowSocket {
   const fd = openSocket(to.ip.isV4, SOCK_DGRAM, IPPROTO_UDP);
   leaveBy(fd, path);
   setBuffers(fd, BUFFER_BYTES);
@@ -27,25 +32,25 @@ export function openUdpFlow(to: SocketAddress, scratch: Scratch, runs: DatagramR
     close(fd);
     throw socketError(code, `connecting to ${to}`);
   }
-  return new LinuxUdpFlow(fd, scratch, runs);
+  return new LinuxUdpFlow(fd, arrivals, runs);
 }
 
 class LinuxUdpFlow implements UdpFlowSocket {
   readonly fd: number;
-  readonly #scratch: Scratch;
   readonly #runs: DatagramRuns;
   readonly #sender: RunSender;
+  readonly #receiver: RunReceiver;
   #open = true;
 
-  constructor(fd: number, scratch: Scratch, runs: DatagramRuns) {
+  constructor(fd: number, arrivals: DatagramArrivals, runs: DatagramRuns) {
     this.fd = fd;
-    this.#scratch = scratch;
     this.#runs = runs;
     this.#sender = new RunSender(fd, runs);
+    this.#receiver = new RunReceiver(fd, arrivals);
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    return this.#scratch.read(this.fd, target, offset, length);
+  receive(take: TakeDatagram): IoResult {
+    return this.#receiver.receive(take);
   }
 
   write(source: Uint8Array, offset: number, length: number): IoResult {
@@ -54,6 +59,7 @@ class LinuxUdpFlow implements UdpFlowSocket {
 
   close(): void {
     this.#runs.flush();
+    this.#receiver.close();
     if (this.#open) close(this.fd);
     this.#open = false;
   }

@@ -3,21 +3,25 @@
  * datagram where it is from. Errors that the network reports about earlier datagrams are not told (they name no peer here).
  */
 import { ADDRESS_WORDS } from '../../base/address.js';
-import type { IoResult, UdpPortSocket } from '../io.js';
+import type { IoResult, TakeDatagram, UdpPortSocket } from '../io.js';
 import type { SendPath } from '../packet-io.js';
 import { IPPROTO_IPV6, IPPROTO_UDP, IPV6_V6ONLY, SOCK_DGRAM } from './constants.js';
+import { type DatagramArrivals, RunReceiver } from './datagram-arrivals.js';
 import { type DatagramRuns, RunSender } from './datagram-runs.js';
-import { close, recvfrom, result } from './libc.js';
-import { copy, SCRATCH_BYTES, type Scratch } from './scratch.js';
+import { close } from './libc.js';
 import { applyPath, bindPath } from './send-path.js';
-import { SockaddrBuffer, takeSockaddr } from './sockaddr.js';
 import { openSocket, setBuffers, tryOption } from './socket.js';
 
 /** Asked for in both directions, in bytes: as in udp-flow.ts. */
 const BUFFER_BYTES = 2 << 20;
 
 /** @throws SallyportError SOCKET_FAILED, TOO_MANY_FILES … (environment), and those of `applyPath`. */
-export function openUdpPort(family: 4 | 6, scratch: Scratch, runs: DatagramRuns, path: SendPath): UdpPortSocket {
+export function openUdpPort(
+  family: 4 | 6,
+  arrivals: DatagramArrivals,
+  runs: DatagramRuns,
+  path: SendPath,
+): UdpPortSocket {
   const fd = openSocket(family === 4, SOCK_DGRAM, IPPROTO_UDP);
   try {
     setBuffers(fd, BUFFER_BYTES);
@@ -28,42 +32,35 @@ export function openUdpPort(family: 4 | 6, scratch: Scratch, runs: DatagramRuns,
     close(fd);
     throw error;
   }
-  return new LinuxUdpPort(fd, scratch, runs);
+  return new LinuxUdpPort(fd, arrivals, runs);
 }
 
 class LinuxUdpPort implements UdpPortSocket {
   readonly fd: number;
   readonly source = new Uint32Array(ADDRESS_WORDS);
-  readonly #scratch: Scratch;
   readonly #runs: DatagramRuns;
   readonly #sender: RunSender;
-  readonly #name = new SockaddrBuffer();
+  readonly #receiver: RunReceiver;
   #open = true;
 
-  constructor(fd: number, scratch: Scratch, runs: DatagramRuns) {
+  constructor(fd: number, arrivals: DatagramArrivals, runs: DatagramRuns) {
     this.fd = fd;
-    this.#scratch = scratch;
     this.#runs = runs;
     this.#sender = new RunSender(fd, runs);
+    this.#receiver = new RunReceiver(fd, arrivals, this.source);
   }
 
   sendTo(addresses: Uint32Array, index: number, bytes: Uint8Array, offset: number, length: number): IoResult {
     return this.#sender.write(addresses, index, bytes, offset, length);
   }
 
-  read(target: Uint8Array, offset: number, length: number): IoResult {
-    const { memory } = this.#scratch;
-    this.#name.reset();
-    const size = Math.min(length, SCRATCH_BYTES);
-    const got = result(recvfrom(this.fd, memory.address, size, 0, this.#name.address, this.#name.lengthAddress));
-    if (got < 0) return got;
-    takeSockaddr(this.#name.memory.bytes, 0, this.source, 0);
-    copy(memory.bytes, 0, target, offset, got);
-    return got;
+  receive(take: TakeDatagram): IoResult {
+    return this.#receiver.receive(take);
   }
 
   close(): void {
     this.#runs.flush();
+    this.#receiver.close();
     if (this.#open) close(this.fd);
     this.#open = false;
   }

@@ -30,12 +30,10 @@ import { NativeMemory } from './memory.js';
 import {
   CMSG_HEADER,
   CONTROL_LENGTH,
-  CONTROL_STRIDE,
   CONTROL_WORDS,
   FLAGS,
   HEADER_WORDS,
   MessageTable,
-  NAME_LENGTH,
   TRANSFERRED,
 } from './msghdr.js';
 import { getWord, putV4, putV6, SOCKADDR_STRIDE, takeSockaddr } from './sockaddr.js';
@@ -66,7 +64,6 @@ export class UdpReceiver implements UdpBatch {
   readonly segments: Uint32Array;
   readonly sources: Uint32Array;
   readonly locals: Uint32Array;
-  readonly #fd: number;
   readonly #table: MessageTable;
   readonly #payload: NativeMemory;
   readonly #entryBytes: number;
@@ -75,8 +72,8 @@ export class UdpReceiver implements UdpBatch {
   /** Headers the kernel wrote to last time: their lengths must be set again. */
   #dirty: number;
 
-  constructor(fd: number, local: SocketAddress, counters: UdpCounters, entries: number, entryBytes: number) {
-    this.#fd = fd;
+  /** @param local where a datagram was sent to, unless the kernel says so itself */
+  constructor(local: SocketAddress, counters: UdpCounters, entries: number, entryBytes: number) {
     this.#local = local;
     this.#counters = counters;
     this.#entryBytes = entryBytes;
@@ -92,15 +89,21 @@ export class UdpReceiver implements UdpBatch {
     for (let i = 0; i < entries; i++) this.#table.setVector(i, this.#payload.address + i * entryBytes, entryBytes);
   }
 
-  receive(): IoResult {
-    const words = this.#table.words;
-    for (let i = 0; i < this.#dirty; i++) {
-      words[i * HEADER_WORDS + NAME_LENGTH] = SOCKADDR_STRIDE;
-      words[i * HEADER_WORDS + CONTROL_LENGTH] = CONTROL_STRIDE;
-    }
-    this.#dirty = 0;
+  /** Fills the entries from the socket; returns how many, or a negated errno of the socket itself. */
+  receive(fd: number): IoResult {
     for (let attempt = 0; attempt < ERRORS_PER_RECEIVE; attempt++) {
-      const count = recvmmsg(this.#fd, this.#table.address, this.#table.count, MSG_DONTWAIT, 0);
+      const count = this.receiveOnce(fd, this.#table.count);
+      if (count >= 0 || !QUEUED_ERRORS.has(-count)) return count;
+    }
+    return 0;
+  }
+
+  /** One call for at most `most` messages; returns how many entries there are, or a negated errno, which may be a queued one. */
+  receiveOnce(fd: number, most: number): IoResult {
+    this.#table.rearm(this.#dirty);
+    this.#dirty = 0;
+    for (;;) {
+      const count = recvmmsg(fd, this.#table.address, Math.min(most, this.#table.count), MSG_DONTWAIT, 0);
       if (count >= 0) {
         this.#dirty = count;
         return this.#collect(count);
@@ -109,9 +112,8 @@ export class UdpReceiver implements UdpBatch {
       if (code === EAGAIN) return 0;
       if (code === EINTR) continue;
       this.#counters.receiveErrors++;
-      if (!QUEUED_ERRORS.has(code)) return -code;
+      return -code;
     }
-    return 0;
   }
 
   /** Describes the entries that arrived whole; returns how many. */

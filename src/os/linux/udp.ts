@@ -76,7 +76,6 @@ class LinuxUdpSocket implements UdpSocket {
       bindSocket(this.fd, local, options.anyPortIfTaken === true ? EADDRINUSE : undefined);
       this.local = localAddress(this.fd);
       this.#receiver = new UdpReceiver(
-        this.fd,
         this.local,
         this.counters,
         options.batch ?? DEFAULT_BATCH,
@@ -105,7 +104,7 @@ class LinuxUdpSocket implements UdpSocket {
   }
 
   receive(): IoResult {
-    return this.#receiver.receive();
+    return this.#receiver.receive(this.fd);
   }
 
   send(
