@@ -343,7 +343,13 @@ export class AgentCore {
   }
 
   #release(now: Instant, session: AgentSession, packets: readonly Uint8Array[]): void {
-    for (const packet of packets) this.outbound.add(now, session.link!, packet, 0, packet.length);
+    for (const packet of packets) {
+      const service = this.#routes?.serviceOf(packet, 0);
+      const link = service && session.linkFor(now, service);
+      if (link !== undefined) this.outbound.add(now, link, packet, 0, packet.length, service?.entry.path !== undefined);
+      else if (service === undefined || !session.waiting.push(packet, 0, packet.length))
+        this.drops.values[Drop.no_link]!++;
+    }
     this.stack.kick(now);
   }
 

@@ -42,6 +42,10 @@ export class LinkChoice {
       counters,
       owner: {
         onActive: (now, link, reason) => this.#use(now, session, link, reason),
+        onLive: (now) => {
+          // Packets that are held to its kind of links may have waited for it.
+          if (session.isLive && session.waiting.length > 0) this.#release(now, session);
+        },
         onDead: (now, link) => {
           links.close(now, link, CloseCode.timeout, 'no life sign');
           direct.failed(now, session, link, 'no life sign');
@@ -74,7 +78,11 @@ export class LinkChoice {
     this.#parts.onPath(session, link, reason);
     // A planned switch loses nothing, so nothing is sent again.
     if (old === undefined || !old.isLive || reason === 'three_missed') {
-      this.#parts.onReleased(now, session, session.waiting.drain());
+      this.#release(now, session);
     }
+  }
+
+  #release(now: Instant, session: AgentSession): void {
+    this.#parts.onReleased(now, session, session.waiting.drain());
   }
 }

@@ -7,6 +7,10 @@ import type { AccessTable } from '../policy/access.js';
 import { SERVICE_RANGE_V4 } from '../policy/document.js';
 import type { Identity } from '../policy/proof.js';
 import type { CompiledService, PolicyView } from '../policy/view.js';
+import { readU32 } from '../wire/bytes.js';
+
+/** The third word of an IPv4 address in full length (RFC 4291 §2.5.5.2). */
+const V4_MAPPED = 0xffff;
 
 export class Routes {
   /** The prefixes that a TUN device takes: the virtual ranges, and real prefixes of granted services. */
@@ -36,5 +40,17 @@ export class Routes {
   /** The granted service at an address, whatever the protocol; for later fragments and sources of inbound packets. */
   serviceAt(w0: number, w1: number, w2: number, w3: number): CompiledService | undefined {
     return this.#trie.lookupWords(w0, w1, w2, w3);
+  }
+
+  /** The granted service that the packet whose IP header stands at `offset` is for. */
+  serviceOf(bytes: Uint8Array, offset: number): CompiledService | undefined {
+    return bytes[offset]! >>> 4 === 4
+      ? this.serviceAt(0, 0, V4_MAPPED, readU32(bytes, offset + 16))
+      : this.serviceAt(
+          readU32(bytes, offset + 24),
+          readU32(bytes, offset + 28),
+          readU32(bytes, offset + 32),
+          readU32(bytes, offset + 36),
+        );
   }
 }

@@ -16,6 +16,7 @@ import type { LinkSet } from '../node/link-set.js';
 import { PacketQueue } from '../node/packet-queue.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Channel } from '../node/underlay.js';
+import type { CompiledService } from '../policy/view.js';
 import { Backoff } from '../tunnel/backoff.js';
 import { Fragmenter } from '../tunnel/fragments.js';
 import type { DirectSide } from './direct.js';
@@ -122,6 +123,11 @@ export class AgentSession {
 
   get isLive(): boolean {
     return this.link !== undefined;
+  }
+
+  /** The live link that packets of this service take. */
+  linkFor(now: Instant, { entry: { path } }: CompiledService): Link | undefined {
+    return path === undefined ? this.link : this.set.linkOn(now, path);
   }
 
   /** Every link of the session, the one through the relay first. */

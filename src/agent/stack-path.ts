@@ -16,12 +16,11 @@ import { Bounces } from '../node/bounces.js';
 import type { Link } from '../node/link.js';
 import type { Outbound } from '../node/outbound.js';
 import { StackOutput } from '../node/stack-output.js';
+import type { CompiledService } from '../policy/view.js';
 import type { Arena } from '../wire/arena.js';
-import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { OwnAddresses } from './judge.js';
 import type { Routes } from './routes.js';
-import type { AgentSession } from './session.js';
 import type { Sessions } from './sessions.js';
 import { UdpPorts } from './udp-ports.js';
 
@@ -44,6 +43,8 @@ export class StackPath {
   readonly #stack: Stack;
   readonly #bounces: Bounces;
   readonly #parts: StackPathParts;
+  /** Of the packet whose link was last looked for. */
+  #isHeld = false;
 
   constructor(parts: StackPathParts) {
     this.#parts = parts;
@@ -62,7 +63,8 @@ export class StackPath {
       ...(own.overlay4 === undefined ? {} : { localV4: own.overlay4 }),
       ...(own.overlay6 === undefined ? {} : { localV6: own.overlay6 }),
       sink: new StackOutput(parts.outbound, clock, parts.drops, {
-        link: (packet, offset) => this.#link(packet, offset),
+        link: (now, packet, offset) => this.#link(now, packet, offset),
+        isHeld: () => this.#isHeld,
         keep: (packet, offset, length) => this.#keep(packet, offset, length),
       }),
     });
@@ -109,30 +111,22 @@ export class StackPath {
 
   /** Keeps a packet for a session that opens; for one whose connector is not there, its flow is told so. */
   #keep(packet: Arena, offset: number, length: number): boolean {
-    const session = this.#session(packet, offset);
+    const now = this.#parts.clock.now();
+    const service = this.#service(packet, offset);
+    const session = service && this.#parts.sessions.sessionFor(now, service);
     if (session === undefined) return false;
-    if (!session.isAbsent(this.#parts.clock.now())) return session.waiting.push(packet.bytes, offset, length);
+    if (!session.isAbsent(now)) return session.waiting.push(packet.bytes, offset, length);
     this.#bounces.add(packet.bytes, offset, length, 'host_unreachable');
     return false;
   }
 
-  #link(packet: Arena, offset: number): Link | undefined {
-    const session = this.#session(packet, offset);
-    return session?.isLive ? session.link : undefined;
+  #link(now: Instant, packet: Arena, offset: number): Link | undefined {
+    const service = this.#service(packet, offset);
+    this.#isHeld = service?.entry.path !== undefined;
+    return service && this.#parts.sessions.sessionFor(now, service)?.linkFor(now, service);
   }
 
-  #session(packet: Arena, offset: number): AgentSession | undefined {
-    const { bytes } = packet;
-    const routes = this.#parts.routes();
-    const service =
-      bytes[offset]! >>> 4 === 4
-        ? routes?.serviceAt(0, 0, 0xffff, readU32(bytes, offset + 16))
-        : routes?.serviceAt(
-            readU32(bytes, offset + 24),
-            readU32(bytes, offset + 28),
-            readU32(bytes, offset + 32),
-            readU32(bytes, offset + 36),
-          );
-    return service === undefined ? undefined : this.#parts.sessions.sessionFor(this.#parts.clock.now(), service);
+  #service({ bytes }: Arena, offset: number): CompiledService | undefined {
+    return this.#parts.routes()?.serviceOf(bytes, offset);
   }
 }

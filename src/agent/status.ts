@@ -35,6 +35,7 @@ export function agentStatus(
       ports: formatPorts(view!.allowedPorts(identity, service)),
       connectors: service.entry.connectors,
       available: core.available.has(service.id),
+      path: service.entry.path,
     })),
     sessions: [...core.sessions.all].map((session) => sessionStatus(core, session, now)),
     counters: {

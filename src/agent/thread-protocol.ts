@@ -3,6 +3,7 @@ import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-sta
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
+import type { ServicePath } from '../policy/document.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { AgentCoreEvent } from './core.js';
@@ -67,6 +68,8 @@ export interface AgentServiceStatus {
   readonly connectors: readonly string[];
   /** Whether the relay says that a connector serves it now. */
   readonly available: boolean;
+  /** The links its packets are held to by the policy; undefined: to none. */
+  readonly path: ServicePath | undefined;
 }
 
 export interface AgentThreadStatus {

@@ -16,6 +16,7 @@ import { ALWAYS_CARRIED, type Outbound } from '../node/outbound.js';
 import { TcpWatch } from '../node/tcp-watch.js';
 import { TunPort } from '../node/tun-port.js';
 import type { TunDevice } from '../os/io.js';
+import type { CompiledService } from '../policy/view.js';
 import { Arena, align } from '../wire/arena.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
@@ -101,7 +102,7 @@ export class TunPath {
       return Drop.no_session;
     }
     if (packet.protocol === PROTO_TCP && packet.fragmentOffset === 0) this.#flows.note(packet, session.connector);
-    return this.#send(now, session);
+    return this.#send(now, session, found);
   }
 
   /** A connector has forgotten the flows of this agent: the host's programs learn of it now. */
@@ -159,10 +160,10 @@ export class TunPath {
     });
   }
 
-  #send(now: Instant, session: AgentSession): number {
+  #send(now: Instant, session: AgentSession, service: CompiledService): number {
     const { packet, arena } = this.#port;
-    const link = session.link;
-    if (session.isLive && link !== undefined) return this.#port.send(now, link);
+    const link = session.linkFor(now, service);
+    if (session.isLive && link !== undefined) return this.#port.send(now, link, service.entry.path !== undefined);
     if (!opensFlow(packet)) {
       // So that the kernel does not back off while there is no link (RFC 6069), and sends again soon after there is one.
       this.#replies.report(now, arena, packet, 'net_unreachable');

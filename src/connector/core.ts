@@ -373,7 +373,10 @@ export class ConnectorCore {
             entropy,
             crypto,
             counters: this.stackCounters,
-            sink: new StackOutput(this.outbound, reactor, this.drops, { link: () => session.link }),
+            sink: new StackOutput(this.outbound, reactor, this.drops, {
+              link: (at, packet, offset) => session.linkOf(at, packet.bytes, offset),
+              isHeld: () => session.isHeld,
+            }),
           },
           onActivity: () => this.#markDirty(session),
         }),

@@ -67,8 +67,9 @@ export class KernelPath {
     this.#segments = new HostSegments(toKernel);
     this.#flows = new TcpWatch(this.#segments);
     const toAgent = (arena: Arena, offset: number, length: number): void => {
-      const link = this.#agent?.link;
-      if (link?.isLive) this.#parts.outbound.add(this.#now, link, arena.bytes, offset, length);
+      const agent = this.#agent;
+      const link = agent?.linkOf(this.#now, arena.bytes, offset);
+      if (link?.isLive) this.#parts.outbound.add(this.#now, link, arena.bytes, offset, length, agent!.isHeld);
     };
     this.#refusals = new IcmpReplies(toAgent);
     this.#resets = new HostSegments(toAgent);
@@ -147,7 +148,7 @@ export class KernelPath {
       return drop;
     }
     if (isPathError(packet)) speakFor(arena.bytes, packet, this.#quote);
-    const link = session.link;
+    const link = session.linkOf(now, arena.bytes, packet.offset);
     if (packet.protocol === PROTO_TCP && packet.fragmentOffset === 0)
       this.#flows.note(packet, session.identity.invitationId);
     if (link === undefined || !link.isLive) {
@@ -155,7 +156,7 @@ export class KernelPath {
       if (packet.protocol === PROTO_TCP) this.#replies.report(now, arena, packet, 'net_unreachable');
       return Drop.no_link;
     }
-    return this.port.send(now, link);
+    return this.port.send(now, link, session.isHeld);
   }
 
   /** Whether the agent may have this packet: an answer of a service it may use. */

@@ -19,6 +19,7 @@ import type { Identity } from '../policy/proof.js';
 import type { PolicyView } from '../policy/view.js';
 import type { Fragmenter } from '../tunnel/fragments.js';
 import type { ToAgent } from '../tunnel/messages.js';
+import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { backendAddress, type ServiceBackend } from './backends.js';
 import { Guard } from './guard.js';
@@ -66,6 +67,8 @@ export class ConnectorSession implements FlowRouter {
   /** The link packets go out on. */
   link: Link | undefined;
   lastLink: Instant;
+  /** Whether the packet that `linkOf` was last asked for is held to links of one kind. */
+  isHeld = false;
   /** Whether the stack has something to send in this turn. */
   isDirty = false;
   denied = 0;
@@ -93,6 +96,25 @@ export class ConnectorSession implements FlowRouter {
     this.path = new DirectPath(parts.punching, (message) => {
       for (const link of this.links) if (link.isLive && message.type === 'punch') link.say(message);
     });
+  }
+
+  /** The link of the packet, from a service to the agent, whose IP header stands at `offset`. */
+  linkOf(now: Instant, bytes: Uint8Array, offset: number): Link | undefined {
+    const view = this.#view;
+    this.isHeld = false;
+    if (!view.hasPaths) return this.link;
+    const path =
+      bytes[offset]! >>> 4 === 4
+        ? view.pathAt(0, 0, V4_MAPPED, readU32(bytes, offset + 12))
+        : view.pathAt(
+            readU32(bytes, offset + 8),
+            readU32(bytes, offset + 12),
+            readU32(bytes, offset + 16),
+            readU32(bytes, offset + 20),
+          );
+    if (path === undefined) return this.link;
+    this.isHeld = true;
+    return this.set.linkOn(now, path);
   }
 
   /** Why packets go out on the link they do, when the operator has decided it. */

@@ -8,13 +8,15 @@ import { wordAt } from '../tunnel/frames.js';
 import { CopyWindow } from '../tunnel/links/copy-window.js';
 import { COPY_HEADER, LinkFrame } from '../tunnel/links/frames.js';
 import type { ManagedLink, Tier } from '../tunnel/links/managed-link.js';
-import { LinkManager, type PathChoice } from '../tunnel/links/manager.js';
+import { type HeldPath, LinkManager, type PathChoice } from '../tunnel/links/manager.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import type { Link } from './link.js';
 
 export interface LinkSetOwner {
   /** Packets take another link from now on, or none. */
   onActive(now: Instant, link: Link | undefined, reason: LinkReason): void;
+  /** One more link is live, whether packets take it or not. */
+  onLive?(now: Instant): void;
   /** A direct link is dead: it is out of the set, and to be closed. */
   onDead(now: Instant, link: Link): void;
   /** `turn` is wanted now. */
@@ -65,6 +67,7 @@ export class LinkSet {
     this.#byManaged.set(managed, link);
     link.joinSet(this, managed);
     this.manager.live(now, managed, connection.stats()?.rtt ?? (Millis(0) as Duration));
+    this.#owner.onLive?.(now);
   }
 
   /** The link is closed; nothing happens when it is not in the set. */
@@ -85,11 +88,19 @@ export class LinkSet {
     return active && this.#byManaged.get(active);
   }
 
-  /** Packets go out on `link` now: the link that gets copies of them; undefined: no copies. */
-  secondOf(now: Instant, link: Link): Link | undefined {
+  /** The link for packets that are held to links of one kind; undefined: there is none. */
+  linkOn(now: Instant, path: HeldPath): Link | undefined {
+    const managed = this.manager.linkOn(now, path);
+    return managed && this.#byManaged.get(managed);
+  }
+
+  /** Packets go out on `link` now: the link that gets copies of them; undefined: no copies. @param isHeld as for `Outbound.begin`. */
+  secondOf(now: Instant, link: Link, isHeld: boolean): Link | undefined {
     this.traffic(now);
     const { copyTo, active } = this.manager;
-    return copyTo === undefined || link.managed !== active ? undefined : this.#byManaged.get(copyTo);
+    if (copyTo === undefined || link.managed !== active) return undefined;
+    const second = this.#byManaged.get(copyTo);
+    return isHeld && second?.isDirect !== link.isDirect ? undefined : second;
   }
 
   /** The number of the next copy. */

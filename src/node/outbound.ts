@@ -49,6 +49,7 @@ export class Outbound {
   offset = 0;
   count = 0;
   #link: Link | undefined;
+  #isHeld = false;
   readonly #drops: Counters<DropName>;
   readonly #owner: OutboundOwner;
   readonly #endpoint: QuicEndpoint;
@@ -81,12 +82,14 @@ export class Outbound {
   /**
    * Makes sure that `packets` packets of `bytes` bytes in total (alignment included) can be written for `link` at `offset`,
    * sending what is there first if need be. False when they can never fit.
+   * @param isHeld whether these packets are held to links of this one's kind: no copies of them go out on others.
    */
-  begin(now: Instant, link: Link, packets: number, bytes: number): boolean {
+  begin(now: Instant, link: Link, packets: number, bytes: number, isHeld: boolean): boolean {
     if (bytes > this.arena.size || packets * 2 > this.table.length) return false;
     const full = this.offset + bytes > this.arena.size || (this.count + packets) * 2 > this.table.length;
-    if (this.#link !== link || full) this.flush(now);
+    if (this.#link !== link || this.#isHeld !== isHeld || full) this.flush(now);
     this.#link = link;
+    this.#isHeld = isHeld;
     return true;
   }
 
@@ -97,9 +100,9 @@ export class Outbound {
     if (packets > 0) this.offset = align(this.table[last]! + this.table[last + 1]!);
   }
 
-  /** Copies one complete packet in. */
-  add(now: Instant, link: Link, bytes: Uint8Array, offset: number, length: number): void {
-    if (!this.begin(now, link, 1, align(length))) {
+  /** Copies one complete packet in. @param isHeld as for `begin`. */
+  add(now: Instant, link: Link, bytes: Uint8Array, offset: number, length: number, isHeld: boolean): void {
+    if (!this.begin(now, link, 1, align(length), isHeld)) {
       this.#drops.values[Drop.no_room]!++;
       return;
     }
@@ -116,7 +119,7 @@ export class Outbound {
     this.offset = 0;
     this.count = 0;
     if (link === undefined || count === 0) return;
-    const second = link.set?.secondOf(now, link);
+    const second = link.set?.secondOf(now, link, this.#isHeld);
     if (second === undefined && this.#isWhole(link.maxDatagram, count)) this.#write(now, link, this.arena, 0, count);
     else this.#stage(now, link, second, count);
   }

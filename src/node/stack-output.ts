@@ -16,7 +16,9 @@ import type { Outbound } from './outbound.js';
 /** Where the packets of a stack go. */
 export interface StackRoute {
   /** The live link that the packet whose IP header stands at `offset` of `packet` takes. */
-  link(packet: Arena, offset: number): Link | undefined;
+  link(now: Instant, packet: Arena, offset: number): Link | undefined;
+  /** Whether the packet that `link` was last asked for is held to links of its kind. */
+  isHeld(): boolean;
   /** A complete packet found no link: it may be kept for later. False: it is dropped. */
   keep?(packet: Arena, offset: number, length: number): boolean;
 }
@@ -35,13 +37,14 @@ export class StackOutput implements StackSink {
   }
 
   emit(packet: Arena, offset: number, length: number): void {
-    const link = this.#route.link(packet, offset);
+    const now = this.#clock.now();
+    const link = this.#route.link(now, packet, offset);
     const outbound = this.#outbound;
     if (link === undefined || !link.isLive) {
       if (this.#route.keep?.(packet, offset, length) !== true) this.#drops.values[Drop.no_link]!++;
       return;
     }
-    if (!outbound.begin(this.#clock.now(), link, 1, align(length))) {
+    if (!outbound.begin(now, link, 1, align(length), this.#route.isHeld())) {
       this.#drops.values[Drop.no_room]!++;
       return;
     }
@@ -60,7 +63,8 @@ export class StackOutput implements StackSink {
     length: number,
     segmentSize: number,
   ): void {
-    const link = this.#route.link(header, headerOffset);
+    const now = this.#clock.now();
+    const link = this.#route.link(now, header, headerOffset);
     const outbound = this.#outbound;
     const packets = Math.ceil(length / segmentSize);
     if (link === undefined || !link.isLive) {
@@ -68,7 +72,7 @@ export class StackOutput implements StackSink {
       return;
     }
     const room = packets * align(headerLength + segmentSize);
-    if (!outbound.begin(this.#clock.now(), link, packets, room)) {
+    if (!outbound.begin(now, link, packets, room, this.#route.isHeld())) {
       this.#drops.values[Drop.no_room]! += packets;
       return;
     }

@@ -82,13 +82,13 @@ export class TunPort {
   }
 
   /** The packet that was read goes into a link. Returns why not, or `Drop.none`. */
-  send(now: Instant, link: Link): number {
+  send(now: Instant, link: Link, isHeld: boolean): number {
     const { outbound, innerMtu } = this.#parts;
     const { totalLength: length, protocol, tcpFlags } = this.packet;
     const { gsoType, gsoSize } = this.#fields;
     const packets = gsoType === GSO_NONE ? 1 : Math.ceil(length / gsoSize);
     const room = gsoType === GSO_NONE ? align(length) : packets * align(gsoSize + MAX_HEADERS);
-    if (!outbound.begin(now, link, packets, room)) return Drop.no_room;
+    if (!outbound.begin(now, link, packets, room, isHeld)) return Drop.no_room;
     const { arena, table, count, offset } = outbound;
     const made = segment(this.arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count);
     if (made < 0) return -made;

@@ -1,7 +1,7 @@
 /**
  * The text form of a service's backend, as `--service` takes it and the join token proposes it.
  *
- *   [ID=]PROTO://TARGET[,virtualIp=ADDRESS]…
+ *   [ID=]PROTO://TARGET[,virtualIp=ADDRESS]…[,path=relay|direct]
  *   PROTO   tcp | udp | icmp | tcp+udp | any (= all three)
  *   TARGET  HOST:PORT         one port of a host (name or address, IPv6 in brackets)
  *           HOST              a whole host, any port
@@ -11,7 +11,7 @@
  */
 import { IpAddress, Prefix } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
-import type { Ports, ServiceProtocol } from './document.js';
+import { type Ports, SERVICE_PATHS, type ServicePath, type ServiceProtocol } from './document.js';
 import { isLabel } from './names.js';
 
 export interface Backend {
@@ -32,6 +32,8 @@ export interface ServiceSpec {
   readonly url: string;
   readonly virtualIp4: string | undefined;
   readonly virtualIp6: string | undefined;
+  /** The links its packets are held to; undefined: none is asked for. */
+  readonly path: ServicePath | undefined;
 }
 
 const SCHEMES: Readonly<Record<string, readonly ServiceProtocol[]>> = {
@@ -78,9 +80,16 @@ export function parseServiceSpec(text: string): ServiceSpec {
   const backend = parseBackend(url);
   let virtualIp4: string | undefined;
   let virtualIp6: string | undefined;
+  let path: ServicePath | undefined;
   for (const option of options) {
+    if (option.startsWith('path=')) {
+      path = SERVICE_PATHS.find((one) => option === `path=${one}`);
+      if (path === undefined) throw invalid(text, `${option}: must be ${SERVICE_PATHS.join(' or ')}`);
+      continue;
+    }
     const ip = option.startsWith('virtualIp=') ? IpAddress.parse(option.slice('virtualIp='.length)) : undefined;
-    if (ip === undefined) throw invalid(text, `unknown option ${option}; there is virtualIp=ADDRESS`);
+    if (ip === undefined)
+      throw invalid(text, `unknown option ${option}; there are virtualIp=ADDRESS and path=${SERVICE_PATHS.join('|')}`);
     if (backend.target === 'cidr') throw invalid(text, 'a service with a real prefix has no virtual address');
     if (ip.isV4) virtualIp4 = ip.toString();
     else virtualIp6 = ip.toString();
@@ -88,7 +97,7 @@ export function parseServiceSpec(text: string): ServiceSpec {
   // A prefix's port, if any, is the policy's business: its addresses are themselves the backends.
   const scheme = url.slice(0, url.indexOf('://'));
   const address = backend.target === 'cidr' ? `${scheme}://${backend.host}` : url;
-  return { id, backend, url: address, virtualIp4, virtualIp6 };
+  return { id, backend, url: address, virtualIp4, virtualIp6, path };
 }
 
 /** The destination ports a backend stands for. */

@@ -82,6 +82,10 @@ export type Ports = v.InferOutput<typeof Ports>;
 export const SERVICE_PROTOCOLS = ['tcp', 'udp', 'icmp'] as const;
 export type ServiceProtocol = (typeof SERVICE_PROTOCOLS)[number];
 
+/** Links that packets of a service may be held to. */
+export const SERVICE_PATHS = ['relay', 'direct'] as const;
+export type ServicePath = (typeof SERVICE_PATHS)[number];
+
 const Service = v.pipe(
   v.strictObject({
     id: Label,
@@ -99,6 +103,8 @@ const Service = v.pipe(
     virtualIp6: v.optional(Ipv6Text),
     /** Names of the connectors that may serve it. */
     connectors: v.pipe(v.array(Label), v.maxLength(256)),
+    /** Its packets take such links only, both ways; absent = what the others take. */
+    path: v.optional(v.picklist(SERVICE_PATHS)),
   }),
   v.check((s) => (s.target === 'cidr') === (s.prefix !== undefined), 'a cidr service, and only that, has a prefix'),
   v.check(
@@ -169,6 +175,7 @@ const Document = v.pipe(
     (d) => d.services.every((s) => s.virtualIp6 === undefined || inside(Prefix.parse(d.ula)!, s.virtualIp6)),
     'a virtual IPv6 address is outside the network’s ula prefix',
   ),
+  v.check((d) => onePathEach(d.services), 'two services with one prefix have different paths'),
 );
 export type PolicyDocument = v.InferOutput<typeof Document>;
 
@@ -212,6 +219,17 @@ export function policyEnd(document: PolicyDocument): WallTime {
 
 function unique(values: readonly string[]): boolean {
   return new Set(values).size === values.length;
+}
+
+/** A packet's path is looked up by its address: services with the same one share it. */
+function onePathEach(services: readonly ServiceEntry[]): boolean {
+  const paths = new Map<string, ServicePath | undefined>();
+  return services.every(({ prefix: one, path }) => {
+    if (one === undefined) return true;
+    const isSame = !paths.has(one) || paths.get(one) === path;
+    paths.set(one, path);
+    return isSame;
+  });
 }
 
 function inside(range: Prefix, text: string): boolean {

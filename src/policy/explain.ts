@@ -41,12 +41,18 @@ export function explain(view: PolicyView, subject: Subject, question: Question):
   const numbers = grants.map((grant) => view.document.grants.indexOf(grant) + 1).join(', ');
   const served =
     entry.connectors.length === 0 ? 'no connector serves it yet' : `served by ${entry.connectors.join(', ')}`;
+  const { path } = entry;
+  const held =
+    path === undefined
+      ? []
+      : [path === 'relay' ? 'its packets take the relay only' : 'its packets take direct links only'];
   return {
     allowed: true,
     reasons: [
       `grant ${numbers} gives ${service.id}, ports ${formatPorts(ports)}, to ${subject.name}`,
       isCalled,
       served,
+      ...held,
     ],
   };
 }

@@ -3,8 +3,9 @@
  * asked per packet. Immutable; a new version makes a new view, and whoever holds an answer asks again.
  */
 import { Prefix } from '../base/address.js';
+import { PrefixTrie } from '../base/trie.js';
 import { AccessTable, PROTOCOL_BIT } from './access.js';
-import type { Grant, PolicyDocument, ServiceEntry } from './document.js';
+import type { Grant, PolicyDocument, ServiceEntry, ServicePath } from './document.js';
 import type { Identity } from './proof.js';
 import { intersect, portRanges, unite } from './ranges.js';
 
@@ -39,6 +40,8 @@ export class PolicyView {
   readonly #grantsOf: ReadonlyMap<string, readonly Grant[]>;
   /** Every destination once, with the services on it in the document's order. */
   readonly #destinations: readonly { readonly prefix: Prefix; readonly services: readonly CompiledService[] }[];
+  /** The paths of destinations; undefined: no service has one of its own. */
+  readonly #paths: PrefixTrie<ServicePath | 'any'> | undefined;
   /** Groups that the document itself gives to an agent. */
   readonly #groups = new Map<string, string[]>();
 
@@ -50,6 +53,11 @@ export class PolicyView {
     this.#byId = new Map(this.services.map((service) => [service.id, service]));
     this.#grantsOf = indexGrants(document);
     this.#destinations = indexDestinations(this.services);
+    if (this.services.some(({ entry }) => entry.path !== undefined)) {
+      this.#paths = new PrefixTrie();
+      for (const { prefixes, entry } of this.services)
+        for (const prefix of prefixes) this.#paths.set(prefix, entry.path ?? 'any');
+    }
     for (const [group, members] of Object.entries(document.groups)) {
       for (const member of members) this.#groups.set(member, [...(this.#groups.get(member) ?? []), group]);
     }
@@ -57,6 +65,17 @@ export class PolicyView {
 
   get version(): number {
     return this.document.version;
+  }
+
+  /** Whether packets of some service are held to links of one kind. */
+  get hasPaths(): boolean {
+    return this.#paths !== undefined;
+  }
+
+  /** The links that packets to or from this address are held to; undefined: to none. No allocation. */
+  pathAt(w0: number, w1: number, w2: number, w3: number): ServicePath | undefined {
+    const path = this.#paths?.lookupWords(w0, w1, w2, w3);
+    return path === 'any' ? undefined : path;
   }
 
   service(id: string): CompiledService | undefined {

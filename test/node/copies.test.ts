@@ -105,7 +105,7 @@ class End {
   }
 
   send(now: Instant, packets: readonly Uint8Array[]): void {
-    for (const packet of packets) this.outbound.add(now, this.set.active!, packet, 0, packet.length);
+    for (const packet of packets) this.outbound.add(now, this.set.active!, packet, 0, packet.length, false);
     this.outbound.flush(now);
   }
 

@@ -157,6 +157,31 @@ function slow(
   })?.index;
 }
 
+describe('paths', () => {
+  it('are those of the longest prefix, for both families', () => {
+    const one = compile(
+      document({
+        services: [
+          service('web', 1, { path: 'direct' }),
+          service('db', 2),
+          cidr('net', '10.0.0.0/8', { path: 'relay' }),
+          cidr('safe', '10.1.2.0/24'),
+          cidr('twin', '10.0.0.0/8', { path: 'relay' }),
+        ],
+        grants: [],
+      }),
+    );
+    expect(one.hasPaths).toBe(true);
+    expect(one.pathAt(...words('10.100.0.1'))).toBe('direct');
+    expect(one.pathAt(...words('fd00:1:2:1::1'))).toBe('direct');
+    expect(one.pathAt(...words('10.100.0.2'))).toBeUndefined();
+    expect(one.pathAt(...words('10.9.9.9'))).toBe('relay');
+    expect(one.pathAt(...words('10.1.2.3'))).toBeUndefined();
+    expect(one.pathAt(...words('192.0.2.1'))).toBeUndefined();
+    expect(compile(document()).hasPaths).toBe(false);
+  });
+});
+
 describe('ranges', () => {
   it('unite and intersect are those of sets', () => {
     const small = fc.array(

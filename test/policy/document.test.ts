@@ -112,6 +112,11 @@ describe('parseDocument', () => {
     ['a prefix without cidr', document({ services: [service('web', 1, { prefix: '10.0.0.0/24' })] })],
     ['ports backwards', document({ services: [service('web', 1, { ports: [[2, 1]] })] })],
     ['port 0', document({ services: [service('web', 1, { ports: [[0, 1]] })] })],
+    ['a path that there is not', document({ services: [service('web', 1, { path: 'auto' as never })] })],
+    [
+      'two paths for one prefix',
+      document({ services: [cidr('net', '10.0.0.0/8', { path: 'relay' }), cidr('web', '10.0.0.0/8')] }),
+    ],
     ['no protocol', document({ services: [service('web', 1, { protocols: [] })] })],
     ['a subject of no kind', document({ grants: [{ from: ['staff'], to: ['web'] }] })],
     ['a public prefix as ula', document({ ula: '2001:db8::/48' })],

@@ -198,6 +198,11 @@ describe('parseServiceSpec', () => {
     const spec = parseServiceSpec('web=tcp://h:1,virtualIp=10.100.5.5,virtualIp=fd00:1:2:1::9');
     expect(spec).toMatchObject({ url: 'tcp://h:1', virtualIp4: '10.100.5.5', virtualIp6: 'fd00:1:2:1::9' });
     expect(parseServiceSpec('net=tcp://[fd12::]/48:443').url).toBe('tcp://fd12::/48');
+    expect(parseServiceSpec('net=any://10.0.0.0/24,path=relay').path).toBe('relay');
+    expect(parseServiceSpec('web=tcp://h:1,path=direct,virtualIp=10.100.5.5')).toMatchObject({
+      path: 'direct',
+      virtualIp4: '10.100.5.5',
+    });
   });
 
   it.each([
@@ -214,6 +219,8 @@ describe('parseServiceSpec', () => {
     'web=tcp://[h]:1',
     'web=tcp://1.2.3:1',
     'web=tcp://h:1,x=1',
+    'web=tcp://h:1,path=auto',
+    'web=tcp://h:1,path=',
     'net=any://10.0.0.0/24,virtualIp=10.100.0.1',
     'web=tcp://-h:1',
     'web=tcp://fd12::5',

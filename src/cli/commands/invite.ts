@@ -166,6 +166,7 @@ function withService(
   const { backend, id } = spec;
   const old = document.services.find((service) => service.id === id);
   const connectors = [...new Set([...(old?.connectors ?? []), connector])];
+  const path = spec.path ?? old?.path;
   const entry: ServiceEntry = {
     id,
     protocols: backend.protocols,
@@ -174,6 +175,7 @@ function withService(
     ...(backend.prefix === undefined ? {} : { prefix: backend.prefix.toString() }),
     ...(addresses === undefined ? {} : { virtualIp4: addresses.v4, virtualIp6: addresses.v6 }),
     connectors,
+    ...(path === undefined ? {} : { path }),
   };
   if (old === undefined) return { ...document, services: [...document.services, entry] };
   const shape = (service: ServiceEntry): string =>

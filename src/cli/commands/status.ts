@@ -74,7 +74,7 @@ function describeAgent(status: Extract<RoleStatus, { role: 'agent' }>): string[]
     one.prefix ?? one.virtualIp4 ?? '',
     one.protocols.join('+'),
     one.ports,
-    one.available ? 'available' : 'no connector now',
+    `${one.available ? 'available' : 'no connector now'}${one.path === undefined ? '' : `, ${one.path} only (operator)`}`,
   ]);
   const sessions = status.sessions.map((one) => [
     one.connector,

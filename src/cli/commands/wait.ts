@@ -102,8 +102,14 @@ function missingService(status: NodeStatus, id: string): string | undefined {
 /** Sessions are made by the first packet, so that a path can only be waited for while something is used. */
 function missingPath(status: NodeStatus, services: readonly string[], path: string): string | undefined {
   if (status.role !== 'agent') return `a ${status.role} has no path of its own: wait for one at an agent`;
-  const wanted = status.services.filter((one) => services.includes(one.id)).flatMap((one) => one.connectors);
+  const asked = status.services.filter((one) => services.includes(one.id));
+  const held = asked.find((one) => one.path !== undefined);
+  if (held !== undefined && held.path !== path)
+    return `the policy has packets of ${held.id} take ${held.path} links only`;
+  const wanted = asked.flatMap((one) => one.connectors);
   const sessions = status.sessions.filter(({ connector }) => services.length === 0 || wanted.includes(connector));
-  if (sessions.some(({ link }) => link?.via === path)) return undefined;
+  const takes = ({ link, links }: (typeof sessions)[number]): boolean =>
+    held === undefined ? link?.via === path : links.some(({ via, state }) => via === path && state !== 'handshaking');
+  if (sessions.some(takes)) return undefined;
   return `no session goes ${path === 'direct' ? 'directly' : 'through the relay'} now`;
 }

@@ -25,6 +25,8 @@ import type { LinkCounter, LinkReason } from './states.js';
 /** Which links may carry packets: all, only those through the relay, only direct ones. */
 export const PATH_CHOICES = ['auto', 'relay', 'direct'] as const;
 export type PathChoice = (typeof PATH_CHOICES)[number];
+/** Links of one kind. */
+export type HeldPath = Exclude<PathChoice, 'auto'>;
 
 /** Traffic counts as flowing this long after a packet: long enough to find out that its link is dead. */
 const TRAFFIC_HOLD: Duration = Seconds(1);
@@ -71,6 +73,9 @@ export class LinkManager {
   /** The link that gets copies of them too. */
   copyTo: ManagedLink | undefined;
   #path: PathChoice;
+  /** The link that packets took lately that are held to its kind, which the active one is not of. */
+  #held: ManagedLink | undefined;
+  #heldUsed: Instant = instantAt(Number.NEGATIVE_INFINITY);
   #followed: number | undefined;
   #word = -1;
   #lastTraffic: Instant = instantAt(Number.NEGATIVE_INFINITY);
@@ -137,6 +142,31 @@ export class LinkManager {
     this.#word = n;
     this.#followed = number;
     this.#choose(now);
+  }
+
+  /**
+   * The link for packets that are held to links of one kind, whatever the others take; undefined: there is none. It stays the same
+   * while it is in order. Nothing is copied for such packets while they do not take the active link.
+   */
+  linkOn(now: Instant, path: HeldPath): ManagedLink | undefined {
+    const { active } = this;
+    if (active !== undefined && isOn(active, path)) return active;
+    const held = this.#held;
+    if (
+      held === undefined ||
+      !isOn(held, path) ||
+      held.state !== 'standby' ||
+      held.isDrained ||
+      !this.#isAllowed(held)
+    ) {
+      this.#held = undefined;
+      for (const link of this.links) {
+        if (!isOn(link, path) || !this.#isAllowed(link)) continue;
+        this.#held = this.#held === undefined ? link : this.#better(now, link, this.#held);
+      }
+    }
+    this.#heldUsed = now;
+    return this.#held;
   }
 
   /** Packets of the session go or have come. Returns whether it was quiet before: `turn` is wanted. */
@@ -230,7 +260,7 @@ export class LinkManager {
   }
 
   #isAllowed(link: ManagedLink): boolean {
-    return link.isUsable && (this.#path === 'auto' || (this.#path === 'direct') === (link.tier === Tier.direct));
+    return link.isUsable && (this.#path === 'auto' || isOn(link, this.#path));
   }
 
   #noteFigures(now: Instant): void {
@@ -390,6 +420,7 @@ export class LinkManager {
   #paceOf(now: Instant, link: ManagedLink): Pace {
     if (!link.isUsable) return 'none';
     if (link === this.active || link === this.copyTo || link.state === 'suspect') return 'fast';
+    if (link === this.#held && elapsed(this.#heldUsed, now) < TRAFFIC_HOLD) return 'fast';
     return this.#isWaitedFor(link) && now >= link.trialFrom! ? 'fast' : 'slow';
   }
 
@@ -399,4 +430,8 @@ export class LinkManager {
     link.connection.sendDatagram(bytes);
     this.#options.counters.add('beats_out');
   }
+}
+
+function isOn(link: ManagedLink, path: HeldPath): boolean {
+  return (link.tier === Tier.direct) === (path === 'direct');
 }

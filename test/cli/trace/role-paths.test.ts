@@ -39,6 +39,7 @@ const SERVICE = {
   ports: '8080',
   connectors: ['office'],
   available: true,
+  path: undefined,
 };
 
 function agent(more: Partial<Of<'agent'>> = {}): Of<'agent'> {
