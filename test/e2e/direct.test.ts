@@ -2,6 +2,8 @@
  * Direct links with the real programs: agent and connector find each other, packets leave the relay, and come back to it when the
  * direct path dies.
  */
+import { copyFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { Lab } from '../lab/lab.js';
@@ -77,5 +79,24 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     cutDirectPath(network, 'none');
     await goesBy('direct');
     await fetches();
+  });
+
+  it('a service that the operator holds to the relay keeps to it beside a direct link', async () => {
+    await goesBy('direct');
+    const service = `web=tcp://${ADDRESSES.backend.v4}:8080,path=relay`;
+    await network.must('invite', 'connector', 'office', '--service', service, '--dir', network.operatorFolder);
+    copyFileSync(join(network.operatorFolder, 'operator', 'policy.json'), join(network.relay.dir, 'policy.json'));
+    network.relay.process.signal('SIGHUP');
+    await network.agent.waitForStatus<AgentThreadStatus>('the new policy', ({ services }) =>
+      services.some(({ id, path }) => id === 'web' && path === 'relay'),
+    );
+    const before = await channelPackets();
+    await fetches();
+    expect((await channelPackets()) - before).toBeGreaterThan(FETCHED / 1400);
+    await goesBy('direct');
+    expect(await network.must('status', '--dir', network.agent.dir)).toContain('available, relay only (operator)');
+    const waited = ['wait', '--dir', network.agent.dir, '--service', 'web', '--timeout', '1s', '--path'];
+    expect(await network.must(...waited, 'relay')).toContain('ready');
+    await expect(network.must(...waited, 'direct')).rejects.toThrow('relay links only');
   });
 });
