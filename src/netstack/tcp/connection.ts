@@ -60,8 +60,6 @@ export class TcpConnection extends Flow {
   /** Bytes that came although they were here already: the next acknowledgement reports them (RFC 2883 §4). */
   duplicateFrom = 0;
   duplicateTo = 0;
-  /** The out-of-order range to be named next. */
-  nextNamed = 0;
   synPending = false;
   probePending = false;
   tailPending = false;

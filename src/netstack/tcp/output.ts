@@ -11,6 +11,7 @@ import { TCP_CWR } from '../../wire/tcp.js';
 import { Count } from '../counters.js';
 import type { TcpConnection } from './connection.js';
 import { Phase } from './recovery.js';
+import { MAX_DUPLICATES, SACK_BLOCKS } from './sack-blocks.js';
 import { ACK, FIN, PSH, SYN } from './segment.js';
 import { seqAfter, seqBefore } from './sequence.js';
 import { isIn, NEVER, SENDING, State, SYNCHRONIZED } from './state.js';
@@ -19,12 +20,6 @@ import { userTimeoutField } from './user-timeout.js';
 
 /** A super-segment with its headers fits the 16-bit length fields; 120 bytes is the longest header. */
 const MAX_PAYLOAD = 65_535 - 120;
-/** SACK blocks that fit beside a timestamp (RFC 7323 appendix A, RFC 2018 §3). */
-const SACK_BLOCKS = 3;
-
-/** Acknowledgements of one flush at most; a sender has learnt enough by then. */
-const MAX_DUPLICATES = 64;
-
 /** Segments that have to be able to follow a probe of the path MTU. */
 const PROBE_FOLLOWERS = 4;
 
@@ -365,42 +360,18 @@ function sendAck(c: TcpConnection, now: Instant): void {
 
 /**
  * Acknowledgements while bytes are missing. A batch may have brought many segments beyond gaps and RFC 5681 §4.2 owes one
- * for each: without SACK the sender counts them; with SACK it needs as many as it takes to name every range, since one
- * names three (what goes unnamed would look lost). They are named upwards, in the order in which segments usually come:
- * downwards would look like reordering (RFC 8985 §6.2.3).
+ * for each: without SACK the sender counts them; with SACK it needs one for each range that has come or grown.
  */
 function sendDuplicates(c: TcpConnection, now: Instant): void {
-  const r = c.receiver;
-  const groups = Math.ceil(r.ranges.count / SACK_BLOCKS);
-  const n = Math.max(Math.min(c.duplicatesOwed, c.sender.sack ? groups : c.duplicatesOwed, MAX_DUPLICATES), 1);
+  const { blocks, ranges } = c.receiver;
+  const { sack } = c.sender;
+  const { options } = c.host.emitter;
+  const n = sack ? blocks.due : Math.max(Math.min(c.duplicatesOwed, MAX_DUPLICATES), 1);
   c.duplicatesOwed = 0;
   for (let i = 0; i < n; i++) {
-    if (c.sender.sack) c.host.emitter.options.sackCount = nameRanges(c, i === n - 1);
+    if (sack) options.sackCount = blocks.write(ranges, options.sackEdges, n - i);
     sendAck(c, now);
   }
-}
-
-/** Writes SACK blocks, upwards from acknowledgement to acknowledgement; in the last one the latest range first (RFC 2018 §4). */
-function nameRanges(c: TcpConnection, last: boolean): number {
-  const { ranges, latest } = c.receiver;
-  const edges = c.host.emitter.options.sackEdges;
-  const recent = last ? ranges.indexOf(latest) : -1;
-  let blocks = 0;
-  if (recent >= 0) {
-    edges[0] = ranges.starts[recent];
-    edges[1] = ranges.ends[recent];
-    blocks = 1;
-  }
-  // Round and round: each range is named as often as the others.
-  for (let tried = 0; tried < ranges.count && blocks < SACK_BLOCKS; tried++) {
-    if (c.nextNamed >= ranges.count) c.nextNamed = 0;
-    const i = c.nextNamed++;
-    if (i === recent) continue;
-    edges[2 * blocks] = ranges.starts[i];
-    edges[2 * blocks + 1] = ranges.ends[i];
-    blocks++;
-  }
-  return blocks;
 }
 
 function reportDuplicate(c: TcpConnection): void {

@@ -13,6 +13,7 @@ import type { BufferPool } from '../buffer-pool.js';
 import type { TcpHandlers } from '../types.js';
 import { ByteRing } from './byte-ring.js';
 import { SequenceRanges } from './ranges.js';
+import { SackBlocks } from './sack-blocks.js';
 
 /**
  * Out-of-order ranges kept; a segment that would make one more is not taken (nor acknowledged), which to its sender looks like
@@ -33,8 +34,7 @@ export class Receiver {
   shift = 0;
   readonly ring: ByteRing;
   readonly ranges = new SequenceRanges(OUT_OF_ORDER_RANGES);
-  /** Where the last out-of-order segment landed: its range is reported first (RFC 2018 §4). */
-  latest = 0;
+  readonly blocks = new SackBlocks();
   /** The application took less than offered and has not asked again. */
   blocked = false;
   finReceived = false;
@@ -133,7 +133,7 @@ export class Receiver {
     const gained = this.ranges.add(seq, (seq + length) | 0);
     if (gained < 0) return gained;
     this.#append(this.ring.length + ((seq - this.nxt) | 0), bytes, offset, length);
-    this.latest = seq;
+    this.blocks.note(this.ranges, seq);
     return gained;
   }
 
@@ -181,6 +181,7 @@ export class Receiver {
     this.#promised = 0;
     this.ring.release();
     this.ranges.clear();
+    this.blocks.clear();
   }
 
   #grow(limit: number): void {
