@@ -76,7 +76,7 @@ export class IdleClients {
     this.#agents = crowd.agents;
     const { certificatePem, keyPem } = crowd.agents[0]!;
     const { network, policyKey, caPem, relayName } = crowd;
-    const direct = { path: 'relay' as const, hideHost: true, allow: [], advertise: [] };
+    const direct = { path: 'relay' as const, hideHost: true, guesses: true, allow: [], advertise: [] };
     const node = { name: '', policy: undefined, proof: undefined, port: 0, direct };
     const data = { ...node, network, policyKey, caPem, certificatePem, keyPem, relays: ['relay'] };
     const endpoints = makeNodeEndpoints(data, this.#reactor, undefined);

@@ -29,6 +29,7 @@ import type { QuicEndpoint } from '../quic/endpoint.js';
 import type { PathChoice } from '../tunnel/links/manager.js';
 import { LINK_COUNTERS, type LinkReason } from '../tunnel/links/states.js';
 import type { FromRelay } from '../tunnel/messages.js';
+import type { BirthdayRole } from '../tunnel/punch/birthday.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import { judgeInbound } from './judge.js';
 import { Routes } from './routes.js';
@@ -54,6 +55,8 @@ export type AgentCoreEvent =
       readonly via: 'direct' | 'relay';
       readonly reason: LinkReason;
     }
+  /** Ports are guessed to get through a symmetric NAT: many sockets are opened here, or many packets sent. */
+  | { readonly kind: 'port-guessing'; readonly connector: string; readonly role: BirthdayRole }
   | { readonly kind: 'denied'; readonly connector: string; readonly service: string; readonly reason: string }
   | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
   | { readonly kind: 'policy-refused'; readonly code: string }
@@ -125,6 +128,10 @@ export class AgentCore {
       extraSockets: parts.extraSockets,
       relay: () => this.relay,
       now: () => parts.clock.now(),
+      onGuess: (path, role) => {
+        const session = [...this.sessions.all].find(({ direct }) => direct.path === path);
+        if (session !== undefined) parts.onEvent({ kind: 'port-guessing', connector: session.connector, role });
+      },
       onNetwork: (now) => this.sessions.networkChanged(now),
     });
     this.relays = makeRelays(parts, {

@@ -85,6 +85,15 @@ const direct = {
     ),
     [],
   ),
+  portGuessing: v.optional(
+    v.pipe(
+      flag,
+      v.description(
+        'Guesses ports where nothing else gets through a symmetric NAT: 256 sockets or 1,000 packets, once.',
+      ),
+    ),
+    true,
+  ),
   portMapping: v.optional(
     v.pipe(
       flag,

@@ -35,6 +35,7 @@ export interface DirectFlags {
   readonly advertise?: string[];
   /** commander's true for a `--no-…` that was not given. */
   readonly portMapping?: boolean;
+  readonly portGuessing?: boolean;
 }
 
 export function addDirectOptions(command: Command): Command {
@@ -44,18 +45,29 @@ export function addDirectOptions(command: Command): Command {
     .option('--hide-host-candidates', 'do not tell peers the addresses of this host’s interfaces')
     .option('--peer-prefix <prefix>', 'private prefix behind the default route where peers may be', many)
     .option('--advertise <address:port>', 'where peers reach this node besides, for example a forwarded port', many)
+    .option('--no-port-guessing', 'do not guess ports to get through symmetric NATs (256 sockets or 1,000 packets)')
     .option('--no-port-mapping', 'do not ask the gateway for a public port (PCP, NAT-PMP, UPnP)');
+}
+
+/** Flags that are there as `--no-…` only: a configuration file may say otherwise where they were not given. */
+export function switchedOff({
+  portMapping,
+  portGuessing,
+}: DirectFlags): Record<'portMapping' | 'portGuessing', false | undefined> {
+  const off = (flag: boolean | undefined) => (flag === false ? false : undefined);
+  return { portMapping: off(portMapping), portGuessing: off(portGuessing) };
 }
 
 /** What the packet thread is told of it. */
 export function directSettings(config: {
   readonly path: DirectSettings['path'];
   readonly hideHostCandidates: boolean;
+  readonly portGuessing: boolean;
   readonly peerPrefixes: readonly string[];
   readonly advertise: readonly string[];
 }): DirectSettings {
-  const { path, hideHostCandidates: hideHost, peerPrefixes: allow, advertise } = config;
-  return { path, hideHost, allow, advertise };
+  const { path, hideHostCandidates: hideHost, portGuessing: guesses, peerPrefixes: allow, advertise } = config;
+  return { path, hideHost, guesses, allow, advertise };
 }
 
 /** What every role's configuration holds. */

@@ -37,6 +37,7 @@ import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
 import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import { type FromRelay, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
+import type { BirthdayRole } from '../tunnel/punch/birthday.js';
 import type { CoalescedPacket } from '../wire/gro.js';
 import type { ServiceBackend } from './backends.js';
 import { KernelPath } from './kernel-path.js';
@@ -55,6 +56,8 @@ export type ConnectorCoreEvent =
       readonly service: string;
       readonly status: RegistrationStatus;
     }
+  /** Ports are guessed to get through a symmetric NAT: many sockets are opened here, or many packets sent. */
+  | { readonly kind: 'port-guessing'; readonly agent: string; readonly role: BirthdayRole }
   | { readonly kind: 'policy'; readonly version: number; readonly envelope: unknown }
   | { readonly kind: 'policy-refused'; readonly code: string };
 
@@ -130,6 +133,10 @@ export class ConnectorCore {
       extraSockets: parts.extraSockets,
       relay: () => this.relay,
       now: () => parts.reactor.now(),
+      onGuess: (path, role) => {
+        const session = [...this.links.sessions].find((one) => one.path === path);
+        if (session !== undefined) parts.onEvent({ kind: 'port-guessing', agent: session.identity.name, role });
+      },
       onNetwork: (now) => this.links.networkChanged(now),
     });
     this.registrar = new Registrar({

@@ -26,7 +26,7 @@ export type SessionMessage = Extract<ToConnector, { type: 'punch' | 'round' | 'a
 /** A round begins this much later, so that the slower end has finished with its message. */
 const START_IN: Duration = Millis(20);
 
-/** Ports are guessed once per session and this time. */
+/** Ports are guessed once per session, own network and this time. */
 const GUESS_INTERVAL: Duration = Minutes(10);
 
 export class DirectPath {
@@ -111,6 +111,7 @@ export class DirectPath {
   /** This host is in another network: what was found out in the one before is worth nothing, good or bad. */
   move(): void {
     this.#hasMoved = true;
+    this.#guessedAt = undefined;
     this.#seen.clear();
     this.puncher.pairs.forget();
   }

@@ -2,6 +2,8 @@
 import type { Entropy } from '../base/entropy.js';
 import type { Instant } from '../base/time.js';
 import type { UdpSocket } from '../os/io.js';
+import type { BirthdayRole } from '../tunnel/punch/birthday.js';
+import type { DirectPath } from './direct-path.js';
 import type { ExtraSockets } from './extra-sockets.js';
 import { type DirectOptions, Punching } from './punching.js';
 import type { RelayClient } from './relay-client.js';
@@ -11,6 +13,7 @@ export interface MakePunchingParts {
   readonly extraSockets: ExtraSockets;
   readonly relay: () => RelayClient;
   readonly now: () => Instant;
+  readonly onGuess: (path: DirectPath, role: BirthdayRole) => void;
   readonly onNetwork: (now: Instant) => void;
 }
 
@@ -42,6 +45,7 @@ export function makePunching(
     isRelayTcp: () => parts.relay().state === 'ready' && parts.relay().isOverTcp,
     probe: (address, bytes) => underlay.probe(address, bytes),
     isRelay: (address) => underlay.isRelay(address) || underlay.isVirtual(address),
+    onGuess: parts.onGuess,
     onNetwork: parts.onNetwork,
   });
 }

@@ -39,6 +39,8 @@ export interface DirectOptions {
   readonly hideHost: boolean;
   /** Private prefixes behind the default route at which peers may be. */
   readonly allow: readonly Prefix[];
+  /** Whether ports may be guessed with peers that nothing else reaches. */
+  readonly guesses: boolean;
   /** Where this node may be reached besides, by port forwarding. */
   readonly advertise: readonly SocketAddress[];
 }
@@ -62,6 +64,8 @@ export interface PunchingParts extends DirectOptions {
   /** The relay connection's address family while it is over UDP, and whether it is over TCP. */
   readonly relayFamily: () => Family | undefined;
   readonly isRelayTcp: () => boolean;
+  /** Ports are about to be guessed with the peer of `path`. */
+  readonly onGuess: (path: DirectPath, role: BirthdayRole) => void;
   /** Own candidates have changed, or where the host's routes lead. */
   readonly onNetwork: (now: Instant) => void;
 }
@@ -118,7 +122,8 @@ export class Punching {
   /** What this end does when ports are guessed with the peer of `path`; undefined: guessing is of no use, or another pair's turn. */
   birthdayRole(path: DirectPath): BirthdayRole | undefined {
     const { birthday } = path.plan;
-    return this.#guessing !== undefined || birthday === 'none' ? undefined : birthday;
+    const isOff = !this.#parts.guesses || birthday === 'none';
+    return this.#guessing !== undefined || isOff ? undefined : birthday;
   }
 
   /** How easily a peer gets through the NAT before this node. What the very sockets have shown counts more than what was told. */
@@ -150,6 +155,7 @@ export class Punching {
     if (role === undefined || target === undefined) return;
     const { entropy, openSocket } = this.#parts;
     this.counters.add('birthdays');
+    this.#parts.onGuess(path, role);
     this.#guessing = { path, birthday: new Birthday(start, { role, puncher, entropy, target, openSocket }) };
   }
 

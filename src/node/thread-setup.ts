@@ -38,16 +38,19 @@ export interface NodeThreadData {
 export interface DirectSettings {
   readonly path: PathChoice;
   readonly hideHost: boolean;
+  /** Whether ports may be guessed. */
+  readonly guesses: boolean;
   /** Prefixes. */
   readonly allow: readonly string[];
   /** ADDRESS:PORT. */
   readonly advertise: readonly string[];
 }
 
-export function directOptions({ path, hideHost, allow, advertise }: DirectSettings): DirectOptions {
+export function directOptions({ path, hideHost, guesses, allow, advertise }: DirectSettings): DirectOptions {
   return {
     path,
     hideHost,
+    guesses,
     allow: allow.map((text) => Prefix.parse(text)!),
     advertise: advertise.map((text) => SocketAddress.parse(text)!),
   };

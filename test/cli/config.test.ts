@@ -36,6 +36,7 @@ const DIRECT = {
   path: sample('relay', 'direct', 'auto'),
   hideHostCandidates: sample(true, 'false', true, false),
   portMapping: sample(false, 'true', false, true),
+  portGuessing: sample(false, 'true', false, true),
   relayTcp: sample('never', 'auto', 'never'),
   peerPrefixes: sample(['10.0.0.0/8'], '10.1.0.0/16,fd00::/8', ['10.2.0.0/16'], ['10.1.0.0/16', 'fd00::/8']),
   advertise: sample(

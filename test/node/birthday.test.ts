@@ -46,6 +46,9 @@ describe.each([
     expect(it.world.until(() => isDirect(it), Seconds(15))).toBe(true);
     it.world.run(Seconds(20));
     expect(openSockets(it)).toBe(before + 1);
+    const role = (strict: boolean) => (strict ? 'sockets' : 'ports');
+    expect(it.agent.eventsOf('port-guessing')).toMatchObject([{ connector: 'c1', role: role(ours === 'strict') }]);
+    expect(it.connector.eventsOf('port-guessing')).toMatchObject([{ agent: 'alice', role: role(theirs === 'strict') }]);
     const { link } = it.agent.session('c1')!;
     const packetsOut = link!.packetsOut;
     app.say(new Uint8Array(500_000));
@@ -69,6 +72,25 @@ describe('without a chance', () => {
     it.world.run(Seconds(30));
     expect(it.agent.core.punching.counters.get('birthdays')).toBe(0);
     expect(isDirect(it)).toBe(false);
+  });
+
+  it('nothing is guessed where either end forbids it', async () => {
+    const nat = (kind: Kind, inside: number) => ({ nat: new SimNat(inside, NAT_KINDS[kind]) });
+    for (const [agent, connector] of [
+      [false, true],
+      [true, false],
+    ] as const) {
+      const it = await scene({
+        agent: { direct: { ...direct, guesses: agent }, ...nat('moderate', 10) },
+        connector: { direct: { ...direct, guesses: connector }, ...nat('strict', 20) },
+      });
+      it.world.run(Seconds(1));
+      connected(it);
+      it.world.run(Minutes(2));
+      expect(isDirect(it)).toBe(false);
+      expect(it.agent.eventsOf('port-guessing').length).toBe(agent ? 1 : 0);
+      expect(it.connector.eventsOf('port-guessing')).toEqual([]);
+    }
   });
 
   it('a peer that is not there gets a thousand packets, once in ten minutes', async () => {

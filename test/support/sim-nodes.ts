@@ -202,7 +202,7 @@ export abstract class SimNode {
 }
 
 /** Most tests are about the way through the relay. */
-export const DIRECT_OFF: DirectSettings = { path: 'relay', hideHost: false, allow: [], advertise: [] };
+export const DIRECT_OFF: DirectSettings = { path: 'relay', hideHost: false, guesses: true, allow: [], advertise: [] };
 
 export interface ConnectorSetup {
   /** Service id → backend URL. */

@@ -18,6 +18,7 @@ import {
   LiveConfig,
   many,
   type RoleFlags,
+  switchedOff,
 } from '../role-options.js';
 
 interface AgentFlags extends RoleFlags, DirectFlags {
@@ -59,9 +60,8 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
-  const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, portMapping, ...rest } = flags;
-  const mapped = portMapping === false ? false : undefined;
-  const given = { ...rest, port: numberText(port), forwards, peerPrefixes, portMapping: mapped };
+  const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, ...rest } = flags;
+  const given = { ...rest, port: numberText(port), forwards, peerPrefixes, ...switchedOff(flags) };
   const live = new LiveConfig<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
   const config = live.current;
   const { dir } = config;

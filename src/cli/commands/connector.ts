@@ -18,6 +18,7 @@ import {
   LiveConfig,
   many,
   type RoleFlags,
+  switchedOff,
 } from '../role-options.js';
 
 interface ConnectorFlags extends RoleFlags, DirectFlags {
@@ -50,10 +51,9 @@ export function register(program: Command, context: CommandContext): void {
 }
 
 async function run(flags: ConnectorFlags, context: CommandContext): Promise<void> {
-  const { config: file, service, port, peerPrefix: peerPrefixes, portMapping, ...rest } = flags;
+  const { config: file, service, port, peerPrefix: peerPrefixes, ...rest } = flags;
   const services = service === undefined ? undefined : Object.fromEntries(service.map(splitService));
-  const mapped = portMapping === false ? false : undefined;
-  const given = { ...rest, port: numberText(port), services, peerPrefixes, portMapping: mapped };
+  const given = { ...rest, port: numberText(port), services, peerPrefixes, ...switchedOff(flags) };
   const live = new LiveConfig<typeof ConnectorConfig, Config>(
     ConnectorConfig,
     'connector',

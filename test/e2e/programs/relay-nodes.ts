@@ -55,7 +55,7 @@ function startNode(agent: EnrolledAgent, wantsChannel: boolean): void {
   const sockets = openNodeSockets(linux, 0);
   const { network, caPem, relayName } = input.crowd;
   const { name, certificatePem, keyPem, proof } = agent;
-  const direct = { path: 'relay' as const, hideHost: true, allow: [], advertise: [] };
+  const direct = { path: 'relay' as const, hideHost: true, guesses: true, allow: [], advertise: [] };
   const data = { network, caPem, relays: ['relay'], name, certificatePem, keyPem, proof, direct };
   const none = { policyKey: new Uint8Array(), policy: undefined, port: 0 };
   const endpoints = makeNodeEndpoints({ ...data, ...none }, reactor, undefined);
