@@ -1,6 +1,6 @@
 /**
  * DATAGRAMs per second through two QUIC endpoints in one thread, without a network: both ends, sealing, opening and
- * acknowledgements on one core. Needs a build (`npm run build`).
+ * acknowledgements on one core; and the same bytes on streams, a megabyte each. Needs a build (`npm run build`).
  *
  *   node bench/quic.mjs [seconds per run] [--json]
  */
@@ -14,6 +14,7 @@ import { QuicEndpoint } from '../dist/quic/endpoint.js';
 const PAYLOAD = 1400;
 const BATCH = 40;
 const SEGMENTS = 40;
+const MESSAGE = new Uint8Array(1_000_000).fill(7);
 const seconds = Number(process.argv.find((a) => /^\d+(\.\d+)?$/.test(a)) ?? 4);
 const asJson = process.argv.includes('--json');
 
@@ -62,7 +63,7 @@ async function identities() {
 const micros = () => instantAt(performance.now() * 1000);
 
 function pair(certs, options) {
-  const counts = { received: 0, connected: 0 };
+  const counts = { received: 0, streamed: 0, connected: 0 };
   const handler = {
     onConnected: () => counts.connected++,
     onClosed: (_now, reason) => {
@@ -72,6 +73,9 @@ function pair(certs, options) {
       counts.received += batch.count;
     },
     onControlMessage: () => {},
+    onPush: (_now, bytes) => {
+      counts.streamed += bytes.length;
+    },
   };
   const common = { alpn: 'bench', ca: certs.ca, wallTime: wallAt(Date.now()), ...options };
   const server = new QuicEndpoint({
@@ -109,6 +113,38 @@ function pair(certs, options) {
   return { client, connection, turn, counts };
 }
 
+/** Bytes that arrive on streams, as datagrams of the same payload would. */
+function measureStreams(certs, name, options) {
+  const { connection, turn, counts } = pair(certs, options);
+  const run = (span) => {
+    const start = micros();
+    const before = counts.streamed;
+    const cpuBefore = process.cpuUsage();
+    let now = start;
+    while (now - start < span * 1e6) {
+      connection.push(MESSAGE);
+      turn(now);
+      now = micros();
+    }
+    const received = (counts.streamed - before) / PAYLOAD;
+    const cpu = process.cpuUsage(cpuBefore);
+    return { received, rate: (received / (now - start)) * 1e6, cpuRate: (received / (cpu.user + cpu.system)) * 1e6 };
+  };
+  run(seconds / 4);
+  return summary(name, run(seconds));
+}
+
+function summary(name, result) {
+  const { rate, cpuRate } = result;
+  return {
+    name,
+    datagramsPerSecond: Math.round(rate),
+    perCpuSecond: Math.round(cpuRate),
+    gigabits: (rate * PAYLOAD * 8) / 1e9,
+    ...result,
+  };
+}
+
 function measure(certs, name, options) {
   const { client, connection, turn, counts } = pair(certs, options);
   const { arena, table } = client.outbound;
@@ -139,15 +175,7 @@ function measure(certs, name, options) {
     };
   };
   run(seconds / 4);
-  const result = run(seconds);
-  const { rate, cpuRate } = result;
-  return {
-    name,
-    datagramsPerSecond: Math.round(rate),
-    perCpuSecond: Math.round(cpuRate),
-    gigabits: (rate * PAYLOAD * 8) / 1e9,
-    ...result,
-  };
+  return summary(name, run(seconds));
 }
 
 const certs = await identities();
@@ -155,11 +183,13 @@ const results = [
   measure(certs, 'AES-128-GCM, open', {}),
   measure(certs, 'ChaCha20-Poly1305, open', { suite: 'chacha20' }),
   measure(certs, 'AES-128-GCM, CUBIC', { controller: 'cubic' }),
+  measureStreams(certs, 'AES-128-GCM, streams', {}),
+  measureStreams(certs, 'the same, CUBIC', { controller: 'cubic' }),
 ];
 if (asJson) console.log(JSON.stringify({ payload: PAYLOAD, seconds, node: process.version, results }));
 else
   for (const r of results) {
     console.log(
-      `${r.name.padEnd(26)} ${(r.datagramsPerSecond / 1000).toFixed(0).padStart(5)} k datagrams/s  ${(r.perCpuSecond / 1000).toFixed(0).padStart(5)} k per CPU second  ${r.gigabits.toFixed(2)} Gbit/s  lost ${r.sent - r.received}`,
+      `${r.name.padEnd(26)} ${(r.datagramsPerSecond / 1000).toFixed(0).padStart(5)} k datagrams/s  ${(r.perCpuSecond / 1000).toFixed(0).padStart(5)} k per CPU second  ${r.gigabits.toFixed(2)} Gbit/s  ${r.sent === undefined ? 'on streams' : `lost ${r.sent - r.received}`}`,
     );
   }
