@@ -117,12 +117,12 @@ export class AgentDirect {
   }
 
   tellActive({ direct, set }: AgentSession, link: Link, reason: string): void {
-    if (this.#isOn || set.size > 1) direct.path.tellActive(link.number, reason);
+    if (this.#isOn() || set.size > 1) direct.path.tellActive(link.number, reason);
   }
 
   /** The link through the relay is live: the connector is told where we are, as it may have missed it. */
   relayLive(now: Instant, { direct }: AgentSession): void {
-    if (this.#isOn) direct.path.linkLive(now, false);
+    if (this.#isOn()) direct.path.linkLive(now, false);
   }
 
   onPunch(now: Instant, session: AgentSession, message: PunchMessage): void {
@@ -130,7 +130,7 @@ export class AgentDirect {
     if (!direct.path.isNews(message.n)) return;
     // Heard though nothing comes of it now: direct links may be switched on later.
     direct.path.hearPunch(message);
-    if (!this.#isOn) return;
+    if (!this.#isOn()) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
   }
@@ -138,7 +138,7 @@ export class AgentDirect {
   /** Own addresses or routes have changed. */
   networkChanged(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    if (!this.#isOn) return;
+    if (!this.#isOn()) return;
     for (const link of directLinks(direct)) {
       if (direct.path.mayUse(link.connection.remote)) continue;
       this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
@@ -160,8 +160,8 @@ export class AgentDirect {
   pathChanged(now: Instant, session: AgentSession): void {
     const { direct } = session;
     const wasOn = direct.reason !== 'operator';
-    if (this.#isOn === wasOn) return;
-    if (this.#isOn) {
+    if (this.#isOn() === wasOn) return;
+    if (this.#isOn()) {
       direct.reason = 'not tried yet';
       this.relayLive(now, session);
       this.#soon(now, direct);
@@ -278,7 +278,7 @@ export class AgentDirect {
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
     if (direct.replaced !== undefined && now >= direct.replaced.endsAt) this.#closeReplaced(now, direct);
-    if (!this.#isOn) return;
+    if (!this.#isOn()) return;
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
       const { attempt } = direct;
@@ -308,7 +308,7 @@ export class AgentDirect {
   }
 
   due(now: Instant, { direct }: AgentSession): Instant | undefined {
-    const next = this.#isOn ? this.#nextStep(now, direct) : undefined;
+    const next = this.#isOn() ? this.#nextStep(now, direct) : undefined;
     return earliest(direct.replaced?.endsAt, next);
   }
 
@@ -318,7 +318,7 @@ export class AgentDirect {
     return earliest(direct.gatherUntil, direct.nextRound);
   }
 
-  get #isOn(): boolean {
+  #isOn(): boolean {
     return this.#parts.punching.path !== 'relay';
   }
 

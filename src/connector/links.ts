@@ -454,9 +454,10 @@ export class ConnectorLinks {
 
   /** Closes the links of ended sessions; the driver has sent what they had to send. Returns whether there were any. */
   closeEnding(now: Instant): boolean {
+    if (this.#ending.length === 0) return false;
     const ending = this.#ending.splice(0);
     for (const { link, reason } of ending) link.connection.close(now, CloseCode.sessionOver, reason);
-    return ending.length > 0;
+    return true;
   }
 
   /** A new policy: sessions of revoked agents end, the others are judged anew. */

@@ -22,6 +22,8 @@ interface EchoFlow {
   readonly socket: EchoSocket;
   readonly watch: Watch;
   lastUsed: Instant;
+  /** Requests without a reply, those included whose reply is lost. */
+  awaited: number;
 }
 
 export class EchoFlows {
@@ -59,6 +61,7 @@ export class EchoFlows {
       return true;
     }
     flow.lastUsed = now;
+    flow.awaited++;
     flow.socket.send(flow.target, sequence, bytes, offset, length);
     return false;
   }
@@ -106,6 +109,7 @@ export class EchoFlows {
       socket,
       watch: reactor.watch(socket.fd, READABLE, () => this.#read(flow)),
       lastUsed: now,
+      awaited: 0,
     };
     this.#flows.add(flow);
     counters.add('echo_opened');
@@ -120,8 +124,11 @@ export class EchoFlows {
       if (n < 0) continue;
       if (!flow.socket.lastSource.ip.equals(flow.target.ip)) continue;
       flow.lastUsed = now;
+      if (flow.awaited > 0) flow.awaited--;
       this.#host.counters.add('echo_replies');
       this.#stack.sendEchoReply(now, flow.words, flow.identifier, flow.socket.lastSequence, scratch, 0, n);
+      // Nothing else is to come: a reply sent twice is read when the socket is found readable again.
+      if (flow.awaited === 0) break;
     }
     this.#host.onActivity();
   }

@@ -304,7 +304,7 @@ export class RelayClient implements ConnectionHandler {
     if (this.#state === 'ready' && this.#lifeSigns.check(now, this.#connection!) === 'gone') {
       this.#drop(now, 'the relay has gone silent');
     }
-    if (this.#isProbing) this.#probes.ask(now, this.#addresses);
+    if (this.#isProbing()) this.#probes.ask(now, this.#addresses);
     else if (this.#upgradeAt !== undefined && now >= this.#upgradeAt) {
       this.#upgradeAt = later(now, this.#upgradeWait);
       this.#probes.ask(now, this.#addresses);
@@ -314,11 +314,11 @@ export class RelayClient implements ConnectionHandler {
 
   nextTimeout(): Instant | undefined {
     const request = this.#requests.nextTimeout();
-    const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing ? this.#probes.due : undefined;
+    const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing() ? this.#probes.due : undefined;
     return earliest(earliest(this.#deadline, request), earliest(own, this.#upgradeAt));
   }
 
-  get #isProbing(): boolean {
+  #isProbing(): boolean {
     const isAway = this.#state === 'waiting' || this.#state === 'connecting';
     return isAway && this.#isUnreachable && this.#parts.owner.isRelayWanted();
   }

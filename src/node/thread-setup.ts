@@ -178,7 +178,9 @@ export function driveNode(
   const watches = sockets.map((socket, index) =>
     reactor.watch(socket.fd, READABLE, (ready) => {
       if ((ready & WRITABLE) !== 0) core.writable(reactor.now(), index);
-      for (let batch = 0; batch < BATCHES_PER_TURN; batch++) if (core.receive(reactor.now(), index) <= 0) return;
+      // A batch that is not full was all there is: asking again would only delay what is to be sent now.
+      const { length } = socket.rx.offsets;
+      for (let batch = 0; batch < BATCHES_PER_TURN; batch++) if (core.receive(reactor.now(), index) < length) return;
     }),
   );
   let lastClock = reactor.now();

@@ -7,7 +7,7 @@
  */
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import type { Instant } from '../base/time.js';
+import { type Duration, elapsed, type Instant, Millis } from '../base/time.js';
 import type { DeviceMemory, TunDevice } from '../os/io.js';
 import { Arena, align } from '../wire/arena.js';
 import type { CoalescedPacket } from '../wire/gro.js';
@@ -27,6 +27,8 @@ const READ_SIZE = 65_535 + VNET_HEADER;
 /** What one turn takes from the device before packets are sent: about what the outbound arena holds. */
 const TURN_BYTES = 768 * 1024;
 const TURN_PACKETS = 256;
+/** After a pause of this length the first packet goes on before another one is asked for: mostly there is none. */
+const PAUSE: Duration = Millis(1);
 /** Headers of one segment are at most this long: IPv6, and TCP with all options. */
 const MAX_HEADERS = 40 + 60;
 
@@ -57,6 +59,7 @@ export class TunPort {
   readonly #fields = new VnetFields();
   readonly #first = new ParsedPacket();
   readonly #plain = new VnetFields();
+  #lastRead = Number.NEGATIVE_INFINITY as Instant;
 
   constructor(parts: TunPortParts, owner: TunPortOwner) {
     this.#parts = parts;
@@ -67,8 +70,10 @@ export class TunPort {
   /** Takes what the device has, as far as one turn goes. Returns whether more may wait. */
   read(now: Instant): boolean {
     const { tun, drops } = this.#parts;
+    const most = elapsed(this.#lastRead, now) < PAUSE ? TURN_PACKETS : 1;
+    this.#lastRead = now;
     let bytes = 0;
-    for (let packets = 0; packets < TURN_PACKETS && bytes < TURN_BYTES; packets++) {
+    for (let packets = 0; packets < most && bytes < TURN_BYTES; packets++) {
       const n = tun.read(this.#memory, READ_OFFSET, READ_SIZE);
       if (n <= 0) return false;
       bytes += n;

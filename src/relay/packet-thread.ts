@@ -64,6 +64,8 @@ await servePacketThread<RelayProtocol, RelayThreadData>((context) => {
         const entries = socket.receive();
         if (entries <= 0) return;
         core.handleBatch(reactor.now(), index, entries);
+        // A batch that is not full was all there is.
+        if (entries < socket.rx.offsets.length) return;
       }
     });
   });

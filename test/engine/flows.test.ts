@@ -139,6 +139,30 @@ test('echo flows: capped, ended after 30 s, and asked anew they work again', () 
   expect(readPacket(it.packets.at(-1)!).rest).toBe(0x0004_0009);
 });
 
+test('echo replies are read until none is awaited; unasked and lost ones do not stop it', () => {
+  const it = bench();
+  it.inject(echoRequest(ends, 1, 1));
+  it.run(Seconds(1));
+  const socket = it.sockets.echoes[0]!;
+  expect(socket.reads).toBe(1);
+  it.inject(echoRequest(ends, 1, 2));
+  it.inject(echoRequest(ends, 1, 3));
+  it.run(Seconds(1));
+  expect(socket.reads).toBe(3);
+  // Sent twice by the network: read as well, one at a time.
+  for (let copy = 0; copy < 2; copy++) socket.answer(socket.lastSource, 3, new Uint8Array(8));
+  it.run(Seconds(1));
+  expect(socket.reads).toBe(5);
+  socket.loses = true;
+  it.inject(echoRequest(ends, 1, 4));
+  it.run(Seconds(1));
+  socket.loses = false;
+  it.inject(echoRequest(ends, 1, 5));
+  it.run(Seconds(1));
+  expect(socket.reads).toBe(7);
+  expect(it.packets.map((packet) => readPacket(packet).rest & 0xffff)).toEqual([1, 2, 3, 3, 3, 5]);
+});
+
 test('a UDP flow that is full makes room by the flows whose time is up', () => {
   const it = bench({ udpFlows: 2, udpUnanswered: Seconds(2) });
   it.sockets.udpBackend('10.9.0.2:53');

@@ -120,6 +120,7 @@ export class SimRelay {
           const entries = socket.receive();
           if (entries <= 0) return;
           this.core.handleBatch(reactor.now(), index, entries);
+          if (entries < socket.rx.offsets.length) return;
         }
       });
     });

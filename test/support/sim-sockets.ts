@@ -253,6 +253,10 @@ export class SimEcho implements EchoSocket, Descriptor {
   lastSequence = 0;
   lastSource = new SocketAddress(IpAddress.v4(0), 0);
   isClosed = false;
+  /** Nobody answers any more. */
+  loses = false;
+  /** Calls of `read`. */
+  reads = 0;
   readonly #answers: { readonly from: SocketAddress; readonly sequence: number; readonly data: Uint8Array }[] = [];
 
   constructor(reactor: SimReactor, family: 4 | 6) {
@@ -271,11 +275,12 @@ export class SimEcho implements EchoSocket, Descriptor {
 
   send(to: SocketAddress, sequence: number, data: Uint8Array, offset: number, length: number): number {
     if (to.ip.family !== this.family) return -EHOSTUNREACH;
-    this.answer(to, sequence, data.slice(offset, offset + length));
+    if (!this.loses) this.answer(to, sequence, data.slice(offset, offset + length));
     return length;
   }
 
   read(target: Uint8Array, offset: number, length: number): number {
+    this.reads++;
     const next = this.#answers.shift();
     if (next === undefined) return -EAGAIN;
     this.lastSequence = next.sequence;

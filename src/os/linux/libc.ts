@@ -64,14 +64,14 @@ export const open = library.func('int open(const char*, int)') as (path: string,
 export const ioctl = declare('int ioctl(int, uint64_t, uintptr_t)');
 
 /** errno of the last failed call on this thread. */
-export const errno = (): number => koffi.errno();
+export const errno = koffi.errno as () => number;
 
 /** The address of the first byte; see `NativeMemory` for who keeps the bytes alive. */
 export const addressOf = (bytes: Uint8Array): number => Number(koffi.address(bytes));
 
 /** A call's return value as an `IoResult`: counts stay, −1 becomes the negated errno. */
 export function result(returned: number): number {
-  return returned >= 0 ? returned : -koffi.errno();
+  return returned >= 0 ? returned : -errno();
 }
 
 /** EIO, EINVAL … as text for messages; numbers that have no name here stay numbers. */
@@ -85,7 +85,7 @@ export function errnoName(code: number): string {
  */
 export function check(returned: number, what: string, code = 'SYSTEM_CALL_FAILED', hint?: string): number {
   if (returned >= 0) return returned;
-  const cause = errnoName(koffi.errno());
+  const cause = errnoName(errno());
   throw new SallyportError('environment', code, `${what}: ${cause}`, hint === undefined ? {} : { hint });
 }
 
