@@ -130,6 +130,7 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         return undefined;
       },
     },
+    rest: () => core.stack.buffers.clear(),
     close: () => {
       networkEvents?.close();
       tun?.close();

@@ -8,6 +8,7 @@ import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import type { Instant } from '../base/time.js';
+import { BufferStore, RETAINED_BYTES } from '../netstack/buffer-store.js';
 import { createStackCounters, type StackCounters } from '../netstack/counters.js';
 import { Stack } from '../netstack/stack.js';
 import type { TcpConnection } from '../netstack/tcp/connection.js';
@@ -38,6 +39,7 @@ export interface StackPathParts {
 
 export class StackPath {
   readonly counters: StackCounters = createStackCounters();
+  readonly buffers = new BufferStore(RETAINED_BYTES);
   /** Ports of the proxies' UDP flows. */
   readonly udp: UdpPorts;
   readonly #stack: Stack;
@@ -59,6 +61,7 @@ export class StackPath {
       entropy: parts.entropy,
       crypto: parts.crypto,
       counters: this.counters,
+      buffers: this.buffers,
       handlers: this.udp.handlers,
       ...(own.overlay4 === undefined ? {} : { localV4: own.overlay4 }),
       ...(own.overlay6 === undefined ? {} : { localV6: own.overlay6 }),

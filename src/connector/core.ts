@@ -17,6 +17,7 @@ import { DirectDialer } from '../engine/dialer.js';
 import { DEFAULT_FLOW_LIMITS, FLOW_COUNTERS, type FlowCounter, type FlowLimits } from '../engine/flow-options.js';
 import { Flows } from '../engine/flows.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
+import { BufferStore, RETAINED_BYTES } from '../netstack/buffer-store.js';
 import { createStackCounters } from '../netstack/counters.js';
 import type { ExtraSockets } from '../node/extra-sockets.js';
 import { Inbound } from '../node/inbound.js';
@@ -95,6 +96,8 @@ export class ConnectorCore {
   readonly linkCounters = new Counters(LINK_COUNTERS);
   readonly flowCounters = new Counters<FlowCounter>(FLOW_COUNTERS);
   readonly stackCounters = createStackCounters();
+  /** Of all sessions' stacks: their number must not multiply what is kept. */
+  readonly buffers = new BufferStore(RETAINED_BYTES);
   readonly relays: Relays;
   readonly punching: Punching;
   readonly links: ConnectorLinks;
@@ -380,6 +383,7 @@ export class ConnectorCore {
             entropy,
             crypto,
             counters: this.stackCounters,
+            buffers: this.buffers,
             sink: new StackOutput(this.outbound, reactor, this.drops, {
               link: (at, packet, offset) => session.linkOf(at, packet.bytes, offset),
               isHeld: () => session.isHeld,

@@ -96,6 +96,7 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
         return undefined;
       },
     },
+    rest: () => core.buffers.clear(),
     close: () => {
       networkEvents?.close();
       tun?.close();

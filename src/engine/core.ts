@@ -188,7 +188,7 @@ export class EngineCore implements FlowRouter {
       active: { tcp: tcp.size, udp: udp.size, echo: echo.size },
       deviceDrops: this.#parts.deviceDrops?.() ?? 0,
       shapedBytes: this.#shaper.memory.used,
-      bufferBytes: stack.pool.lentBytes + stack.pool.retainedBytes,
+      bufferBytes: stack.pool.lentBytes + stack.pool.store.bytes,
       longestTurnMicroseconds: this.#longestTurn,
     });
   }

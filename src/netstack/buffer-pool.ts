@@ -1,44 +1,35 @@
 /**
- * Byte buffers in power-of-two sizes for the rings of TCP connections: lent when a ring first needs room, taken back when
- * it is empty, so that an idle connection holds none.
+ * The byte buffers of one stack's TCP connections, in power-of-two sizes: lent when a ring first needs room, taken back when it is
+ * empty, so that an idle connection holds none. What is taken back goes to a store, which may be shared.
  *
- *   class k = 2^k bytes, 4 KiB (2^12) … 64 MiB (2^26); at most `retainBytes` wait in the pool, the rest is left to the collector
+ *   class k = 2^k bytes, 4 KiB (2^12) … 64 MiB (2^26)
  */
 
 import { Arena } from '../wire/arena.js';
+import { type BufferStore, LARGEST_CLASS } from './buffer-store.js';
 
 const SMALLEST_CLASS = 12;
-const LARGEST_CLASS = 26;
 
 /** The smallest buffer the pool lends, in bytes. */
 export const SMALLEST_BUFFER = 1 << SMALLEST_CLASS;
 
 export class BufferPool {
-  readonly #free: Arena[][] = [];
-  #retained = 0;
   #lent = 0;
   #promised = 0;
 
   /**
-   * @param retainBytes most bytes kept for reuse.
+   * @param store where buffers come from and go to.
    * @param budget bytes lent and promised beyond which no buffer and no window grows; each connection's first ones are lent
    * all the same, so that a limit on connections has to go with it.
    */
   constructor(
-    readonly retainBytes: number,
+    readonly store: BufferStore,
     readonly budget = Number.POSITIVE_INFINITY,
-  ) {
-    for (let k = 0; k <= LARGEST_CLASS; k++) this.#free.push([]);
-  }
+  ) {}
 
   /** Bytes lent and not yet returned. */
   get lentBytes(): number {
     return this.#lent;
-  }
-
-  /** Bytes kept for reuse. */
-  get retainedBytes(): number {
-    return this.#retained;
   }
 
   /** Whether a buffer may grow by `bytes`. */
@@ -64,20 +55,12 @@ export class BufferPool {
     while (k < LARGEST_CLASS && 1 << k < bytes) k++;
     const size = 1 << k;
     this.#lent += size;
-    const reused = this.#free[k].pop();
-    if (reused !== undefined) {
-      this.#retained -= size;
-      return reused;
-    }
-    return new Arena(size);
+    return this.store.take(k) ?? new Arena(size);
   }
 
   /** Returns a buffer that `take` lent; the caller forgets it. */
   give(buffer: Arena): void {
-    const size = buffer.size;
-    this.#lent -= size;
-    if (this.#retained + size > this.retainBytes) return;
-    this.#retained += size;
-    this.#free[31 - Math.clz32(size)].push(buffer);
+    this.#lent -= buffer.size;
+    this.store.give(buffer);
   }
 }

@@ -5,6 +5,7 @@ import type { IpAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { Entropy } from '../base/entropy.js';
 import { type Duration, Seconds } from '../base/time.js';
+import { type BufferStore, RETAINED_BYTES } from './buffer-store.js';
 import type { StackCounters } from './counters.js';
 import type { TcpOptions } from './tcp/options.js';
 import type { StackHandlers, StackSink } from './types.js';
@@ -23,6 +24,8 @@ export interface StackOptions {
   /** Counters to add to; own ones when absent. */
   readonly counters?: StackCounters;
   readonly limits?: Partial<StackLimits>;
+  /** Where ring memory waits to be used again; one of its own, of `retainedBytes`, when absent. */
+  readonly buffers?: BufferStore;
 }
 
 export interface StackLimits {
@@ -57,6 +60,6 @@ export const DEFAULT_LIMITS: StackLimits = {
   reassemblyPackets: 64,
   reassemblyBytes: 256 * 1024,
   reassemblyTime: Seconds(15),
-  retainedBytes: 16 * 1024 * 1024,
+  retainedBytes: RETAINED_BYTES,
   bufferBytes: Number.POSITIVE_INFINITY,
 };

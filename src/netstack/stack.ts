@@ -21,6 +21,7 @@ import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP } from '../wire/ip.js';
 import { verifyChecksums } from '../wire/verify.js';
 import { BufferPool } from './buffer-pool.js';
+import { BufferStore } from './buffer-store.js';
 import { Count, createStackCounters, type StackCounters } from './counters.js';
 import { FLOW_WORDS } from './flow.js';
 import { FlowTable } from './flow-table.js';
@@ -88,7 +89,8 @@ export class Stack implements TcpHost, RequestHost {
     this.mtu = options.mtu;
     this.counters = options.counters ?? createStackCounters();
     this.counts = this.counters.stack.values;
-    this.pool = new BufferPool(this.limits.retainedBytes, this.limits.bufferBytes);
+    const store = options.buffers ?? new BufferStore(this.limits.retainedBytes);
+    this.pool = new BufferPool(store, this.limits.bufferBytes);
     this.emitter = new TcpEmitter(options.sink, this.counts);
     this.#handlers = options.handlers;
     this.#flows = new FlowTable(options.entropy.uint32());

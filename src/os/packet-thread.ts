@@ -33,6 +33,8 @@ export interface PacketThreadContext<P extends ThreadProtocol, Data> {
 export interface PacketThreadHandlers<P extends ThreadProtocol> {
   /** One function per request; what it throws is the failure of that request. */
   readonly requests: { readonly [K in RequestName<P>]: (input: Input<P, K>) => Output<P, K> | Promise<Output<P, K>> };
+  /** Called when there has been nothing to carry for a while: lets go of memory that is kept for reuse. */
+  rest?(): void;
   /** Called once after the last turn: closes what setup opened. */
   close(): void;
 }
@@ -62,7 +64,11 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     });
     port.on('message', (message: ToThread) => void answer(handlers, message, post));
     post({ type: 'ready' });
-    restNowAndThen(reactor, () => post({ type: 'rests' }));
+    restNowAndThen(reactor, () => {
+      handlers.rest?.();
+      collectGarbage();
+      post({ type: 'rests' });
+    });
     await reactor.run();
     handlers.close();
     post({ type: 'stopped' });
@@ -75,14 +81,12 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
   }
 }
 
-/** Gives memory back whenever the thread comes to rest. */
+/** Calls back whenever the thread comes to rest. */
 function restNowAndThen(reactor: EpollReactor, onRest: () => void): void {
   const watch = new RestWatch();
   const look = (now: Instant): void => {
     reactor.at(later(now, REST_INTERVAL), look);
-    if (!watch.look(reactor.turns)) return;
-    collectGarbage();
-    onRest();
+    if (watch.look(reactor.turns)) onRest();
   };
   reactor.at(later(reactor.now(), REST_INTERVAL), look);
 }

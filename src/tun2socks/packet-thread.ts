@@ -96,6 +96,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
         return undefined;
       },
     },
+    rest: () => core.flows.stack.pool.store.clear(),
     close: () => {
       capture?.close();
       tun.close();

@@ -5,6 +5,7 @@ import { SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { type Instant, instantAt, later, Micros, Millis, Seconds } from '../../src/base/time.js';
 import { BufferPool } from '../../src/netstack/buffer-pool.js';
+import { BufferStore } from '../../src/netstack/buffer-store.js';
 import { FLOW_WORDS, Flow } from '../../src/netstack/flow.js';
 import { FlowTable } from '../../src/netstack/flow-table.js';
 import { ByteRing } from '../../src/netstack/tcp/byte-ring.js';
@@ -76,7 +77,7 @@ test('a ring is a queue, with bytes placed ahead kept through growth', () => {
   );
   fc.assert(
     fc.property(fc.array(action, { maxLength: 30 }), (actions) => {
-      const ring = new ByteRing(new BufferPool(1 << 20));
+      const ring = new ByteRing(new BufferPool(new BufferStore(1 << 20)));
       const model: number[] = [];
       let seed = 1;
       for (const { kind, n } of actions) {
@@ -138,7 +139,7 @@ describe('receive window', () => {
   const RTT = 100_000;
 
   test('grows ahead of a sender that triples each round trip, and not for one that does not', () => {
-    const receiver = new Receiver(new BufferPool(64 * 1024 * KB), 64 * KB, 4096 * KB);
+    const receiver = new Receiver(new BufferPool(new BufferStore(64 * 1024 * KB)), 64 * KB, 4096 * KB);
     receiver.start(0, 7);
     const bytes = new Uint8Array(KB);
     let now = instantAt(0);
@@ -154,7 +155,7 @@ describe('receive window', () => {
     for (const kilobytes of [14, 42, 126, 378, 1134, 3402]) round(kilobytes);
     expect(receiver.limit).toBe(4096 * KB);
 
-    const calm = new Receiver(new BufferPool(64 * 1024 * KB), 256 * KB, 4096 * KB);
+    const calm = new Receiver(new BufferPool(new BufferStore(64 * 1024 * KB)), 256 * KB, 4096 * KB);
     calm.start(0, 7);
     for (let i = 0; i < 1000; i++) {
       calm.inOrder(bytes, 0, KB, handlers);
@@ -164,7 +165,7 @@ describe('receive window', () => {
   });
 
   test('holds every gap of a full window with one segment in ten lost', () => {
-    const receiver = new Receiver(new BufferPool(64 * 1024 * KB), 4096 * KB, 4096 * KB);
+    const receiver = new Receiver(new BufferPool(new BufferStore(64 * 1024 * KB)), 4096 * KB, 4096 * KB);
     receiver.start(0, 7);
     const bytes = new Uint8Array(1348);
     let kept = 0;

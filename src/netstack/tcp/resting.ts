@@ -7,6 +7,7 @@
  * RFC 9293 §3.10.7.4 (what is answered), RFC 6191 (what may take its place).
  */
 import { BufferPool } from '../buffer-pool.js';
+import { BufferStore } from '../buffer-store.js';
 import { DEFAULT_TCP_OPTIONS, type TcpOptions } from './options.js';
 import { Receiver } from './receiver.js';
 import { Sender } from './sender.js';
@@ -28,7 +29,7 @@ export interface Resting {
 }
 
 /** Stand in for the halves of every resting connection: empty, closed both ways, never written. */
-const NO_POOL = new BufferPool(0, 0);
+const NO_POOL = new BufferPool(new BufferStore(0), 0);
 export const SPENT_SENDER = new Sender(NO_POOL, DEFAULT_TCP_OPTIONS);
 SPENT_SENDER.finQueued = true;
 SPENT_SENDER.finSent = true;

@@ -155,7 +155,7 @@ export class MockHost {
 
   /** Buffers of the client's stack: no part of the engine. */
   get clientBytes(): number {
-    return this.#client.pool.lentBytes + this.#client.pool.retainedBytes;
+    return this.#client.pool.lentBytes + this.#client.pool.store.bytes;
   }
 
   connect(to: string): MockClient {
