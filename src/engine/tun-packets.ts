@@ -107,7 +107,6 @@ export class TunPackets implements StackSink {
   ): void {
     const { bytes } = this.#out;
     copyBytes(header, headerOffset, this.#out, PACKET, headerLength);
-    copyBytes(payload, offset, this.#out, PACKET + headerLength, length);
     const isV4 = bytes[PACKET]! >>> 4 === 4;
     const start = isV4 ? IPV4_HEADER : IPV6_HEADER;
     const total = headerLength + length;
@@ -126,7 +125,10 @@ export class TunPackets implements StackSink {
       fields.gsoSize = segmentSize;
       fields.headerLength = headerLength;
     }
-    this.#write(total);
+    writeVnet(bytes, START, fields);
+    const head = VNET_HEADER + headerLength;
+    const written = this.#tun.writeParts(this.#outMemory, START, head, payload.bytes, offset, length);
+    if (written < 0) this.#drops.values[Drop.tun_full]!++;
   }
 
   #write(length: number): void {

@@ -161,6 +161,18 @@ export interface TunDevice {
   read(target: DeviceMemory, offset: number, length: number): IoResult;
   /** Writes one packet (with its header); returns the length or −errno. */
   write(source: DeviceMemory, offset: number, length: number): IoResult;
+  /**
+   * Writes one packet in two parts, its headers and what it carries; `source` has room for both, and behind the headers anything may
+   * be in it afterwards.
+   */
+  writeParts(
+    source: DeviceMemory,
+    offset: number,
+    length: number,
+    payload: Uint8Array,
+    payloadOffset: number,
+    payloadLength: number,
+  ): IoResult;
   /** Memory the device may read into and write from (address taken once). */
   register(memory: Uint8Array): DeviceMemory;
   close(): void;

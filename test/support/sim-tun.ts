@@ -51,6 +51,11 @@ export class SimTun implements TunDevice, Descriptor {
     return length;
   }
 
+  writeParts(...[source, offset, length, payload, from, size]: Parameters<TunDevice['writeParts']>): number {
+    source.bytes.set(payload.subarray(from, from + size), offset + length);
+    return this.write(source, offset, length + size);
+  }
+
   register(memory: Uint8Array): DeviceMemory {
     return { bytes: memory };
   }

@@ -38,6 +38,7 @@ export const shutdown = declare('int shutdown(int, int)');
 export const close = declare('int close(int)');
 export const read = declare('int read(int, uintptr_t, uint64_t)');
 export const write = declare('int write(int, uintptr_t, uint64_t)');
+export const writev = declare('int writev(int, uintptr_t, int)');
 export const send = declare('int send(int, uintptr_t, uint64_t, int)');
 export const sendto = declare('int sendto(int, uintptr_t, uint64_t, int, uintptr_t, uint32_t)');
 export const recvfrom = declare('int recvfrom(int, uintptr_t, uint64_t, int, uintptr_t, uintptr_t)');

@@ -33,6 +33,24 @@ export class NativeMemory {
   }
 }
 
+/** Arrays that fill an ArrayBuffer of this many bytes are buffers somebody keeps, worth an entry in the table below. */
+const LASTING_BYTES = 16 * 1024;
+const addresses = new WeakMap<Uint8Array, number>();
+
+/**
+ * Address of `bytes[0]` of a large buffer, looked up once in its life; 0 for any other array. To be used at once: nothing here keeps
+ * the bytes alive.
+ */
+export function lastingAddress(bytes: Uint8Array): number {
+  if (bytes.length < LASTING_BYTES || bytes.length !== bytes.buffer.byteLength) return 0;
+  let address = addresses.get(bytes);
+  if (address === undefined) {
+    address = addressOf(bytes);
+    addresses.set(bytes, address);
+  }
+  return address;
+}
+
 /** Writes a 64-bit pointer or size into two words. `value` is below 2^53; storing it keeps the low 32 bits. */
 export function putPointer(words: Uint32Array, index: number, value: number): void {
   words[index] = value;

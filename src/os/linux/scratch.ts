@@ -1,11 +1,11 @@
 /**
- * Scratch memory for descriptors whose callers pass ordinary byte arrays: data pass through it by copy, so that no
- * caller's array is ever known to the kernel and no address has to be looked up per call.
+ * Reads and writes of descriptors whose callers pass ordinary byte arrays: data of large buffers go where they are, those of other
+ * arrays through scratch memory by copy, so that no address has to be looked up per call.
  */
 import type { IoResult } from '../io.js';
 import { MSG_NOSIGNAL } from './constants.js';
 import { read, result, send } from './libc.js';
-import { NativeMemory } from './memory.js';
+import { lastingAddress, NativeMemory } from './memory.js';
 
 /** One read or write moves at most this much: the largest datagram, and a good size for a stream. */
 export const SCRATCH_BYTES = 65_536;
@@ -15,13 +15,18 @@ export class Scratch {
   readonly memory = NativeMemory.allocate(SCRATCH_BYTES);
 
   read(fd: number, target: Uint8Array, offset: number, length: number): IoResult {
-    const got = result(read(fd, this.memory.address, Math.min(length, SCRATCH_BYTES)));
+    const size = Math.min(length, SCRATCH_BYTES);
+    const address = lastingAddress(target);
+    if (address !== 0) return result(read(fd, address + offset, size));
+    const got = result(read(fd, this.memory.address, size));
     if (got > 0) copy(this.memory.bytes, 0, target, offset, got);
     return got;
   }
 
   write(fd: number, source: Uint8Array, offset: number, length: number): IoResult {
     const size = Math.min(length, SCRATCH_BYTES);
+    const address = lastingAddress(source);
+    if (address !== 0) return result(send(fd, address + offset, size, MSG_NOSIGNAL));
     copy(source, offset, this.memory.bytes, 0, size);
     return result(send(fd, this.memory.address, size, MSG_NOSIGNAL));
   }

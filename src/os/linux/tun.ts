@@ -33,12 +33,16 @@ import {
   TUNSETOFFLOAD,
   TUNSETVNETHDRSZ,
 } from './constants.js';
-import { check, close, errno, errnoName, ioctl, open, read, result, write } from './libc.js';
-import { NativeMemory } from './memory.js';
+import { check, close, errno, errnoName, ioctl, open, read, result, write, writev } from './libc.js';
+import { lastingAddress, NativeMemory, putPointer } from './memory.js';
+import { copy } from './scratch.js';
 
 const DEVICE_PATH = '/dev/net/tun';
 /** IFNAMSIZ of <linux/if.h>, with its terminating zero. */
 const NAME_SIZE = 16;
+/** Two of `struct iovec`: address u64 · length u64. */
+const VECTORS = 2;
+const VECTOR_BYTES = 16;
 /** `struct ifreq`: name[16] · flags u16 · padding. */
 const IFREQ_SIZE = 40;
 
@@ -55,6 +59,8 @@ class TunFile implements TunDevice {
   readonly name: string;
   readonly offload: boolean;
   readonly udpOffload: boolean;
+  readonly #vectors = NativeMemory.allocate(VECTORS * VECTOR_BYTES);
+  readonly #vectorWords = this.#vectors.words();
   #open = true;
 
   constructor(options: TunOptions) {
@@ -81,6 +87,27 @@ class TunFile implements TunDevice {
 
   write(source: DeviceMemory, offset: number, length: number): IoResult {
     return result(write(this.fd, (source as NativeMemory).address + offset, length));
+  }
+
+  writeParts(
+    source: DeviceMemory,
+    offset: number,
+    length: number,
+    payload: Uint8Array,
+    payloadOffset: number,
+    payloadLength: number,
+  ): IoResult {
+    const address = lastingAddress(payload);
+    if (address === 0) {
+      copy(payload, payloadOffset, source.bytes, offset + length, payloadLength);
+      return this.write(source, offset, length + payloadLength);
+    }
+    const words = this.#vectorWords;
+    putPointer(words, 0, (source as NativeMemory).address + offset);
+    putPointer(words, 2, length);
+    putPointer(words, 4, address + payloadOffset);
+    putPointer(words, 6, payloadLength);
+    return result(writev(this.fd, this.#vectors.address, VECTORS));
   }
 
   register(memory: Uint8Array): DeviceMemory {

@@ -82,6 +82,21 @@ describe.each(['127.0.0.1', '::1'])('TCP over %s', (host) => {
     expect(client.read(buffer, 0, 100)).toBe(-ECONNRESET);
   });
 
+  it('moves bytes at any place of buffers large and small, and of parts of them', () => {
+    const { client, server } = pair(host);
+    const sizes = [10, 16_383, 16_384, 70_000];
+    const buffers = sizes.flatMap((size) => [new Uint8Array(size), new Uint8Array(size + 5).subarray(5)]);
+    for (const from of buffers) {
+      for (const to of buffers.map((buffer) => buffer.slice())) {
+        for (let i = 0; i < from.length; i++) from[i] = i * 7;
+        expect(client.write(from, 3, 6)).toBe(6);
+        expect(server.read(to, 2, 8)).toBe(6);
+        expect([...to.subarray(0, 10)]).toEqual([0, 0, 21, 28, 35, 42, 49, 56, 0, 0].slice(0, to.length));
+      }
+      from.fill(0);
+    }
+  });
+
   it('takes what fits and asks to try again', () => {
     const { client, server } = pair(host);
     const data = new Uint8Array(65_536).fill(1);

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { READABLE, type TunDevice, VNET_HEADER_SIZE } from '../../../src/os/io.js';
+import { type DeviceMemory, READABLE, type TunDevice, VNET_HEADER_SIZE } from '../../../src/os/io.js';
 import { createLinuxSockets, createReactor } from '../../../src/os/linux/linux.js';
 import type { EpollReactor } from '../../../src/os/linux/reactor.js';
 import { openTun } from '../../../src/os/linux/tun.js';
@@ -36,6 +36,25 @@ interface Pump {
   failures: number;
 }
 
+/** How a packet is written: whole, or in two parts, what it carries lying in a large buffer or in one of its own. */
+const KINDS = ['whole', 'from a large buffer', 'from an array'] as const;
+const HEAD = 50;
+const aside = new Uint8Array(70_000);
+let turn = 0;
+
+function writeAs(kind: (typeof KINDS)[number], tun: TunDevice, memory: DeviceMemory, length: number): number {
+  const cut = Math.min(HEAD, length);
+  if (kind === 'whole') return tun.write(memory, 0, length);
+  if (kind === 'from an array') {
+    const own = new Uint8Array(length).subarray(0, length - cut);
+    own.set(memory.bytes.subarray(cut, length));
+    memory.bytes.fill(0, cut, length);
+    return tun.writeParts(memory, 0, cut, own, 0, own.length);
+  }
+  aside.set(memory.bytes.subarray(cut, length), 7);
+  return tun.writeParts(memory, 0, cut, aside, 7, length - cut);
+}
+
 /** Two TUN devices in two namespaces, each device's packets written to the other as they are. */
 function connectTuns(offload: boolean): { a: string; b: string; pump: Pump } {
   const reactor = createReactor({ onError: (error) => expect.unreachable(String(error)) });
@@ -61,7 +80,8 @@ function connectTuns(offload: boolean): { a: string; b: string; pump: Pump } {
         }
         pump.packets++;
         if (offload && memory.bytes[1] !== 0) pump.superPackets++;
-        if (other.write(memory, 0, length) !== length) pump.failures++;
+        const kind = KINDS[turn++ % KINDS.length]!;
+        if (writeAs(kind, other, memory, length) !== length) pump.failures++;
       }
     });
   });
