@@ -24,7 +24,7 @@ export type { EngineDns, ResolverAnswer } from './engine/host/traffic-options.js
 export type { EngineSnapshot } from './engine/metrics.js';
 export type { FlowShape } from './engine/shaping/rate.js';
 export { nodePlatform } from './os/engine-platform.js';
-export type { ByteStream, ByteStreamHandlers, TlsClient } from './os/io.js';
+export type { ByteStream, ByteStreamHandlers, HttpRequests, HttpResponse, TlsClient } from './os/io.js';
 export { type NodeTlsOptions, nodeTls } from './os/tls-client.js';
 export type { CompatibleResult } from './trace/compatible.js';
 export { encodeJson, toCompatible } from './trace/compatible.js';

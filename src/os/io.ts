@@ -207,8 +207,30 @@ export interface ByteStream {
   close(): void;
 }
 
+export interface HttpResponse {
+  readonly status: number;
+  readonly body: Uint8Array;
+}
+
+/** Requests on a connection that speaks HTTP/2, many at once. */
+export interface HttpRequests {
+  /**
+   * `done` is called once, never inside this call: with the response; `refused`, when nobody has looked at the request and this
+   * connection takes no more; `failed`. The returned function withdraws the request, and `done` is not called any more.
+   * @param type media type of the body and of the response
+   */
+  post(
+    host: string,
+    path: string,
+    type: string,
+    body: Uint8Array,
+    done: (response: HttpResponse | 'refused' | 'failed') => void,
+  ): () => void;
+}
+
 export interface ByteStreamHandlers {
-  onOpen(): void;
+  /** @param requests what is to be used instead of `write` and `onData`, where the other end has chosen HTTP/2 (`h2`) */
+  onOpen(requests?: HttpRequests): void;
   /** The bytes are only lent. */
   onData(bytes: Uint8Array, offset: number, length: number): void;
   /** The last call: refused, reset, timed out or ended. `untrusted`: the other end has not shown who it was to be. */
@@ -219,12 +241,16 @@ export interface ByteStreamHandlers {
  * Puts TLS around the stream that `open` makes: open once the certificate has shown `serverName` (a name, or an address as text),
  * with one of the application protocols, if the server chooses any. Undefined when `open` has none.
  */
-export type TlsClient = (
-  open: (handlers: ByteStreamHandlers) => ByteStream | undefined,
-  serverName: string,
-  protocols: readonly string[],
-  handlers: ByteStreamHandlers,
-) => ByteStream | undefined;
+export interface TlsClient {
+  (
+    open: (handlers: ByteStreamHandlers) => ByteStream | undefined,
+    serverName: string,
+    protocols: readonly string[],
+    handlers: ByteStreamHandlers,
+  ): ByteStream | undefined;
+  /** `h2` may be among the protocols: `onOpen` then comes with requests if it was chosen. */
+  readonly http2?: boolean;
+}
 
 export interface TcpListener {
   readonly fd: number;

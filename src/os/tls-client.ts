@@ -2,12 +2,14 @@
  * TLS of Node's over any byte stream: the certificate is verified against Node's roots (and NODE_EXTRA_CA_CERTS) and the server's name.
  *
  *   stream ─ onData ─► duplex ─► TLSSocket ─► onData          write ─► TLSSocket ─► duplex ─► stream
+ *                                        └─ ALPN h2: http2-requests.ts
  *
  * RFC 8446; RFC 7301 (ALPN); RFC 9525 (names in certificates).
  */
 import { isIP } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
+import { http2Requests } from './http2-requests.js';
 import type { ByteStream, TlsClient } from './io.js';
 
 export interface NodeTlsOptions {
@@ -22,7 +24,7 @@ const UNTRUSTED = /CERT|ISSUER|SELF_SIGNED|ALTNAME|SIGNATURE|CRL/;
 
 export function nodeTls(options: NodeTlsOptions = {}): TlsClient {
   const { ca, nudge = () => {} } = options;
-  return (open, serverName, protocols, handlers) => {
+  const client: TlsClient = (open, serverName, protocols, handlers) => {
     let isOver = false;
     let secure: TLSSocket | undefined;
     let transport: ByteStream | undefined;
@@ -58,11 +60,17 @@ export function nodeTls(options: NodeTlsOptions = {}): TlsClient {
           minVersion: 'TLSv1.2',
           ...(ca === undefined ? {} : { ca: typeof ca === 'string' ? ca : [...ca] }),
         });
+        const own = secure;
         secure.once('secureConnect', () => {
-          if (!isOver) handlers.onOpen();
-        });
-        secure.on('data', (bytes: Uint8Array) => {
-          if (!isOver) handlers.onData(bytes, 0, bytes.length);
+          if (isOver) return;
+          if (own.alpnProtocol === 'h2') {
+            handlers.onOpen(http2Requests(own, () => end(), nudge));
+            return;
+          }
+          own.on('data', (bytes: Uint8Array) => {
+            if (!isOver) handlers.onData(bytes, 0, bytes.length);
+          });
+          handlers.onOpen();
         });
         secure.on('error', ({ code = '' }: NodeJS.ErrnoException) =>
           end(UNTRUSTED.test(code) ? 'untrusted' : undefined),
@@ -92,4 +100,5 @@ export function nodeTls(options: NodeTlsOptions = {}): TlsClient {
       },
     };
   };
+  return Object.assign(client, { http2: true });
 }

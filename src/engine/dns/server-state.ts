@@ -69,7 +69,8 @@ export class ServerState {
   #newStream(): StreamAsker {
     const { transport, address, serverName, path } = this.server;
     if (transport === 'https') {
-      const open = (handlers: DnsStreamHandlers) => this.#tls(['http/1.1'], handlers);
+      const open = (handlers: DnsStreamHandlers) =>
+        this.#tls(this.#dialer.http2 === true ? ['h2', 'http/1.1'] : ['http/1.1'], handlers);
       return new HttpsClient({
         ...this.#parts,
         open,
@@ -86,10 +87,10 @@ export class ServerState {
     const { counters } = this.#parts;
     let isOpen = false;
     return this.#dialer.tls?.(this.address, this.server.serverName, protocols, {
-      onOpen: () => {
+      onOpen: (requests) => {
         isOpen = true;
         counters.add('dns_tls_opened');
-        handlers.onOpen();
+        handlers.onOpen(requests);
       },
       onData: (bytes, offset, length) => handlers.onData(bytes, offset, length),
       onClosed: (why) => {

@@ -5,13 +5,14 @@
  *   resolver ─ write ─► TLS ─ write, in a turn ─► TCP stream          TCP ─► TLS ─ in a turn ─► resolver
  */
 import { SallyportError } from '../../base/error.js';
-import type { Reactor, TlsClient } from '../../os/io.js';
+import type { HttpRequests, Reactor, TlsClient } from '../../os/io.js';
 import type { DnsDialer, DnsStream, DnsStreamHandlers } from './transport.js';
 import type { DnsServer } from './upstream.js';
 
 export function withTls(dialer: DnsDialer, reactor: Reactor, client: TlsClient): DnsDialer {
   const soon = (act: () => void): void => void reactor.at(reactor.now(), act);
   return {
+    http2: client.http2 === true,
     udp: (to, handlers) => dialer.udp(to, handlers),
     tcp: (to, handlers) => dialer.tcp(to, handlers),
     tls: (to, serverName, protocols, handlers) => {
@@ -33,7 +34,7 @@ export function withTls(dialer: DnsDialer, reactor: Reactor, client: TlsClient):
         );
       };
       const stream = client(open, serverName, protocols, {
-        onOpen: () => inTurn(() => handlers.onOpen()),
+        onOpen: (requests) => inTurn(() => handlers.onOpen(requests && postInTurn(requests, soon))),
         onData: (bytes, offset, length) => {
           const copy = bytes.slice(offset, offset + length);
           inTurn(() => handlers.onData(copy, 0, copy.length));
@@ -53,6 +54,29 @@ export function withTls(dialer: DnsDialer, reactor: Reactor, client: TlsClient):
           },
         }
       );
+    },
+  };
+}
+
+/** A request leaves, and its answer is told, in a turn; it may outlive the stream's handlers. */
+function postInTurn(requests: HttpRequests, soon: (act: () => void) => void): HttpRequests {
+  return {
+    post: (host, path, type, body, done) => {
+      const copy = body.slice();
+      let isOver = false;
+      let withdraw = (): void => {};
+      soon(() => {
+        if (isOver) return;
+        withdraw = requests.post(host, path, type, copy, (response) =>
+          soon(() => {
+            if (!isOver) done(response);
+          }),
+        );
+      });
+      return () => {
+        isOver = true;
+        withdraw();
+      };
     },
   };
 }

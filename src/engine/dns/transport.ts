@@ -26,6 +26,8 @@ export interface DnsDialer {
   /** A socket with a random port of its own for datagrams to and from `to`; undefined when the host refuses. */
   udp(to: SocketAddress, handlers: DnsUdpHandlers): DnsUdp | undefined;
   tcp(to: SocketAddress, handlers: DnsStreamHandlers): DnsStream | undefined;
+  /** `tls` may be asked for `h2`. */
+  readonly http2?: boolean;
   /** A stream inside TLS, open once the certificate has shown `serverName`. Absent: no DNS over TLS or HTTPS. */
   tls?(
     to: SocketAddress,

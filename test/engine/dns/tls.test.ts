@@ -5,14 +5,12 @@ import { createServer as createTcp } from 'node:net';
 import { createServer as createTls } from 'node:tls';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { wallAt } from '../../../src/base/time.js';
-import { Engine, nodePlatform, nodeTls } from '../../../src/index.js';
+import { Engine, nodePlatform } from '../../../src/index.js';
 import { type Authority, authority } from '../../quic/harness.js';
-import { readPacket, udpPacket } from '../../support/packets.js';
 import { nodeConnections } from '../node-connections.js';
-import { a, query, read, reply } from './world.js';
+import { answerTo, resolving as resolvingOf } from './resolving.js';
 
 const NAME = 'dns.example';
-const ends = { from: '10.83.0.1', to: '9.9.9.9' };
 const DAY = 86_400_000;
 
 let ca: Authority;
@@ -33,15 +31,10 @@ afterAll(() => {
   for (const server of servers) server.close();
 });
 
-/** What a server answers, and what it was asked. */
-function answerTo(bytes: Uint8Array, asked: string[], via: 'tls' | 'tcp'): Uint8Array {
-  const packet = read(bytes);
-  const question = packet.questions![0]!;
-  asked.push(question.name);
-  return reply(
-    { via, bytes, query: packet, question, name: question.name },
-    { answers: [a(question.name, '10.1.1.1')] },
-  );
+function resolving(dnsServers: readonly string[], trusted = ca.pem) {
+  const made = resolvingOf(dnsServers, trusted);
+  engines.push(made.engine);
+  return made;
 }
 
 const framed = (message: Uint8Array): Buffer => Buffer.from([message.length >> 8, message.length & 255, ...message]);
@@ -71,34 +64,6 @@ async function streamServer(isTls: boolean): Promise<{ port: number; asked: stri
   };
   const server = isTls ? createTls({ ...credentials, ALPNProtocols: ['dot', 'http/1.1'] }, serve) : createTcp(serve);
   return { port: await listening(server), asked, connections };
-}
-
-/** An engine whose resolver asks these servers; `ask` resolves to the addresses, or the failure's name. */
-function resolving(dnsServers: readonly string[], trusted = ca.pem) {
-  const answers = new Map<number, (packet: Uint8Array) => void>();
-  const engine: Engine = new Engine({
-    device: {
-      packets: (packets) => {
-        for (const packet of packets) answers.get(readPacket(packet).port)?.(packet.slice());
-      },
-    },
-    dialers: { direct: nodeConnections(() => engine) },
-    platform: nodePlatform(),
-    preset: 'mobile',
-    dns: { mode: 'hijack', servers: dnsServers, tls: nodeTls({ ca: trusted }) },
-  });
-  engines.push(engine);
-  engine.start();
-  let port = 4000;
-  const ask = async (name: string): Promise<string> => {
-    const own = port++;
-    const packet = new Promise<Uint8Array>((resolve) => answers.set(own, resolve));
-    engine.packets([udpPacket(ends, own, 53, query(name, 'A'))]);
-    const { answers: found = [], rcode } = read(readPacket(await packet).data);
-    return found.map((one) => String((one as { readonly data: string }).data)).join() || rcode;
-  };
-  const count = (event: string): number => engine.snapshot().values[`dns{event=${event}}`] ?? 0;
-  return { engine, ask, count };
 }
 
 test('DNS over TLS: several questions on one connection of a verified server', async () => {
