@@ -100,7 +100,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
     expect(await curl('http://10.126.200.200:8080/bytes/10?seed=1')).toMatch(/^000/);
   });
 
-  it('asks a name server over TLS whose certificate leads to a trusted root, and nobody else; holds flows back', async () => {
+  it('asks a name server over TLS or HTTPS whose certificate leads to a trusted root, and nobody else; holds flows back', async () => {
     const ca = await authority('laboratory');
     const day = 86_400_000;
     const dates = { from: wallAt(Date.now() - day), to: wallAt(Date.now() + day) };
@@ -111,7 +111,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
     };
     const script = join(REPOSITORY, 'test', 'lab', 'programs', 'dot-server.mjs');
     const files = [file('certificate.pem', certificate), file('key.pem', key)];
-    const server = net.spawn([process.execPath, script, '10.1.0.2', '853', ...files, '10.1.0.2']);
+    const server = net.spawn([process.execPath, script, '10.1.0.2', '853', '443', ...files, '10.1.0.2']);
     await server.waitFor('listening', {}, () => (server.stdout.includes('listening') ? true : undefined));
     const argv = ['--dns-mode', 'hijack', '--dns-server', 'tls://10.1.0.2#dns.example'];
     const rules = ['--rule', 'shape port=8080 rate=8mbit delay=20ms'];
@@ -120,6 +120,17 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
     expect(await curl('http://www.example:8080/bytes/300000?seed=1')).toMatch(/^200 10\.50\.0\.1/);
     const { metrics } = await role.status<Tun2socksThreadStatus>();
     expect(metrics.values).toMatchObject({ 'dns{event=tls_opened}': 1, flows_shaped: 1 });
+    await role.stop();
+    const overHttps = ['--dns-mode', 'hijack', '--dns-server', 'https://10.1.0.2/dns-query#dns.example'];
+    await start(overHttps, { NODE_EXTRA_CA_CERTS: file('ca.pem', ca.pem) });
+    const names = Array.from({ length: 20 }, (_, i) => `n${i}.nothing.test`);
+    expect(await Promise.all(['www.example', ...names].map((name) => dig(name, 'A')))).toEqual([
+      '10.50.0.1',
+      ...names.map(() => ''),
+    ]);
+    const { metrics: https } = await role.status<Tun2socksThreadStatus>();
+    expect(https.values).toMatchObject({ 'dns{event=tls_opened}': 1, 'dns{event=answers}': 21 });
+    expect(https.values['dns{event=timeouts}'] ?? 0).toBe(0);
     await role.stop();
     await start(argv);
     expect(await dig('www.example', 'A')).toBe('');
