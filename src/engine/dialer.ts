@@ -31,8 +31,11 @@ export interface UdpOutlet {
   receive(take: TakeDatagram): IoResult;
   /** Packed; the address the client is to see. */
   readonly source: Uint32Array;
-  /** True once no datagram will pass any more: the client's next one gets a new outlet. */
-  readonly isOver?: boolean;
+  /**
+   * Set by whoever uses the outlet; called at most once, never within `write`, when no datagram will pass any more. `result`: 0, or
+   * why (a negated errno); `stood`: datagrams could pass before. May close the outlet.
+   */
+  onOver?: ((result: IoResult, stood: boolean) => void) | undefined;
   close(): void;
 }
 

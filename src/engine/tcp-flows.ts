@@ -12,7 +12,8 @@ import type { Counters } from '../base/counters.js';
 import { elapsed, type Instant, later } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { CloseReason, Rejection, TcpHandlers } from '../netstack/types.js';
-import { EACCES, ECONNREFUSED, ECONNRESET, ENETUNREACH, ETIMEDOUT, type Reactor, type TcpStream } from '../os/io.js';
+import { ETIMEDOUT, type Reactor, type TcpStream } from '../os/io.js';
+import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer } from './dialer.js';
 import {
   type FlowCounter,
@@ -121,8 +122,8 @@ export class TcpFlows {
       this.#dialling.delete(dial);
       if (stream !== undefined) this.#established(request, stream, target, words);
       else {
-        host.counters.add(counterOf(result));
-        request.reject(rejectionOf(result));
+        host.counters.add(`tcp_dial_${dialErrorKind(result)}`);
+        request.reject(dialRejection(result, 'reset'));
         host.onActivity();
       }
     });
@@ -274,17 +275,4 @@ function requestAddresses(request: TcpRequest): Uint32Array {
   request.remote.write(words, 0);
   request.local.write(words, 1);
   return words;
-}
-
-function counterOf(result: number): FlowCounter {
-  if (result === -ECONNREFUSED || result === -ECONNRESET) return 'tcp_dial_refused';
-  if (result === -EACCES) return 'tcp_dial_blocked';
-  return result === -ETIMEDOUT ? 'tcp_dial_timeout' : 'tcp_dial_unreachable';
-}
-
-function rejectionOf(result: number): Rejection {
-  if (result === -ECONNREFUSED || result === -ECONNRESET) return 'reset';
-  if (result === -ETIMEDOUT) return 'ignore';
-  if (result === -EACCES) return 'admin-prohibited';
-  return result === -ENETUNREACH ? 'net-unreachable' : 'host-unreachable';
 }

@@ -5,6 +5,7 @@
  *   datagram ─► peer (5-tuple) ─known──────────────────► its flow's outlet
  *                   └─ new ─► router ─► flow of client and dialer, or a new one ─► outlet
  *   outlet ─► source known (filtering)? ─► stack: from the address that the client asked for
+ *   outlet ─► its dial has failed, or an error of its one destination ─► ICMP about the last datagram
  *
  * RFC 4787 REQ-1 (mapping), REQ-8 (filtering), REQ-5 (timers).
  */
@@ -12,7 +13,8 @@ import { ADDRESS_WORDS, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import { EAGAIN, ECONNREFUSED, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
+import { EAGAIN, EMSGSIZE, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
+import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
 import { type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
 import type { FlowShape } from './shaping/rate.js';
@@ -40,6 +42,8 @@ interface UdpFlow {
 interface UdpPeer {
   readonly words: Uint32Array;
   readonly flow: UdpFlow;
+  /** Payload bytes of its last datagram. */
+  length: number;
   tap: PayloadTap | undefined;
   /** Where its datagrams wait, if they are held back. */
   shaped: ShapedDatagrams | undefined;
@@ -86,6 +90,7 @@ export class UdpFlows {
     if (peer === undefined || typeof peer === 'string') return peer;
     const { flow } = peer;
     flow.lastUsed = now;
+    peer.length = length;
     if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
     if (peer.shaped !== undefined) {
       if (!peer.shaped.up.hold(now, bytes, offset, length)) this.#host.counters.add('shaped_drops');
@@ -108,9 +113,24 @@ export class UdpFlows {
       return undefined;
     }
     this.#host.counters.add('udp_send_fail');
-    if (flow.outlet.isOver === true) this.#remove(flow);
-    // The kernel reports an ICMP error of an earlier datagram on the next call: it is about this backend, not this datagram.
-    return result === -ECONNREFUSED ? 'port-unreachable' : undefined;
+    // The kernel reports an error of an earlier datagram on the next call: it is about that one's destination.
+    return onlyPeer(flow) === undefined || result === -EMSGSIZE ? undefined : dialRejection(result, 'port-unreachable');
+  }
+
+  /** Nothing passes the outlet any more: told about every destination of the flow, unless it has just ended. */
+  #onOver(flow: UdpFlow, result: IoResult, stood: boolean): void {
+    if (result !== 0) {
+      this.#host.counters.add(stood ? 'udp_send_fail' : `udp_dial_${dialErrorKind(result)}`);
+      for (const peer of flow.peers) this.#tell(peer, result);
+    }
+    this.#remove(flow);
+    this.#host.onActivity();
+  }
+
+  /** Tells the client about the last datagram to `peer`. */
+  #tell({ words, length }: UdpPeer, result: IoResult): void {
+    if (words[TUPLE_WORDS - 1] === 0) return;
+    this.#stack.rejectUdp(this.#host.reactor.now(), words, length, dialRejection(result, 'port-unreachable'));
   }
 
   #find(addresses: Uint32Array): UdpPeer | undefined {
@@ -137,7 +157,10 @@ export class UdpFlows {
       target.datagram(addresses, bytes, offset, length);
       return undefined;
     }
-    if (target.address === undefined) return 'host-unreachable';
+    if (target.address === undefined) {
+      counters.add('udp_dial_unreachable');
+      return 'host-unreachable';
+    }
     const dialer = target.dialer ?? this.#host.dialer;
     const words = addresses.slice(0, TUPLE_WORDS);
     const flow = this.#flowOf(words, dialer) ?? this.#open(now, words, target, dialer);
@@ -173,7 +196,7 @@ export class UdpFlows {
     try {
       outlet = dialer.udp(words, target.address!);
     } catch {
-      counters.add('udp_send_fail');
+      counters.add('udp_dial_unreachable');
       return 'host-unreachable';
     }
     if (outlet === undefined) {
@@ -191,6 +214,7 @@ export class UdpFlows {
       lastUsed: now,
       answered: false,
     };
+    outlet.onOver = (result, stood) => this.#onOver(flow, result, stood);
     this.#flows.add(flow);
     if (limits.udpFiltering !== undefined) this.#ports.set(this.#hashOf(words, ADDRESS_WORDS), flow);
     counters.add('udp_opened');
@@ -224,7 +248,7 @@ export class UdpFlows {
   #addPeer(flow: UdpFlow, words: Uint32Array, tap: PayloadTap | undefined): UdpPeer {
     if (flow.peers.length >= 2 * this.#host.limits.udpPeers) this.#unlink(flow.peers.shift()!);
     const hash = this.#hashOf(words, TUPLE_WORDS);
-    const peer: UdpPeer = { words, flow, tap, shaped: undefined, next: this.#peers.get(hash) };
+    const peer: UdpPeer = { words, flow, length: 0, tap, shaped: undefined, next: this.#peers.get(hash) };
     this.#peers.set(hash, peer);
     flow.peers.push(peer);
     return peer;
@@ -245,7 +269,12 @@ export class UdpFlows {
 
   #read(flow: UdpFlow): void {
     this.#reading = flow;
-    if (flow.outlet.receive(this.#onAnswer) < 0) this.#host.counters.add('udp_send_fail');
+    const result = flow.outlet.receive(this.#onAnswer);
+    if (result < 0) {
+      this.#host.counters.add('udp_send_fail');
+      const peer = onlyPeer(flow);
+      if (peer !== undefined && result !== -EMSGSIZE) this.#tell(peer, result);
+    }
     this.#host.onActivity();
   }
 
@@ -354,6 +383,17 @@ export class UdpFlows {
     }
     return hash >>> 0;
   }
+}
+
+/** The one destination of a flow, whose errors those of its outlet are; undefined when there are several. */
+function onlyPeer({ peers }: UdpFlow): UdpPeer | undefined {
+  let only: UdpPeer | undefined;
+  for (const peer of peers) {
+    if (peer.words[TUPLE_WORDS - 1] === 0) continue;
+    if (only !== undefined) return undefined;
+    only = peer;
+  }
+  return only;
 }
 
 function sameTuple(a: Uint32Array, b: Uint32Array): boolean {

@@ -132,8 +132,9 @@ const MOVES: readonly Move[] = [
     name: 'udp_send_errors',
     by: (host) => {
       feed(host, [udp(1)]);
-      host.engine.failed(host.last.id, 'refused');
-      feed(host, [udp(1)]);
+      host.engine.connected(host.last.id);
+      host.engine.closed(host.last.id, 'error');
+      host.run(Millis(10));
     },
   },
   { name: 'echo_requests', by: (host) => feed(host, [echoRequest(ends, 1, 1)]) },

@@ -172,13 +172,27 @@ test('SOCKS 5 UDP: datagrams wait for the association, go through the relay, and
   ).toEqual([['8.8.4.4', 99, 5000, 'answer']]);
   tunnels[0]!.stream.end();
   it.run(Seconds(1));
-  it.inject(udpPacket(ends, 5000, 53, 'lost'));
   expect(it.flows.udp.size).toBe(0);
   it.inject(udpPacket(ends, 5000, 53, 'anew'));
   it.run(Seconds(1));
   expect(it.sockets.ports[1]!.sent.length).toBe(1);
   it.flows.close();
   expect(it.reactor.watched).toBe(0);
+  expect(it.sockets.ports.every(({ isClosed }) => isClosed)).toBe(true);
+});
+
+test.each([
+  ['refused', 1, 'udp_dial_refused'],
+  ['net-unreachable', 1, 'udp_dial_unreachable'],
+  ['host-unreachable', 1, 'udp_dial_unreachable'],
+  ['not-allowed', 1, 'udp_dial_blocked'],
+  ['timeout', 0, 'udp_dial_timeout'],
+] as const)('an association that is answered “%s” answers the datagram', (failure, told, counter) => {
+  const { it } = socks({ failure });
+  it.inject(udpPacket({ from: CLIENT, to: '1.1.1.1' }, 5000, 53, 'q'));
+  it.run(Seconds(1));
+  expect(it.flows.stack.counters.stack.get('icmp_out')).toBe(told);
+  expect([it.counters.get(counter), it.flows.udp.size, it.reactor.watched]).toEqual([1, 0, 0]);
   expect(it.sockets.ports.every(({ isClosed }) => isClosed)).toBe(true);
 });
 

@@ -37,6 +37,9 @@ export class FlowDialer implements DnsDialer {
         if (n < 0 && !isClosed) handlers.onError();
       });
       let isClosed = false;
+      outlet.onOver = () => {
+        if (!isClosed) handlers.onError();
+      };
       return {
         send: (bytes) => void outlet.write(words, bytes, 0, bytes.length),
         close: () => {

@@ -140,6 +140,10 @@ class NamedOutlet implements UdpOutlet {
     this.#take(bytes, offset, length);
   };
 
+  set onOver(handler: UdpOutlet['onOver']) {
+    this.#outlet.onOver = handler;
+  }
+
   close(): void {
     this.#outlet.close();
   }

@@ -382,31 +382,31 @@ class HostStream extends HostConnection implements TcpStream {
 /** Datagrams of one client port, before the host has said that it is connected too. */
 class HostOutlet extends HostConnection implements UdpOutlet {
   readonly source = new Uint32Array(ADDRESS_WORDS);
-  #failed = 0;
-  get isOver(): boolean {
-    return this.#failed !== 0;
-  }
+  onOver: ((result: IoResult, stood: boolean) => void) | undefined;
+  /** Why it is over, once it is: 0, or a negated errno. */
+  #over: IoResult | undefined;
+  #stood = false;
   /** The destination of the last datagram, as the host was told it. */
   #to: SocketAddress | undefined;
 
   onConnected(result: IoResult): void {
-    if (result === 0) return;
-    this.#failed = result;
-    this.notify();
+    if (result === 0) this.#stood = true;
+    else this.#end(result);
   }
 
   onReceived(bytes: Uint8Array, from: SocketAddress | undefined): void {
+    if (this.#over !== undefined) return;
     if (from === undefined || !this.enqueue(bytes, from)) this.table.parts.count('host_queue_drops');
   }
 
   onEnded(): void {}
 
   onHostClosed(isError: boolean): void {
-    this.#failed = isError ? -ECONNREFUSED : -EHOSTUNREACH;
+    this.#end(isError ? -ECONNREFUSED : 0);
   }
 
   readiness(): number {
-    return this.queue.length > 0 ? READABLE : 0;
+    return this.queue.length > 0 || this.#over !== undefined ? READABLE : 0;
   }
 
   receive(take: TakeDatagram): IoResult {
@@ -418,11 +418,15 @@ class HostOutlet extends HostConnection implements UdpOutlet {
       next.from!.write(this.source, 0);
       take(next.bytes, 0, next.bytes.length);
     }
+    if (this.#over === undefined || this.queue.length > 0 || this.isClosed) return count;
+    this.finish(undefined);
+    this.onOver?.(this.#over, this.#stood);
     return count;
   }
 
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
-    if (this.#failed !== 0) return this.#failed;
+    // Whoever uses it is about to be told, and tells of this datagram too.
+    if (this.#over !== undefined) return length;
     if (this.sendPaused) return -EAGAIN;
     if (this.#to === undefined || !this.#to.matches(addresses, 1)) this.#to = SocketAddress.read(addresses, 1);
     const to = this.#to;
@@ -433,6 +437,13 @@ class HostOutlet extends HostConnection implements UdpOutlet {
   }
 
   close(): void {
-    this.finish('finished');
+    this.finish(this.#over === undefined ? 'finished' : undefined);
+  }
+
+  /** Told once what the host has handed over is taken. */
+  #end(result: IoResult): void {
+    if (this.#over !== undefined) return;
+    this.#over = result;
+    this.notify();
   }
 }

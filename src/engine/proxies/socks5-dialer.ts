@@ -9,7 +9,6 @@ import { ADDRESS_WORDS, IpAddress, SocketAddress, sameWords } from '../../base/a
 import { SallyportError } from '../../base/error.js';
 import {
   EAGAIN,
-  ECONNREFUSED,
   type EchoSocket,
   EMSGSIZE,
   type IoResult,
@@ -72,7 +71,7 @@ export class Socks5Dialer implements Dialer {
 class Socks5Outlet implements UdpOutlet {
   readonly fd: number;
   readonly source = new Uint32Array(ADDRESS_WORDS);
-  isOver = false;
+  onOver: ((result: IoResult, stood: boolean) => void) | undefined;
   readonly #socket: UdpPortSocket;
   readonly #control: ProxyConnection;
   /** Packed address of the relay, at index 1 (where `sendTo` of a flow's addresses has its destination). */
@@ -93,8 +92,8 @@ class Socks5Outlet implements UdpOutlet {
     try {
       this.#control = new ProxyConnection(reactor, sockets, proxy, script, (result, stream) => {
         if (stream === undefined) {
-          this.isOver = result !== 0;
           this.#waiting = [];
+          this.onOver?.(result, false);
           return;
         }
         this.#stream = stream;
@@ -108,7 +107,6 @@ class Socks5Outlet implements UdpOutlet {
   }
 
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
-    if (this.isOver) return -ECONNREFUSED;
     const header = putHeader(addresses);
     if (length > MAX_DATAGRAM - header) return -EMSGSIZE;
     scratch.set(bytes.subarray(offset, offset + length), header);
@@ -168,8 +166,8 @@ class Socks5Outlet implements UdpOutlet {
   #onControl(): void {
     const n = this.#stream!.read(control, 0, control.length);
     if (n > 0 || n === -EAGAIN) return;
-    this.isOver = true;
     this.#watch?.close();
+    this.onOver?.(0, true);
   }
 }
 
