@@ -1,5 +1,6 @@
 /**
- * The library: `import { Engine, nodePlatform, trace } from 'sallyport'`.
+ * The library: `import { Engine, nodePlatform, trace } from 'sallyport'`. Its parts that need no Node are entries of their own:
+ * 'sallyport/engine' (all of it is here too) and 'sallyport/netstack'.
  *
  *   const engine = new Engine({ device, dialers: { direct }, platform: nodePlatform() });     docs/engine.md
  *   engine.start();
@@ -14,17 +15,8 @@ import { openEngine } from './trace/open-engine.js';
 import type { TraceEnvironment } from './trace/orchestration.js';
 import { type RunningTrace, startTrace, type TraceCall } from './trace/running.js';
 
-export { IpAddress, SocketAddress } from './base/address.js';
-export { SallyportError } from './base/error.js';
-export type { EngineDevice, EngineLogLevel, EngineOptions, EnginePlatform } from './engine/engine.js';
-export { Engine } from './engine/engine.js';
-export type { EngineHooks, FlowDecision, FlowHello, FlowMetadata, FlowRequest } from './engine/hooks.js';
-export type { DialFailure, DialRequest, HostConnections } from './engine/host/connections.js';
-export type { EngineDns, ResolverAnswer } from './engine/host/traffic-options.js';
-export type { EngineSnapshot } from './engine/metrics.js';
-export type { FlowShape } from './engine/shaping/rate.js';
+export * from './engine/index.js';
 export { nodePlatform } from './os/engine-platform.js';
-export type { ByteStream, ByteStreamHandlers, HttpRequests, HttpResponse, TlsClient } from './os/io.js';
 export { type NodeTlsOptions, nodeTls } from './os/tls-client.js';
 export type { CompatibleResult } from './trace/compatible.js';
 export { encodeJson, toCompatible } from './trace/compatible.js';

@@ -1,45 +1,13 @@
 /** The engine in a bare JavaScript context: nothing of Node, nothing of a browser; only ECMAScript. */
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
-import ts from 'typescript';
 import { expect, test } from 'vitest';
-
-const ENTRY = join(dirname(fileURLToPath(import.meta.url)), '../../src/engine/engine.ts');
-
-/** Follows the imports by hand, as CommonJS; whatever is not a file of ours is refused. */
-function load(context: vm.Context, path: string, modules: Map<string, object>, refused: string[]): object {
-  const known = modules.get(path);
-  if (known !== undefined) return known;
-  const exports = {};
-  modules.set(path, exports);
-  const { outputText } = ts.transpileModule(readFileSync(path, 'utf8'), {
-    compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022, verbatimModuleSyntax: false },
-  });
-  const require = (name: string): object => {
-    if (!name.startsWith('.')) {
-      refused.push(`${path}: ${name}`);
-      throw new Error(`${name} is not there`);
-    }
-    return load(context, join(dirname(path), name.replace(/\.js$/, '.ts')), modules, refused);
-  };
-  const run = vm.runInContext(`(function (exports, require) {${outputText}\n})`, context, { filename: path }) as (
-    exports: object,
-    require: (name: string) => object,
-  ) => void;
-  run(exports, require);
-  return exports;
-}
+import { loadBare } from '../support/bare-context.js';
 
 test('loads, runs and answers in a context that has nothing but the language', () => {
-  const context = vm.createContext(Object.create(null) as object);
-  const refused: string[] = [];
-  const modules = new Map<string, object>();
-  const { Engine } = load(context, ENTRY, modules, refused) as { Engine: new (options: object) => object };
+  const { context, exports, refused, modules } = loadBare('src/engine/index.ts');
   expect(refused).toEqual([]);
-  expect(modules.size).toBeGreaterThan(60);
-  Object.assign(context, { Engine });
+  expect(modules).toBeGreaterThan(60);
+  Object.assign(context, exports);
   const result: unknown = vm.runInContext(
     `
     let now = 1e6;

@@ -88,6 +88,18 @@ describe('the installed package', () => {
     expect(sallyport('status', '--dir', join(folder, 'none'))).toMatchObject({ status: 1, stdout: '' });
   });
 
+  it('is imported by itself: the engine and the stack are entries of their own', () => {
+    const program = `
+      const [all, engine, netstack] = await Promise.all(['', '/engine', '/netstack'].map((one) => import('sallyport' + one)));
+      console.log(JSON.stringify([typeof all.trace, all.Engine === engine.Engine, typeof engine.Capture, typeof netstack.Stack]));`;
+    const app = join(folder, 'app');
+    const { status, stdout, stderr } = run('node', ['--input-type=module', '-e', program], app, path);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual(['function', true, 'function', 'function']);
+    for (const name of ['engine', 'netstack'])
+      expect(existsSync(join(installed, `dist/${name}/index.d.ts`))).toBe(true);
+  });
+
   it('runs a relay, a connector and an agent without Rust and without its install script', () => {
     const demo = join(installed, 'dist/cli/demo.js');
     const program = `process.exitCode = await (await import('${demo}')).runDemo({ once: true })`;
