@@ -104,7 +104,15 @@ export function heapMarkdown(report: HeapReport): string {
 function phaseLines(phase: string, samples: readonly SoakSample[]): string[] {
   const of = samples.filter((sample) => sample.phase === phase);
   const [first, last] = [of[0]!, of.at(-1)!];
+  const latencies = of.map((sample) => sample.flowP50).sort((a, b) => a - b);
   return [
+    line([
+      `${phase}: a short flow from connect to answer, p50: least, median, most of all samples`,
+      [latencies[0]!, latencies[latencies.length >> 1]!, latencies.at(-1)!]
+        .map((micros) => `${(micros / 1000).toFixed(1)} ms`)
+        .join(', '),
+      ...ROLE_NAMES.slice(1).map(() => ''),
+    ]),
     line([
       `${phase}: memory, first → last sample`,
       ...ROLE_NAMES.map((role) => `${megabytes(first.roles[role].rssBytes)} → ${megabytes(last.roles[role].rssBytes)}`),
