@@ -22,6 +22,7 @@ import { DelayedDialer, type Dialer } from './dialer.js';
 import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { Flows } from './flows.js';
 import { askFlow, type EngineHooks } from './hooks.js';
+import { LoopLag } from './loop-lag.js';
 import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
 import type { EngineSettings } from './settings.js';
 import { Shaper } from './shaping/shaper.js';
@@ -53,6 +54,7 @@ export class EngineCore implements FlowRouter {
   readonly #dialers: ReadonlyMap<string, Dialer>;
   readonly #default: Dialer;
   readonly #hooks: EngineHooks;
+  readonly #lag = new LoopLag();
   #longestTurn = 0;
 
   /** @throws SallyportError ENGINE_DIALERS (caller) without a dialer, or with two of one name. */
@@ -111,9 +113,10 @@ export class EngineCore implements FlowRouter {
     return earliest(this.flows.nextTimeout(), busy);
   }
 
-  /** Called by the driver with what a turn took, in microseconds. */
-  measured(micros: number): void {
+  /** Called by the driver with what a turn took, and how late it began, both in microseconds. */
+  measured(micros: number, lag: number): void {
     const { counters } = this;
+    this.#lag.add(lag);
     counters.add('turns');
     if (micros > this.#longestTurn) this.#longestTurn = micros;
     if (micros > 1_000) counters.add('turns_over_1ms');
@@ -190,6 +193,7 @@ export class EngineCore implements FlowRouter {
       shapedBytes: this.#shaper.memory.used,
       bufferBytes: stack.pool.lentBytes + stack.pool.store.bytes,
       longestTurnMicroseconds: this.#longestTurn,
+      lag: this.#lag,
     });
   }
 

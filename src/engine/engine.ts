@@ -189,7 +189,7 @@ export class Engine {
       }
       const next = core.turn(now);
       out.flush();
-      core.measured(reactor.readClock() - now);
+      core.measured(reactor.readClock() - now, reactor.lag);
       return ring.count > 0 ? now : next;
     });
     this.#running = { core, reactor, ring, table, out };

@@ -8,6 +8,7 @@ import type { Counters } from '../base/counters.js';
 import type { DropName } from '../base/drop.js';
 import type { StackCounter } from '../netstack/counters.js';
 import type { FlowCounter } from './flow-options.js';
+import type { LoopLag } from './loop-lag.js';
 
 /** What the engine itself counts, beside its flows and its stack. */
 export const ENGINE_COUNTERS = [
@@ -35,6 +36,7 @@ export interface MetricSources {
   readonly shapedBytes: number;
   readonly bufferBytes: number;
   readonly longestTurnMicroseconds: number;
+  readonly lag: LoopLag;
 }
 
 export interface TrafficCounts {
@@ -169,6 +171,18 @@ export const ENGINE_METRICS: readonly Metric[] = [
     'over',
   ),
   gauge('longest_turn_microseconds', 'The longest turn so far.', (from) => from.longestTurnMicroseconds),
+  count(
+    'late_turns',
+    'Turns that began later than so many milliseconds after they were due.',
+    ({ lag }) => lag.over(),
+    'over',
+  ),
+  gauge(
+    'loop_lag_microseconds',
+    'How late turns began at most, by share of all turns.',
+    ({ lag }) => ({ '0.5': lag.quantile(0.5), '0.99': lag.quantile(0.99), '1': lag.longest }),
+    'quantile',
+  ),
   gauge('shaped_bytes', 'Memory of what is held back by rules.', (from) => from.shapedBytes),
   gauge('buffer_bytes', 'Memory of TCP buffers, in use and kept for reuse.', (from) => from.bufferBytes),
 ];

@@ -61,7 +61,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     const next = core.turn(now);
     device.flush();
     sockets.flushDatagrams();
-    core.measured(reactor.readClock() - now);
+    core.measured(reactor.readClock() - now, reactor.lag);
     if (traffic.events.length > 0) context.emit('flows', traffic.events.take(EVENTS_AT_ONCE));
     return traffic.events.length > 0 ? now : next;
   });

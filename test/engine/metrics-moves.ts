@@ -1,8 +1,9 @@
 /** Ways to move the values that want a client of raw segments, a dialer of another kind, a full device, slow turns, or name servers. */
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { Millis, Seconds } from '../../src/base/time.js';
+import { Micros, Millis, Seconds } from '../../src/base/time.js';
 import { EngineCore } from '../../src/engine/core.js';
 import type { EngineDns } from '../../src/engine/host/traffic-options.js';
+import { LAG_BOUNDS } from '../../src/engine/loop-lag.js';
 import { engineSettings } from '../../src/engine/settings.js';
 import { TunPackets } from '../../src/engine/tun-packets.js';
 import { createCrypto } from '../../src/os/crypto.js';
@@ -195,6 +196,35 @@ const slow = (name: string, milliseconds: number): MoveByHand => ({
   },
 });
 
+/** A host that calls back so much later than it was asked to. */
+const late = (name: string, microseconds: number): MoveByHand => ({
+  name,
+  move: (seen) => {
+    const host = new MockHost();
+    host.run(Millis(1));
+    seen(host.values);
+    host.engine.packets([udpPacket(ends, 1, 53, 'x')]);
+    host.now = (host.now + microseconds) as never;
+    host.run(Seconds(1));
+    seen(host.values);
+  },
+});
+
+/** The same again and again. */
+const lateOften = (name: string): MoveByHand => ({
+  name,
+  move: (seen) => {
+    const host = new MockHost();
+    seen(host.values);
+    for (let n = 0; n < 200; n++) {
+      host.engine.packets([udpPacket(ends, 1, 53, 'x')]);
+      host.now = (host.now + 400) as never;
+      host.run(Micros(1));
+    }
+    seen(host.values);
+  },
+});
+
 interface DnsMove {
   readonly queries?: readonly Uint8Array[];
   /** What the name server says to a query; undefined: nothing. */
@@ -378,6 +408,9 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
   slow('slow_turns{over=5}', 6),
   slow('slow_turns{over=20}', 21),
   slow('longest_turn_microseconds', 2),
+  ...LAG_BOUNDS.map((bound) => late(`late_turns{over=${bound / 1_000}}`, bound + 1)),
+  late('loop_lag_microseconds{quantile=1}', 10),
+  ...['0.5', '0.99'].map((share) => lateOften(`loop_lag_microseconds{quantile=${share}}`)),
   ...['flows_shaped', 'shaped_bytes', 'backpressure_drops{where=shaper}'].map(shaped),
   ...DNS_MOVES,
   ...LABELS,

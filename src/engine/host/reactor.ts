@@ -63,6 +63,9 @@ export class HostReactor implements Reactor {
   #cancel: (() => void) | undefined;
   /** When the scheduled turn is to be; infinity: none is scheduled. */
   #wakeAt = Number.POSITIVE_INFINITY;
+  /** The same, but not before it was asked for. */
+  #dueAt = Number.POSITIVE_INFINITY;
+  #lag = 0;
 
   /** @param onError a handler or hook threw: a bug; the loop goes on. */
   constructor(clock: HostClock, onError: (error: unknown) => void) {
@@ -82,6 +85,11 @@ export class HostReactor implements Reactor {
   /** No wall clock is asked for: nothing here needs one. */
   wall(): WallTime {
     return wallAt(0);
+  }
+
+  /** How long after it was due, or asked for, the turn under way began, in microseconds. */
+  get lag(): number {
+    return this.#lag;
   }
 
   /** Watches that are open. */
@@ -170,7 +178,9 @@ export class HostReactor implements Reactor {
     if (this.#stopped || this.#inTurn || at >= this.#wakeAt) return;
     this.#cancel?.();
     this.#wakeAt = at;
-    const wait = Math.max(0, Math.ceil(toMillis((at - this.readClock()) as never)));
+    const now = this.readClock();
+    this.#dueAt = Math.max(at, now);
+    const wait = Math.max(0, Math.ceil(toMillis((at - now) as never)));
     this.#cancel = this.#clock.schedule(wait, () => this.#turn());
   }
 
@@ -179,6 +189,7 @@ export class HostReactor implements Reactor {
     this.#wakeAt = Number.POSITIVE_INFINITY;
     this.#cancel = undefined;
     this.#now = this.readClock();
+    this.#lag = Math.max(0, this.#now - this.#dueAt);
     this.#inTurn = true;
     const ready = this.#queue;
     this.#queue = this.#spare;

@@ -62,6 +62,9 @@ export class EpollReactor implements Reactor {
   /** When the wait that comes next begins. */
   #waitFrom: Instant;
   #hookDeadline = Number.POSITIVE_INFINITY;
+  /** When the hooks want their next turn: `#hookDeadline`, whether or not the next wait is left out. */
+  #hookDue = Number.POSITIVE_INFINITY;
+  #lag = 0;
   #rung = false;
   #stopping = false;
   #ended = false;
@@ -95,6 +98,14 @@ export class EpollReactor implements Reactor {
   /** Turns made so far. */
   get turns(): number {
     return this.#turns;
+  }
+
+  /**
+   * How late the turn under way began, in microseconds: after its timer or hook was due, and at most for what was ready, which
+   * may have been so ever since the wait before ended. What the kernel takes to wake a thread that waits is not in the latter.
+   */
+  get lag(): number {
+    return this.#lag;
   }
 
   /** @throws SallyportError WATCH_FAILED (environment), for example for a descriptor that epoll cannot watch. */
@@ -178,8 +189,12 @@ export class EpollReactor implements Reactor {
     const control = this.#options.control;
     // Nobody else writes it, and whoever reads it only asks whether it moves.
     if (control !== undefined) control[HEARTBEAT_CELL]!++;
+    const heard = this.#now;
     const ready = this.#epoll.wait(this.#waitTime());
     this.#now = this.#clock.now();
+    // What is due earlier than the turn before was asked for in that turn.
+    const due = Math.max(heard, Math.min(this.#hookDue, this.#timers.next() ?? Number.POSITIVE_INFINITY));
+    this.#lag = Math.max(0, this.#now - due, ready > 0 ? this.#waitFrom - heard : 0);
     if (ready > 0) this.#epoll.dispatch(this.#fail);
     this.#timers.expire(this.#now);
     this.#runHooks();
@@ -204,6 +219,7 @@ export class EpollReactor implements Reactor {
       }
     }
     this.#hookDeadline = deadline;
+    this.#hookDue = deadline;
   }
 
   #answerBell(): void {

@@ -36,6 +36,67 @@ function sendTo(socket: UdpSocket, to: SocketAddress): void {
   socket.flush();
 }
 
+/** Keeps the thread busy for so long. */
+function work(reactor: EpollReactor, milliseconds: number): void {
+  const end = later(reactor.readClock(), Millis(milliseconds));
+  while (reactor.readClock() < end);
+}
+
+describe('lag', () => {
+  it('is how long after it was due a turn begins, for timers, hooks and descriptors', async () => {
+    const lags: Record<string, number> = {};
+    const inTurn = async (name: string, prepare: (reactor: EpollReactor, then: () => void) => void): Promise<void> => {
+      const reactor = strict();
+      prepare(reactor, () => {
+        lags[name] = reactor.lag;
+        reactor.stop();
+      });
+      await reactor.run();
+    };
+    await inTurn('timer', (reactor, then) => {
+      const start = reactor.readClock();
+      reactor.at(start, () => work(reactor, 30));
+      reactor.at(later(start, Millis(10)), then);
+    });
+    await inTurn('hook', (reactor, then) => {
+      let turns = 0;
+      reactor.onTurn((now) => {
+        if (++turns === 2) then();
+        else work(reactor, 20);
+        return now;
+      });
+    });
+    const sender = openUdp(LOOPBACK);
+    const socket = openUdp(LOOPBACK);
+    await inTurn('descriptor', (reactor, then) => {
+      let isSent = false;
+      reactor.watch(socket.fd, READABLE, () => isSent && then());
+      reactor.at(reactor.readClock(), () => {
+        sendTo(sender, socket.local);
+        isSent = true;
+        work(reactor, 20);
+      });
+    });
+    sender.close();
+    socket.close();
+    expect(lags['timer']).toBeGreaterThanOrEqual(15_000);
+    expect(lags['hook']).toBeGreaterThanOrEqual(20_000);
+    expect(lags['descriptor']).toBeGreaterThanOrEqual(20_000);
+  });
+
+  it('of a timer set for the past counts from when it was set', async () => {
+    const start = performance.now();
+    const reactor = strict();
+    let lag = Number.NaN;
+    reactor.at(instantAt(0), () => {
+      lag = reactor.lag;
+      reactor.stop();
+    });
+    await reactor.run();
+    expect(lag).toBeLessThan((performance.now() - start) * 1_000);
+  });
+});
+
 describe('timers', () => {
   it('fire in the order of their deadlines, never early, and not when cancelled', async () => {
     const reactor = strict();
