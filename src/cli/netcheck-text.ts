@@ -50,7 +50,9 @@ function families({ ipv4, ipv6, portMapping }: NetcheckResult): string {
     ['keeps the port', ({ preservesPort }) => yesNo(preservesPort)],
     ['hairpin', ({ hairpin }) => yesNo(hairpin)],
   ];
-  if (ipv4?.lifetime !== undefined || ipv6?.lifetime !== undefined) rows.push(['idle mapping lives', lifetimeText]);
+  if (ipv4?.lifetime !== undefined || ipv6?.lifetime !== undefined) {
+    rows.push(['idle mapping lives', lifetimeText], ['kept alive every', keepAliveText]);
+  }
   const cell = (family: FamilyReport | undefined, show: (family: FamilyReport) => string): string =>
     family === undefined ? 'not here' : show(family);
   const mapping = portMapping === undefined ? 'none' : PORTMAP_NAMES[portMapping.protocol];
@@ -69,6 +71,10 @@ function lifetimeText({ lifetime }: FamilyReport): string {
   if (lifetime === undefined) return '–';
   const { atLeast, lessThan } = lifetime;
   return lessThan === undefined ? `${atLeast} s or more` : `${atLeast} to ${lessThan} s`;
+}
+
+function keepAliveText({ keepAliveSeconds: every }: FamilyReport): string {
+  return every === undefined ? '–' : `${every.relay} s, direct ${every.direct} s`;
 }
 
 function yesNo(value: boolean | undefined): string {

@@ -1,4 +1,5 @@
 /** What a connector's main thread and its packet thread say to each other. */
+import type { IdleLifetimes } from '../node/keep-alive.js';
 import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-status.js';
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
@@ -62,6 +63,8 @@ export type ConnectorProtocol = {
     readonly watchesNetwork: { readonly input: undefined; readonly output: boolean };
     /** How easily a peer gets through the NAT before this host. */
     readonly natEase: { readonly input: NatEase; readonly output: undefined };
+    /** How long that NAT keeps idle mappings. */
+    readonly idleLifetimes: { readonly input: IdleLifetimes; readonly output: undefined };
     /** The network's relays are these from now on, by name. */
     readonly relays: { readonly input: readonly string[]; readonly output: undefined };
     readonly relayAddresses: { readonly input: RelayAddresses; readonly output: undefined };

@@ -8,6 +8,7 @@ import type { NodeState } from '../identity/node-state.js';
 import { SystemEntropy } from '../os/entropy.js';
 import type { RelayContact } from '../policy/relay-contact.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
+import type { IdleLifetimes } from './keep-alive.js';
 import { knownRelays } from './known-relays.js';
 import { NatWatch } from './netcheck/nat-watch.js';
 import { RelayName } from './relay-name.js';
@@ -21,6 +22,7 @@ export interface RelayThread {
   request(name: 'relayAddresses', input: RelayAddresses): Promise<undefined>;
   request(name: 'relayTcp', input: RelayTcpAddress): Promise<undefined>;
   request(name: 'natEase', input: NatEase): Promise<undefined>;
+  request(name: 'idleLifetimes', input: IdleLifetimes): Promise<undefined>;
 }
 
 interface Way {
@@ -51,13 +53,16 @@ export class RelayWays {
     this.#log = log;
     this.#thread = thread;
     // The thread may have ended when the look is over.
-    this.nat = new NatWatch(
-      new SystemEntropy(),
-      (ease) =>
+    this.nat = new NatWatch(new SystemEntropy(), {
+      onEase: (ease) =>
         void thread()
           .request('natEase', ease)
           .catch(() => undefined),
-    );
+      onLifetimes: (lifetimes) =>
+        void thread()
+          .request('idleLifetimes', lifetimes)
+          .catch(() => undefined),
+    });
     this.#ways = knownRelays(state).map((contact) => this.#make(contact));
   }
 

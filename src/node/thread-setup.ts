@@ -3,7 +3,7 @@
  */
 import { IpAddress, Prefix, SocketAddress } from '../base/address.js';
 import { SallyportError } from '../base/error.js';
-import { elapsed, type Instant, later, Seconds } from '../base/time.js';
+import { earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import { type HostNetwork, READABLE, type Reactor, type Sockets, type UdpSocket, WRITABLE } from '../os/io.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
@@ -13,6 +13,7 @@ import type { PathChoice } from '../tunnel/links/manager.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ExtraSockets } from './extra-sockets.js';
+import { type IdleLifetimes, KeepAlive, LINK_KEEP_ALIVE, RELAY_KEEP_ALIVE } from './keep-alive.js';
 import type { DirectOptions, Punching } from './punching.js';
 import type { Resolved } from './relay-name.js';
 import type { Relays } from './relays.js';
@@ -63,14 +64,11 @@ const BATCH = 16;
 const BATCHES_PER_TURN = 4;
 /** The relay connection lives this long in silence (protocol §2), and is kept alive by us. */
 const RELAY_IDLE = Seconds(90);
-const RELAY_KEEP_ALIVE = Seconds(10);
 /** What a relay may tell a node: it speaks for all of the node's peers, many of which may go at once. */
 const RELAY_MESSAGES_PER_SECOND = 20_000;
 const LINK_IDLE = Seconds(90);
 /** A wall clock that gained more than this on the monotonic one in a second: the machine slept, or the clock was set. */
 const SLEPT = Seconds(2);
-/** Below the lifetime of any UDP mapping in use (protocol §4). */
-const LINK_KEEP_ALIVE = Seconds(15);
 
 /** One socket per address family; IPv6 is left out where the host has none. Both try for the same port. */
 export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
@@ -115,6 +113,8 @@ export function extraSockets(reactor: Reactor, sockets: Sockets): ExtraSockets {
 export interface NodeEndpoints {
   readonly relay: QuicEndpoint;
   readonly links: QuicEndpoint;
+  /** For both. */
+  readonly keepAlive: KeepAlive;
 }
 
 /** @param accept for a connector: judges links that agents make. */
@@ -128,38 +128,41 @@ export function makeNodeEndpoints(
     identity: { certificate: data.certificatePem, key: data.keyPem },
     wallTime: reactor.wall(),
   };
-  return {
-    relay: new QuicEndpoint({
-      ...common,
-      alpn: RELAY_ALPN,
-      client: true,
-      idleTimeout: RELAY_IDLE,
-      keepAlive: RELAY_KEEP_ALIVE,
-      messagesPerSecond: RELAY_MESSAGES_PER_SECOND,
-      connectionIdLifetime: CONNECTION_ID_LIFETIME,
-      mtuUpperBound: ETHERNET_MTU,
-    }),
-    links: new QuicEndpoint({
-      ...common,
-      alpn: LINK_ALPN,
-      client: accept === undefined,
-      idleTimeout: LINK_IDLE,
-      keepAlive: LINK_KEEP_ALIVE,
-      virtualPrefixBytes: RELAYED_HEADER,
-      mtuUpperBound: ETHERNET_MTU - RELAYED_HEADER,
-      answerUnknown: false,
-      ...(accept === undefined
-        ? {}
-        : {
-            server: {
-              accept: (_now: number, connection: QuicConnection) => accept(connection),
-              migration: false,
-              // Addresses of channels are the relay's word already: nothing to prove by Retry.
-              retryAbove: Number.POSITIVE_INFINITY,
-            },
-          }),
-    }),
-  };
+  const relay = new QuicEndpoint({
+    ...common,
+    alpn: RELAY_ALPN,
+    client: true,
+    idleTimeout: RELAY_IDLE,
+    keepAlive: RELAY_KEEP_ALIVE,
+    messagesPerSecond: RELAY_MESSAGES_PER_SECOND,
+    connectionIdLifetime: CONNECTION_ID_LIFETIME,
+    mtuUpperBound: ETHERNET_MTU,
+  });
+  const links = new QuicEndpoint({
+    ...common,
+    alpn: LINK_ALPN,
+    client: accept === undefined,
+    idleTimeout: LINK_IDLE,
+    keepAlive: LINK_KEEP_ALIVE,
+    virtualPrefixBytes: RELAYED_HEADER,
+    mtuUpperBound: ETHERNET_MTU - RELAYED_HEADER,
+    answerUnknown: false,
+    ...(accept === undefined
+      ? {}
+      : {
+          server: {
+            accept: (_now: number, connection: QuicConnection) => accept(connection),
+            migration: false,
+            // Addresses of channels are the relay's word already: nothing to prove by Retry.
+            retryAbove: Number.POSITIVE_INFINITY,
+          },
+        }),
+  });
+  const keepAlive = new KeepAlive([
+    { connections: () => relay.connections, most: RELAY_KEEP_ALIVE },
+    { connections: () => links.connections, most: LINK_KEEP_ALIVE },
+  ]);
+  return { relay, links, keepAlive };
 }
 
 /** Watches the sockets and keeps the endpoints' wall clock; `receive` takes one batch of socket `index`. */
@@ -198,7 +201,8 @@ export function driveNode(
       endpoints.links.setWallTime(now, wall);
       nextClock = later(now, Seconds(1));
     }
-    const next = core.turn(now);
+    endpoints.keepAlive.turn(now);
+    const next = earliest(core.turn(now), endpoints.keepAlive.due);
     for (let i = 0; i < sockets.length; i++) {
       watches[i]!.interest(sockets[i]!.isBlocked ? READABLE | WRITABLE : READABLE);
     }
@@ -217,6 +221,7 @@ export function transportCounters(sockets: readonly UdpSocket[], endpoints: Node
   for (const socket of sockets) add('udp', socket.counters);
   add('relay', endpoints.relay.counters());
   add('links', endpoints.links.counters());
+  add('nat', { keepAlivePings: endpoints.keepAlive.pings });
   return result;
 }
 
@@ -267,6 +272,9 @@ export function nodeRequests(
     },
     natEase: (ease: NatEase): undefined => {
       core.punching.setEase(clock.now(), ease);
+    },
+    idleLifetimes: (lifetimes: IdleLifetimes): undefined => {
+      endpoints.keepAlive.setLifetimes(clock.now(), lifetimes);
     },
     relays: (names: readonly string[]): undefined => {
       core.relays.setNames(clock.now(), names);

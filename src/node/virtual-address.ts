@@ -15,6 +15,11 @@ export function virtualAddress(number: number): SocketAddress {
   return new SocketAddress(new IpAddress(RANGE_WORD_0, RANGE_WORD_1, 0, number), PORT);
 }
 
+/** Whether it is a relay channel's, and leads nowhere outside this process. */
+export function isVirtual({ ip }: SocketAddress): boolean {
+  return ip.w0 === RANGE_WORD_0 && ip.w1 === RANGE_WORD_1;
+}
+
 /** The channel number of the packed address at `index`, or −1 when it is not a virtual one. */
 export function channelNumber(words: Uint32Array, index: number): number {
   const at = index * ADDRESS_WORDS;

@@ -86,7 +86,7 @@ export class RogueNode {
   readonly host: SimHost;
   readonly credentials: RogueCredentials;
   readonly udp: readonly SimUdpSocket[];
-  readonly endpoints: NodeEndpoints;
+  readonly endpoints: Pick<NodeEndpoints, 'relay' | 'links'>;
   readonly drops = new Counters(DROP_REASONS);
   readonly underlay: Underlay;
   readonly relayAddress: SocketAddress;

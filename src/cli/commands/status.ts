@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../../base/text.js';
 import { Seconds } from '../../base/time.js';
 import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../../node/link-status.js';
+import type { FamilyReport } from '../../node/netcheck/report.js';
 import type { NetworkView } from '../../node/portmap/keep-mapped.js';
 import { askLocal } from '../../os/local-control.js';
 import { PORTMAP_NAMES } from '../../tunnel/portmap/protocols.js';
@@ -195,13 +196,18 @@ function relayTable(relays: readonly RelayPlaceStatus[]): string[] {
 
 function networkLines({ portMapping, nat }: NetworkView): string[] {
   const families = [nat?.ipv4, nat?.ipv6].map((family, index) =>
-    family === undefined ? '' : `IPv${index === 0 ? 4 : 6} ${family.name}`,
+    family === undefined ? '' : `IPv${index === 0 ? 4 : 6} ${family.name}${idleText(family)}`,
   );
   const seen = families.filter((text) => text !== '').join(', ');
   return [
     ...(seen === '' ? [] : [`before this machine: ${seen} (sallyport netcheck)`]),
     ...portMappingLine(portMapping),
   ];
+}
+
+function idleText({ lifetime, keepAliveSeconds: every }: FamilyReport): string {
+  if (lifetime === undefined || every === undefined) return '';
+  return ` that keeps idle mappings ${lifetime.atLeast} s or more (kept alive every ${every.relay} s, direct ${every.direct} s)`;
 }
 
 function portMappingLine(portMapping: NetworkView['portMapping']): string[] {

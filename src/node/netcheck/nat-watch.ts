@@ -7,11 +7,19 @@
 import type { SocketAddress } from '../../base/address.js';
 import type { Entropy } from '../../base/entropy.js';
 import type { NatEase } from '../../tunnel/punch-plan.js';
+import type { IdleLifetimes } from '../keep-alive.js';
 import { LIFETIME_SPANS } from './lifetime.js';
 import { type FamilyReport, netcheck } from './report.js';
 
 /** A network that changes does so several times at once; and the node's own start comes first. In milliseconds. */
 const QUIET_MS = 3000;
+
+export interface NatWatchOwner {
+  /** How easily a peer gets through the IPv4 NAT, after every look. */
+  onEase(ease: NatEase): void;
+  /** How long idle mappings live, once it is measured; till then what another network has shown still holds. */
+  onLifetimes(lifetimes: IdleLifetimes): void;
+}
 
 /** What a role's status says of it; undefined: not known yet, or no relay address of this family. */
 export interface NatStatus {
@@ -21,7 +29,7 @@ export interface NatStatus {
 
 export class NatWatch {
   readonly #entropy: Entropy;
-  readonly #onEase: (ease: NatEase) => void;
+  readonly #owner: NatWatchOwner;
   #relays: readonly SocketAddress[] = [];
   #timer: NodeJS.Timeout | undefined;
   #latest: NatStatus | undefined;
@@ -30,10 +38,9 @@ export class NatWatch {
   #isMeasuring = false;
   #isStopped = false;
 
-  /** @param onEase hears how easily a peer gets through the IPv4 NAT, after every look. */
-  constructor(entropy: Entropy, onEase: (ease: NatEase) => void) {
+  constructor(entropy: Entropy, owner: NatWatchOwner) {
     this.#entropy = entropy;
-    this.#onEase = onEase;
+    this.#owner = owner;
   }
 
   get status(): NatStatus | undefined {
@@ -74,14 +81,17 @@ export class NatWatch {
     for (let network = -1; network !== this.#network && !this.#isStopped; ) {
       network = this.#network;
       const whole = await netcheck({ ...this.#options, lifetimeSpans: LIFETIME_SPANS });
-      if (network === this.#network) this.#take(whole);
+      if (network !== this.#network) continue;
+      this.#take(whole);
+      const { ipv4, ipv6 } = whole;
+      this.#owner.onLifetimes({ ipv4: ipv4?.lifetime?.atLeast, ipv6: ipv6?.lifetime?.atLeast });
     }
     this.#isMeasuring = false;
   }
 
   #take({ ipv4, ipv6 }: NatStatus): void {
     this.#latest = { ipv4, ipv6 };
-    this.#onEase(ipv4?.ease ?? 'unknown');
+    this.#owner.onEase(ipv4?.ease ?? 'unknown');
   }
 
   get #options() {

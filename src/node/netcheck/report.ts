@@ -5,9 +5,10 @@
 import type { IpAddress, SocketAddress } from '../../base/address.js';
 import type { Entropy } from '../../base/entropy.js';
 import { type Duration, toMillis } from '../../base/time.js';
-import type { NatFiltering, NatMapping, NatName } from '../../tunnel/nat-class.js';
+import type { NatClass, NatFiltering, NatMapping, NatName } from '../../tunnel/nat-class.js';
 import type { PortmapProtocol } from '../../tunnel/portmap/protocols.js';
 import { type NatEase, natEase } from '../../tunnel/punch-plan.js';
+import { keepAliveSeconds } from '../keep-alive.js';
 import { gatewayAt } from '../portmap/gateway-socket.js';
 import { findMethod } from '../portmap/methods.js';
 import { type MappingLifetime, measureLifetime } from './lifetime.js';
@@ -28,6 +29,8 @@ export interface FamilyReport {
   readonly ease: NatEase;
   /** Measured only when asked for. */
   readonly lifetime: MappingLifetime | undefined;
+  /** With the lifetime: seconds of silence after which a node's relay connections, and its direct links, send something. */
+  readonly keepAliveSeconds: { readonly relay: number; readonly direct: number } | undefined;
 }
 
 export interface RelayReport {
@@ -102,7 +105,7 @@ async function checkFamily(
   const works = nat.publicAddress !== undefined;
   const answering = observation.relays.find(({ rtt }) => rtt !== undefined)?.address;
   const lifetime =
-    lifetimeSpans === undefined || answering === undefined || nat.mapping === 'none'
+    lifetimeSpans === undefined || answering === undefined || isStateless(nat)
       ? undefined
       : await measureLifetime(answering, entropy, lifetimeSpans, isBackground);
   const { mapping, mappingIsSure, filtering, preservesPort, hairpin, name } = nat;
@@ -117,8 +120,14 @@ async function checkFamily(
     name,
     ease: natEase(nat),
     lifetime,
+    keepAliveSeconds: lifetime && keepAliveSeconds(lifetime.atLeast),
   };
   return { report, observation };
+}
+
+/** Nothing is remembered of who has sent, so nothing can be forgotten; a firewall without translation remembers. */
+function isStateless({ mapping, filtering }: NatClass): boolean {
+  return mapping === 'none' && filtering !== 'port-dependent';
 }
 
 function millis(rtt: Duration | undefined): number | undefined {

@@ -1,6 +1,7 @@
 /** When a running node looks at its NAT, how much of it at once, and that a look at another network counts for nothing. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { NatWatch } from '../../../src/node/netcheck/nat-watch.js';
+import type { IdleLifetimes } from '../../../src/node/keep-alive.js';
+import { NatWatch, type NatWatchOwner } from '../../../src/node/netcheck/nat-watch.js';
 import type { NetcheckOptions, NetcheckReport } from '../../../src/node/netcheck/report.js';
 import { SystemEntropy } from '../../../src/os/entropy.js';
 import { at } from '../../support/sim-nodes.js';
@@ -12,6 +13,11 @@ interface Look {
 
 const looks: Look[] = [];
 const eases: string[] = [];
+const lifetimes: IdleLifetimes[] = [];
+const owner: NatWatchOwner = {
+  onEase: (ease) => void eases.push(ease),
+  onLifetimes: (told) => void lifetimes.push(told),
+};
 vi.mock('../../../src/node/netcheck/report.js', () => ({
   netcheck: ({ lifetimeSpans, isBackground }: NetcheckOptions) =>
     new Promise<NetcheckReport>((resolve) => {
@@ -21,7 +27,11 @@ vi.mock('../../../src/node/netcheck/report.js', () => ({
         end: (name, udp = true) => {
           resolve({
             udp,
-            ipv4: { name, ease: name === 'symmetric' ? 'strict' : 'port' },
+            ipv4: {
+              name,
+              ease: name === 'symmetric' ? 'strict' : 'port',
+              lifetime: lifetimeSpans && { atLeast: 10, lessThan: 15 },
+            },
             ipv6: undefined,
           } as unknown as NetcheckReport);
           return vi.advanceTimersByTimeAsync(0);
@@ -33,6 +43,7 @@ vi.mock('../../../src/node/netcheck/report.js', () => ({
 beforeEach(() => {
   looks.length = 0;
   eases.length = 0;
+  lifetimes.length = 0;
   vi.useFakeTimers();
 });
 afterEach(() => void vi.useRealTimers());
@@ -42,7 +53,7 @@ const pass = (seconds: number): Promise<unknown> => vi.advanceTimersByTimeAsync(
 const name = (watch: NatWatch): string | undefined => watch.status?.ipv4?.name;
 
 it('looks three seconds after the last change, then measures the lifetime', async () => {
-  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
+  const watch = new NatWatch(new SystemEntropy(), owner);
   watch.networkChanged();
   await pass(60);
   expect(looks).toHaveLength(0);
@@ -59,14 +70,16 @@ it('looks three seconds after the last change, then measures the lifetime', asyn
   expect(name(watch)).toBe('symmetric');
   expect(eases).toEqual(['strict']);
   expect(looks.map(({ measures }) => measures)).toEqual([false, true]);
+  expect(lifetimes).toEqual([]);
   await looks[1]!.end('symmetric, measured');
+  expect(lifetimes).toEqual([{ ipv4: 10, ipv6: undefined }]);
   expect(name(watch)).toBe('symmetric, measured');
   await pass(3600);
   expect(looks).toHaveLength(2);
 });
 
 it('takes nothing from a look that ends on another network, and measures one at a time', async () => {
-  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
+  const watch = new NatWatch(new SystemEntropy(), owner);
   watch.setRelays([RELAY]);
   await pass(3);
   watch.networkChanged();
@@ -84,6 +97,7 @@ it('takes nothing from a look that ends on another network, and measures one at 
   expect(name(watch)).toBe('change 9');
   // Measured on a network that is gone: once more, on this one.
   await looks.find(({ measures }) => measures)!.end('stale');
+  expect(lifetimes).toEqual([]);
   expect(name(watch)).toBe('change 9');
   expect(looks.filter(({ measures }) => measures)).toHaveLength(2);
   await looks.at(-1)!.end('measured');
@@ -91,7 +105,7 @@ it('takes nothing from a look that ends on another network, and measures one at 
 });
 
 it('measures nothing where UDP does not pass, and nothing any more after the end', async () => {
-  const watch = new NatWatch(new SystemEntropy(), (ease) => eases.push(ease));
+  const watch = new NatWatch(new SystemEntropy(), owner);
   watch.setRelays([RELAY]);
   await pass(3);
   await looks[0]!.end('UDP blocked', false);
