@@ -4,7 +4,7 @@ import { Millis, Seconds } from '../../src/base/time.js';
 import { keepAliveSeconds } from '../../src/node/keep-alive.js';
 import type { QuicConnection } from '../../src/quic/connection.js';
 import type { Scene } from '../connector/fixtures.js';
-import { SimNat } from '../support/sim-nat.js';
+import { type NatOptions, SimNat } from '../support/sim-nat.js';
 import type { SimHost } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
 import { bothUse, directScene, manager, Pinger, pinging } from './direct-scene.js';
@@ -17,10 +17,12 @@ function tell({ world, agent, connector }: Scene, ipv4: number | undefined): voi
   }
 }
 
-const behind = (seconds: number, path: 'auto' | 'relay' = 'auto') => ({
-  agent: { direct: { path }, nat: new SimNat(10, { lifetime: Seconds(seconds) }) },
-  connector: { direct: { path }, nat: new SimNat(20, { lifetime: Seconds(seconds) }) },
+const behind = (seconds: number, path: 'auto' | 'relay' = 'auto', ours: NatOptions = {}, theirs: NatOptions = {}) => ({
+  agent: { direct: { path }, nat: new SimNat(10, { lifetime: Seconds(seconds), ...ours }) },
+  connector: { direct: { path }, nat: new SimNat(20, { lifetime: Seconds(seconds), ...theirs }) },
 });
+/** The agent's has a mapping for every address: what is sent to the relay does not keep the direct link's. */
+const BY_ADDRESS = [{ mapping: 'address', filtering: 'address' }, { filtering: 'address' }] as const;
 
 /** Whether the other end of a connection is reached now, and answers. */
 function reaches(world: World, connection: QuicConnection, { reactor }: SimHost): boolean {
@@ -52,7 +54,7 @@ describe.each([
   [6, 5],
 ])('NATs that forget after %i s', (seconds, measured) => {
   it('do not forget an idle direct link that is kept alive', async () => {
-    const it = await pinging(behind(seconds));
+    const it = await pinging(behind(seconds, 'auto', ...BY_ADDRESS));
     tell(it, measured);
     const link = it.agent.session('c1')!.link;
     it.world.run(Seconds(300));
