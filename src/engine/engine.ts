@@ -26,6 +26,7 @@ import { type EngineDns, trafficOptions } from './host/traffic-options.js';
 import { type EngineCounter, type EngineSnapshot, engineMetricsText } from './metrics.js';
 import { NameTracker } from './names/tracker.js';
 import { type EngineOverrides, type EngineSettings, engineSettings, type PresetName } from './settings.js';
+import { EventTeller } from './taps/event-teller.js';
 import { Traffic, type TrafficParts } from './traffic.js';
 
 /** Packets given to the stack in one turn, before the host's own work gets its time. */
@@ -61,7 +62,7 @@ export interface EngineOptions {
   readonly dns?: EngineDns;
   /** The first that fits a flow decides, before `hooks.onFlow`; one per text, as docs/engine.md describes them. */
   readonly rules?: readonly string[];
-  /** Never payload, never more than a few lines a second. */
+  /** Never payload, never more than a few lines a second; level debug: flows that are opened, named, refused and closed. */
   readonly log?: (level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -71,6 +72,7 @@ interface Running {
   readonly ring: PacketRing;
   readonly table: HostTable;
   readonly out: Packetizer;
+  readonly events: EventTeller;
 }
 
 export class Engine {
@@ -144,11 +146,12 @@ export class Engine {
   #settle(): void {
     const running = this.#running;
     if (running !== undefined) this.#end(running);
-    if (this.#wanted) this.#begin();
+    // A hook may have started it again meanwhile.
+    if (this.#wanted && this.#running === undefined) this.#begin();
   }
 
   #begin(): void {
-    const { platform, hooks = {} } = this.#options;
+    const { platform, hooks = {}, log } = this.#options;
     const { host, mtu } = this.#settings;
     const reactor = new HostReactor(platform, (error) => this.#bug(error));
     const ring = new PacketRing(host.ringBytes);
@@ -171,6 +174,7 @@ export class Engine {
       entropy: platform.entropy,
       crypto: platform.crypto,
       tracker: this.#tracker,
+      hasListener: hooks.onEvents !== undefined || log !== undefined,
     });
     const core = new EngineCore({
       reactor,
@@ -183,16 +187,22 @@ export class Engine {
       crypto: platform.crypto,
     });
     counted.counters = core.counters;
+    const events = new EventTeller(traffic.events, {
+      onEvents: hooks.onEvents,
+      log: log && ((message, fields) => this.#log('debug', message, fields)),
+      onError: () => core.counters.add('hook_errors'),
+    });
     reactor.onTurn((now) => {
       for (let n = 0; n < TURN_PACKETS; n++) {
         if (!ring.shift((arena, offset, length) => core.receive(now, arena, offset, length, 0, false))) break;
       }
       const next = core.turn(now);
       out.flush();
+      const isAllTold = events.tell(now);
       core.measured(reactor.readClock() - now, reactor.lag);
-      return ring.count > 0 ? now : next;
+      return ring.count > 0 || !isAllTold ? now : next;
     });
-    this.#running = { core, reactor, ring, table, out };
+    this.#running = { core, reactor, ring, table, out, events };
     this.#log('info', 'engine started', { mtu });
     reactor.wake();
   }
@@ -202,6 +212,7 @@ export class Engine {
     this.#running = undefined;
     running.core.close();
     running.out.flush();
+    while (!running.events.tell(running.reactor.now()));
     this.#lastSnapshot = running.core.snapshot();
     running.reactor.stop();
     this.#log('info', 'engine stopped', {});

@@ -11,6 +11,7 @@ import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
 import type { EngineCounter } from './metrics.js';
 import type { NameSource } from './names/tracker.js';
 import type { FlowShape } from './shaping/rate.js';
+import type { FlowEvent } from './taps/events.js';
 
 export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
 
@@ -76,6 +77,11 @@ export interface EngineHooks {
   readonly onFlow?: (flow: FlowRequest) => FlowDecision | undefined;
   /** Names, SNI, ALPN and ECH of flows as they are found; never payload. */
   readonly onMetadata?: (metadata: FlowMetadata) => void;
+  /**
+   * What has happened to flows, at the end of a turn, oldest first; at most 256 a turn, the rest in the next. `dropped`: how many
+   * newer ones have found no room since the last call, beyond 1,024 that wait.
+   */
+  readonly onEvents?: (events: readonly FlowEvent[], dropped: number) => void;
   /** Every packet, or run of equal ones, as it passes between device and stack; lent. */
   readonly onPacket?: (toEngine: boolean, bytes: Uint8Array, offset: number, length: number) => void;
 }

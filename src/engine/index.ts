@@ -18,3 +18,4 @@ export type { EngineSnapshot } from './metrics.js';
 export type { EngineOverrides, PresetName } from './settings.js';
 export type { FlowShape } from './shaping/rate.js';
 export { Capture, type CaptureFiles, type CaptureOptions } from './taps/capture.js';
+export type { FlowEvent } from './taps/events.js';

@@ -43,6 +43,7 @@ export interface TrafficCounts {
   readonly names: Readonly<Record<string, number>>;
   readonly rules: Readonly<Record<string, number>>;
   readonly dns: Readonly<Record<string, number>>;
+  readonly eventsDropped: number;
 }
 
 interface Metric {
@@ -162,6 +163,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
   ),
   count('dns', 'What the resolver did and met, by event.', ({ traffic }) => traffic?.dns ?? {}, 'event'),
   count('hook_errors', 'Hooks that threw.', engine('hook_errors')),
+  count('events_dropped', 'Events of flows that found no room.', ({ traffic }) => traffic?.eventsDropped ?? 0),
   count('path_changes', 'Changes of the way out that the host told of.', engine('path_changes')),
   count('turns', 'Turns of the loop.', engine('turns')),
   count(

@@ -56,6 +56,8 @@ export interface TrafficParts {
     /** Streams inside TLS, where the host has them. */
     readonly tls?: TlsClient;
   };
+  /** False: nobody takes events of flows, so none are made. Default true. */
+  readonly hasListener?: boolean;
 }
 
 interface FlowState {
@@ -116,7 +118,7 @@ export class Traffic {
   get counts(): TrafficCounts {
     const dns: Record<string, number> = {};
     for (const [name, value] of Object.entries(this.#dnsCounters.snapshot())) dns[name.slice('dns_'.length)] = value;
-    return { names: { ...this.#names }, rules: { ...this.#decisions }, dns };
+    return { names: { ...this.#names }, rules: { ...this.#decisions }, dns, eventsDropped: this.events.dropped };
   }
 
   /** How often each rule decided, in their order. */
@@ -176,6 +178,7 @@ export class Traffic {
     const rule = this.#judge(flow, state.name);
     if (rule?.action === 'block' || rule?.action === 'reject') return { action: 'block', how: howOf(rule, protocol) };
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
+    if (decision.action === 'block') this.#tell('refused', flow, state.name, undefined);
     if (decision.action !== 'allow' || this.#isJudgingAgain) return decision;
     this.#tell('opened', flow, state.name, rule);
     if (state.name.name !== undefined && !state.isTold) this.#report(flow, state.name);
@@ -288,7 +291,7 @@ export class Traffic {
     rule: Rule | undefined,
     bytes?: { readonly bytesIn: number; readonly bytesOut: number },
   ): void {
-    if (!this.events.admits()) return;
+    if (this.#parts.hasListener === false || !this.events.admits()) return;
     this.events.push({
       at: this.#parts.reactor.now(),
       kind,

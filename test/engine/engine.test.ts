@@ -448,7 +448,8 @@ test('start and stop in any order and number; a stopped engine does nothing and 
   engine.start();
   expect(host.open(WEB).client.connected).toBe(true);
   expect(host.values['flows_opened{protocol=tcp}']).toBe(1);
-  expect(host.logs).toEqual(['info engine started', 'info engine stopped', 'info engine started']);
+  const lines = host.logs.filter((line) => line.startsWith('info'));
+  expect(lines).toEqual(['info engine started', 'info engine stopped', 'info engine started']);
 });
 
 test.each([

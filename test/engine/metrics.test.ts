@@ -195,6 +195,18 @@ const MOVES: readonly Move[] = [
     },
   },
   {
+    name: 'events_dropped',
+    by: (host) => {
+      feed(
+        host,
+        Array.from({ length: 1100 }, (_, i) => udp(i + 1)),
+      );
+      host.engine.pathChanged(false);
+      host.run(Millis(10));
+    },
+    with: { settings: { flows: { newFlowRate: 2000, newFlowBurst: 2000 } } },
+  },
+  {
     name: 'path_changes',
     by: (host) => {
       host.engine.pathChanged(false);

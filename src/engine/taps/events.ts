@@ -6,7 +6,9 @@ import { Ring } from '../../base/ring.js';
 import type { Instant } from '../../base/time.js';
 
 export interface FlowEvent {
+  /** By the clock of the engine's host. */
   readonly at: Instant;
+  /** `refused`: by a rule or a hook. `closed` comes for TCP flows whose dial has succeeded, and UDP flows. */
   readonly kind: 'opened' | 'named' | 'refused' | 'closed';
   readonly protocol: 'tcp' | 'udp' | 'icmp';
   readonly source: string;

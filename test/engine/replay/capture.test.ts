@@ -71,7 +71,18 @@ let ids = new Map<number, number>();
 
 test('a capture of TCP, UDP and ICMP: dials, bytes to the host, answers, ends and counters', () => {
   ids = new Map();
-  const host = new MockHost();
+  const events: string[] = [];
+  const host = new MockHost({
+    hooks: {
+      onEvents: (batch, dropped) => {
+        for (const { kind, protocol, source, destination, bytesIn, bytesOut } of batch) {
+          const bytes = bytesIn === undefined ? '' : ` ${bytesIn} ${bytesOut}`;
+          events.push(`${kind} ${protocol} ${source.replace(/:\d+$/, '')} ${destination}${bytes}`);
+        }
+        events.push(...(dropped > 0 ? [`${dropped} dropped`] : []));
+      },
+    },
+  });
   const { expected } = play(host);
   expect(host.connections.map(({ request }) => `${request.protocol} ${request.destination}`)).toEqual([
     'tcp 10.50.0.1:80',
@@ -103,5 +114,17 @@ test('a capture of TCP, UDP and ICMP: dials, bytes to the host, answers, ends an
     hook_errors: 0,
   });
   expect(Object.keys(host.values).filter((name) => name.startsWith('drops'))).toEqual([]);
-  expect(host.logs).toEqual(['info engine started']);
+  const [page, upload] = sent.map((text) => text.length);
+  expect(events).toEqual([
+    'opened tcp 10.1.0.1 10.50.0.1:80',
+    `closed tcp 10.1.0.1 10.50.0.1:80 ${page} 20203`,
+    'opened tcp 10.1.0.1 10.50.0.1:80',
+    `closed tcp 10.1.0.1 10.50.0.1:80 ${upload} 555`,
+    'opened icmp 10.1.0.1 10.50.0.1:0',
+    'opened udp 10.1.0.1 10.50.0.1:7',
+  ]);
+  expect(host.logs).toEqual([
+    'info engine started',
+    ...events.map((event) => `debug flow ${event.slice(0, event.indexOf(' '))}`),
+  ]);
 });
