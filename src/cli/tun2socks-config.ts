@@ -9,7 +9,7 @@ import { parseProxyUrl } from '../tun2socks/proxy-url.js';
 import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js';
 
 const PRESETS = ['mobile', 'server'] as const;
-const PROXY = 'must be socks5://[USER:PASSWORD@]HOST[:PORT] or http://[USER:PASSWORD@]HOST[:PORT]';
+const PROXY = 'must be socks5://[USER:PASSWORD@]HOST[:PORT], socks5h://… or http://…';
 const INNER = 'must be an address with its prefix length, private or shared, for example 10.83.0.1/30';
 const ADDRESS = 'must be an IP address';
 const MTU = 'must be a whole number from 1280 to 65535';

@@ -42,8 +42,17 @@ export interface UdpOutlet {
 export interface Dialer {
   /** For people and metrics. */
   readonly name: string;
-  /** @returns gives the attempt up; `done` is not called any more. Throws where nothing can be opened at all. */
-  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void;
+  /** Whether `tcp` uses a `host`: no address need be known then. */
+  readonly takesNames?: boolean;
+  /**
+   * @param host with `takesNames`: the name to connect to, in the form of `hostName`, at the target's port; its address means nothing.
+   * @returns gives the attempt up; `done` is not called any more. Throws where nothing can be opened at all.
+   */
+  tcp(
+    target: SocketAddress,
+    done: (result: IoResult, stream: TcpStream | undefined) => void,
+    host?: string,
+  ): () => void;
   /**
    * @param flow packed: index 0 = the client, 1 = the first destination as the client sees it.
    * @param target where that destination really is.

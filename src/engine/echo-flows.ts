@@ -135,7 +135,9 @@ export class EchoFlows {
 
   expire(now: Instant): void {
     for (const flow of this.#flows) {
-      if (elapsed(flow.lastUsed, now) >= this.#host.limits.echoIdle) this.#remove(flow);
+      if (elapsed(flow.lastUsed, now) < this.#host.limits.echoIdle) continue;
+      this.#host.counters.add('echo_expired');
+      this.#remove(flow);
     }
   }
 

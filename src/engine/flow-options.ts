@@ -26,6 +26,10 @@ export interface FlowLimits extends ShaperLimits {
   /** A UDP flow without traffic for this long ends; sooner while nothing has been answered. */
   readonly udpIdle: Duration;
   readonly udpUnanswered: Duration;
+  /** The same of a flow that has sent to port 53 only, answered or not: each question has a port of its own. */
+  readonly udpDns: Duration;
+  /** The same of an answered flow that began as QUIC (port 443, an Initial packet): its connections outlive pauses. */
+  readonly udpQuic: Duration;
   readonly echoIdle: Duration;
   /** With every TCP flow taken, one that has moved nothing for this long makes room for a new one; 0 = none does. */
   readonly tcpEvictIdle: Duration;
@@ -54,6 +58,10 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
   // RFC 4787 REQ-5 asks for two minutes of a general NAT; a backend's socket is no scarce mapping, so the same here.
   udpIdle: Seconds(120),
   udpUnanswered: Seconds(60),
+  // RFC 4787 REQ-5 (a) allows less than two minutes for well-known ports; stub resolvers ask again after 5 s.
+  udpDns: Seconds(10),
+  // Above the idle timeouts that QUIC stacks announce (30 s … 3 min), so that theirs decide.
+  udpQuic: Seconds(300),
   echoIdle: Seconds(30),
   tcpEvictIdle: Seconds(0),
   udpEvict: false,
@@ -91,6 +99,8 @@ export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_ICMPV6 = 58;
+/** Name servers (RFC 1035 §4.2). */
+export const DNS_PORT = 53;
 
 /** Decides about new flows; asked again for live ones when the policy changes. */
 export interface FlowRouter {
@@ -132,6 +142,7 @@ export const FLOW_COUNTERS = [
   'echo_replies',
   'echo_admission_fail',
   'echo_answered_here',
+  'echo_expired',
   'flow_rate_limited',
   'flow_denied',
   'flow_shaped',

@@ -132,7 +132,11 @@ export const ENGINE_METRICS: readonly Metric[] = [
   count(
     'idle_timeouts',
     'Flows ended because nothing moved.',
-    (from) => ({ tcp: from.stack.get('tcp_idle_timeouts'), udp: from.flows.get('udp_expired') }),
+    (from) => ({
+      tcp: from.stack.get('tcp_idle_timeouts'),
+      udp: from.flows.get('udp_expired'),
+      echo: from.flows.get('echo_expired'),
+    }),
     'protocol',
   ),
   count('udp_filtered', 'Datagrams of hosts that the filtering mode keeps out.', flows('udp_filtered')),

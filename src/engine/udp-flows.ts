@@ -7,16 +7,17 @@
  *   outlet ─► source known (filtering)? ─► stack: from the address that the client asked for
  *   outlet ─► its dial has failed, or an error of its one destination ─► ICMP about the last datagram
  *
- * RFC 4787 REQ-1 (mapping), REQ-8 (filtering), REQ-5 (timers).
+ * RFC 4787 REQ-1 (mapping), REQ-8 (filtering), REQ-5 (timers: less for name servers, more for QUIC).
  */
 import { ADDRESS_WORDS, sameWords } from '../base/address.js';
-import { elapsed, type Instant } from '../base/time.js';
+import { type Duration, elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
 import { EAGAIN, EMSGSIZE, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
-import { type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
+import { DNS_PORT, type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
+import { looksLikeInitial } from './names/quic-initial.js';
 import type { FlowShape } from './shaping/rate.js';
 import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
 import type { FlowHost } from './tcp-flows.js';
@@ -24,6 +25,10 @@ import type { FlowHost } from './tcp-flows.js';
 /** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
 const LOOKED_AT = 64;
 const TUPLE_WORDS = 2 * ADDRESS_WORDS;
+/** Index of the destination's port in a 5-tuple. */
+const PORT = TUPLE_WORDS - 1;
+/** Where QUIC is known by its first packet (RFC 9114 §3.1). */
+const QUIC_PORT = 443;
 
 /** One client port; to one destination where there is no filtering mode. */
 interface UdpFlow {
@@ -36,6 +41,10 @@ interface UdpFlow {
   readonly peers: UdpPeer[];
   lastUsed: Instant;
   answered: boolean;
+  /** It has sent to name servers only. */
+  isDns: boolean;
+  /** One of its destinations was sent an Initial packet first. */
+  isQuic: boolean;
 }
 
 /** One 5-tuple. A destination port of 0 stands for every port of an address that is sent to. */
@@ -129,7 +138,7 @@ export class UdpFlows {
 
   /** Tells the client about the last datagram to `peer`. */
   #tell({ words, length }: UdpPeer, result: IoResult): void {
-    if (words[TUPLE_WORDS - 1] === 0) return;
+    if (words[PORT] === 0) return;
     this.#stack.rejectUdp(this.#host.reactor.now(), words, length, dialRejection(result, 'port-unreachable'));
   }
 
@@ -165,11 +174,14 @@ export class UdpFlows {
     const words = addresses.slice(0, TUPLE_WORDS);
     const flow = this.#flowOf(words, dialer) ?? this.#open(now, words, target, dialer);
     if (typeof flow === 'string') return flow;
+    const port = words[PORT]!;
+    if (port !== DNS_PORT) flow.isDns = false;
+    if (port === QUIC_PORT && looksLikeInitial(bytes, offset, length)) flow.isQuic = true;
     const peer = this.#addPeer(flow, words, target.tap);
     if (target.shape !== undefined) this.#shape(peer, target.shape);
     if (limits.udpFiltering === 'address-dependent') {
       const whole = words.slice();
-      whole[TUPLE_WORDS - 1] = 0;
+      whole[PORT] = 0;
       if (this.#find(whole) === undefined) this.#addPeer(flow, whole, undefined);
     }
     return peer;
@@ -213,6 +225,8 @@ export class UdpFlows {
       peers: [],
       lastUsed: now,
       answered: false,
+      isDns: true,
+      isQuic: false,
     };
     outlet.onOver = (result, stood) => this.#onOver(flow, result, stood);
     this.#flows.add(flow);
@@ -316,18 +330,25 @@ export class UdpFlows {
     if (peer?.tap !== undefined && !peer.tap(false, bytes, offset, length)) peer.tap = undefined;
     if (peer !== undefined || filtering === undefined || filtering === 'endpoint-independent') return true;
     if (filtering === 'address-and-port-dependent') return false;
-    words[TUPLE_WORDS - 1] = 0;
+    words[PORT] = 0;
     return this.#find(words) !== undefined;
   }
 
   /** Ends the flows whose time is up. */
   expire(now: Instant): void {
-    const { udpIdle, udpUnanswered } = this.#host.limits;
     for (const flow of this.#flows) {
-      if (elapsed(flow.lastUsed, now) < (flow.answered ? udpIdle : udpUnanswered)) continue;
+      if (elapsed(flow.lastUsed, now) < this.#idleOf(flow)) continue;
       this.#host.counters.add('udp_expired');
       this.#remove(flow);
     }
+  }
+
+  /** How long a flow may rest. */
+  #idleOf({ answered, isDns, isQuic }: UdpFlow): Duration {
+    const { udpIdle, udpUnanswered, udpDns, udpQuic } = this.#host.limits;
+    if (isDns) return udpDns;
+    if (!answered) return udpUnanswered;
+    return isQuic ? udpQuic : udpIdle;
   }
 
   /**
@@ -389,7 +410,7 @@ export class UdpFlows {
 function onlyPeer({ peers }: UdpFlow): UdpPeer | undefined {
   let only: UdpPeer | undefined;
   for (const peer of peers) {
-    if (peer.words[TUPLE_WORDS - 1] === 0) continue;
+    if (peer.words[PORT] === 0) continue;
     if (only !== undefined) return undefined;
     only = peer;
   }

@@ -127,5 +127,5 @@ function makeDialer(way: WayOut, reactor: Reactor, sockets: Sockets): Dialer {
     return new HttpDialer({ reactor, sockets, proxy, basic });
   }
   const credentials = user === undefined ? undefined : { user: encodeUtf8(user), password: encodeUtf8(password) };
-  return new Socks5Dialer({ reactor, sockets, proxy, credentials });
+  return new Socks5Dialer({ reactor, sockets, proxy, credentials, takesNames: way.kind === 'socks5h' });
 }

@@ -9,7 +9,7 @@ import type { TrafficOptions } from './traffic.js';
 export type WayOut =
   | { readonly kind: 'direct' }
   | {
-      readonly kind: 'socks5' | 'http';
+      readonly kind: 'socks5' | 'socks5h' | 'http';
       /** ADDRESS:PORT. */
       readonly address: string;
       readonly user: string | undefined;

@@ -53,6 +53,12 @@ export function readAddress(
   return host === undefined ? undefined : { host, port: (bytes[end]! << 8) | bytes[end + 1]! };
 }
 
+/** Type, name and port; the name is ASCII, 1–255 bytes. */
+export function encodeName(host: string, port: number): Uint8Array {
+  const bytes = Uint8Array.from(host, (character) => character.charCodeAt(0));
+  return Uint8Array.of(ATYP_NAME, bytes.length, ...bytes, port >>> 8, port & 0xff);
+}
+
 /** Type, address and port. */
 export function encodeAddress({ ip, port }: SocketAddress): Uint8Array {
   return Uint8Array.of(ip.isV4 ? ATYP_V4 : ATYP_V6, ...ip.toBytes(), port >>> 8, port & 0xff);

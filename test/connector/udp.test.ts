@@ -88,12 +88,12 @@ test('a large datagram comes whole, either way', async () => {
 test('a flow ends 120 s after its last packet, 60 s when nothing was ever answered', async () => {
   const it = await tunScene();
   const { sockets } = it.connector.host;
-  const backend = sockets.udpBackend(BACKEND);
+  const backend = sockets.udpBackend('10.0.0.6:5000');
   backend.onDatagram = (flow, bytes) => {
     if (text(bytes) === 'answer me') flow.reply(bytes);
   };
-  it.agent.tun!.send(udpPacket(ends(it), 4000, 53, 'answer me'));
-  it.agent.tun!.send(udpPacket(ends(it), 4001, 53, 'ignore me'));
+  it.agent.tun!.send(udpPacket(ends(it, BOX), 4000, 5000, 'answer me'));
+  it.agent.tun!.send(udpPacket(ends(it, BOX), 4001, 5000, 'ignore me'));
   it.world.run(Seconds(55));
   expect(sockets.flows.map((flow) => flow.isClosed)).toEqual([false, false]);
   it.world.run(Seconds(12));
@@ -103,6 +103,17 @@ test('a flow ends 120 s after its last packet, 60 s when nothing was ever answer
   it.world.run(Seconds(12));
   expect(sockets.flows.map((flow) => flow.isClosed)).toEqual([true, true]);
   expect(it.connector.core.flowCounters.get('udp_expired')).toBe(2);
+});
+
+test('a flow with a name server ends after 10 s', async () => {
+  const it = await tunScene();
+  const { sockets } = it.connector.host;
+  sockets.udpBackend(BACKEND).onDatagram = (flow, bytes) => flow.reply(bytes);
+  it.agent.tun!.send(udpPacket(ends(it), 4000, 53, 'who?'));
+  it.world.run(Seconds(9));
+  expect(sockets.flows.map((flow) => flow.isClosed)).toEqual([false]);
+  it.world.run(Seconds(7));
+  expect(sockets.flows.map((flow) => flow.isClosed)).toEqual([true]);
 });
 
 test('flows above the cap are not taken and counted; others go on', async () => {

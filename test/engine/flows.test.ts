@@ -165,12 +165,12 @@ test('echo replies are read until none is awaited; unasked and lost ones do not 
 
 test('a UDP flow that is full makes room by the flows whose time is up', () => {
   const it = bench({ udpFlows: 2, udpUnanswered: Seconds(2) });
-  it.sockets.udpBackend('10.9.0.2:53');
-  for (const port of [1, 2, 3]) it.inject(udpPacket(ends, port, 53, `${port}`));
+  it.sockets.udpBackend('10.9.0.2:54');
+  for (const port of [1, 2, 3]) it.inject(udpPacket(ends, port, 54, `${port}`));
   expect(it.flows.udp.size).toBe(2);
   expect(it.counters.get('udp_admission_fail')).toBe(1);
   it.clock.now = (it.clock.now + Seconds(3)) as typeof it.clock.now;
-  it.inject(udpPacket(ends, 3, 53, 'again'));
+  it.inject(udpPacket(ends, 3, 54, 'again'));
   expect(it.flows.udp.size).toBe(1);
   expect(it.counters.get('udp_expired')).toBe(2);
 });

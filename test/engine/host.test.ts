@@ -7,6 +7,7 @@ import { PacketRing } from '../../src/engine/host/packet-ring.js';
 import { ConnectScript } from '../../src/engine/proxies/http-dialer.js';
 import type { ProxyScript } from '../../src/engine/proxies/proxy-connection.js';
 import { SOCKS_CONNECT, Socks5Script } from '../../src/engine/proxies/socks5-script.js';
+import { encodeAddress, encodeName } from '../../src/wire/socks.js';
 
 test('the packet ring gives back what it took, in order and whole, and refuses only what has no room', () => {
   const steps = fc.array(fc.oneof(fc.integer({ min: 0, max: 300 }), fc.constant('shift' as const)), { maxLength: 300 });
@@ -100,14 +101,17 @@ test('whatever a proxy says ends in success, a failure, or waiting: never in an 
   fc.assert(
     fc.property(answers, (bytes) => {
       for (const script of [
-        new Socks5Script(SOCKS_CONNECT, target, undefined),
-        new Socks5Script(SOCKS_CONNECT, target, { user: Uint8Array.of(97), password: Uint8Array.of(98) }),
-        new ConnectScript(target, undefined),
+        new Socks5Script(SOCKS_CONNECT, encodeAddress(target), undefined),
+        new Socks5Script(SOCKS_CONNECT, encodeName('a.example', 443), {
+          user: Uint8Array.of(97),
+          password: Uint8Array.of(98),
+        }),
+        new ConnectScript(`${target}`, undefined),
       ]) {
         const result = feed(script, bytes);
         expect(result === 'waits' || result <= 0).toBe(true);
       }
     }),
   );
-  expect(feed(new ConnectScript(target, undefined), new Uint8Array(40_000).fill(65))).toBeLessThan(0);
+  expect(feed(new ConnectScript(`${target}`, undefined), new Uint8Array(40_000).fill(65))).toBeLessThan(0);
 });

@@ -1,6 +1,6 @@
 /** Ways to move the values that want a client of raw segments, a dialer of another kind, a full device, slow turns, or name servers. */
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { Micros, Millis, Seconds } from '../../src/base/time.js';
+import { later, Micros, Millis, Seconds } from '../../src/base/time.js';
 import { EngineCore } from '../../src/engine/core.js';
 import type { EngineDns } from '../../src/engine/host/traffic-options.js';
 import { LAG_BOUNDS } from '../../src/engine/loop-lag.js';
@@ -100,7 +100,8 @@ const raw = (
 
 /** An engine's core on a device and a dialer of its own kind. */
 class CoreWorld {
-  readonly reactor = new SimReactor(new SimClock());
+  readonly clock = new SimClock();
+  readonly reactor = new SimReactor(this.clock);
   readonly tun: SimTun & { takesNothing?: boolean };
   readonly core: EngineCore;
   deviceDrops = 0;
@@ -398,6 +399,11 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
   core('flows_active{protocol=echo}', (world) => world.feed(echoRequest(ends, 1, 1))),
   core('flows_opened{protocol=echo}', (world) => world.feed(echoRequest(ends, 1, 1))),
   core('echo_admission_fail', (world) => world.feed(echoRequest(ends, 1, 1), echoRequest(ends, 2, 1)), 1),
+  core('idle_timeouts{protocol=echo}', (world) => {
+    world.feed(echoRequest(ends, 1, 1));
+    world.clock.now = later(world.clock.now, Seconds(60));
+    world.feed();
+  }),
   core('dial_errors{kind=unsupported}', (world) => world.feed(udpPacket(ends, 1, 443, 'x'))),
   core('backpressure_drops{where=device_out}', (world) => {
     world.tun.takesNothing = true;

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { type Duration, Millis, Seconds } from '../../src/base/time.js';
 import { DNS_COUNTERS } from '../../src/engine/dns/transport.js';
 import { ENGINE_METRICS, engineMetricsText } from '../../src/engine/metrics.js';
+import { NAME_SOURCES } from '../../src/engine/names/tracker.js';
 import { RULE_ACTIONS } from '../../src/engine/rules/rule.js';
 import { REPOSITORY } from '../lab/services.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, tcpPacket, udpPacket } from '../support/packets.js';
@@ -257,11 +258,27 @@ test('an ICMP error about a flow that is not ours changes nothing', () => {
 
 const METRICS_MD = readFileSync(join(REPOSITORY, 'docs/METRICS.md'), 'utf8');
 
-test('docs/METRICS.md names every metric, its type and its label as they are, and no other', () => {
+/** What a label may say: from the lists of its words, or from the snapshot, which holds every one from the start. */
+const WORDS: Readonly<Record<string, readonly string[]>> = {
+  flow_names: NAME_SOURCES,
+  rule_decisions: RULE_ACTIONS,
+  dns: DNS_COUNTERS.map((event) => event.slice('dns_'.length)),
+};
+function wordsOf(name: string, values: readonly string[]): string {
+  if (name === 'drops') return 'see [drop.ts](../src/base/drop.ts)';
+  const words =
+    WORDS[name] ?? values.filter((key) => key.startsWith(`${name}{`)).map((key) => key.split('=')[1]!.slice(0, -1));
+  // Numbers in their order, words as they are.
+  const sorted = [...words].sort((a, b) => Number(a) - Number(b) || 0);
+  return sorted.map((word) => `\`${word}\``).join(', ');
+}
+
+test('docs/METRICS.md names every metric, its type, its label and what that may say as they are, and no other', () => {
+  const values = Object.keys(new MockHost().values);
   const rows = METRICS_MD.split('\n').filter((line) => line.startsWith('| `'));
   const expected = ENGINE_METRICS.map(({ name, type, help, label }) => {
     const labels = label === undefined ? '' : `\`${label}\``;
-    return `| \`${name}\` | ${type} | ${labels} | ${help} |`;
+    return `| \`${name}\` | ${type} | ${labels} | ${label === undefined ? '' : wordsOf(name, values)} | ${help} |`;
   });
   expect(rows).toEqual(expected);
 });

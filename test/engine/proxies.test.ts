@@ -1,11 +1,18 @@
 /** Dialers through proxies: SOCKS 5 against the server's side of the agent's own proxy, HTTP CONNECT against written answers. */
-import { expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Failure } from '../../src/agent/proxy/negotiation.js';
 import { Socks5 } from '../../src/agent/proxy/socks5.js';
+import { IpAddress } from '../../src/base/address.js';
 import { Seconds } from '../../src/base/time.js';
+import type { Dialer } from '../../src/engine/dialer.js';
+import { FakeIpPool } from '../../src/engine/dns/fake-ip.js';
+import { NamedDialer } from '../../src/engine/dns/named-dialer.js';
+import type { Resolver } from '../../src/engine/dns/resolver.js';
 import { ConnectScript, HttpDialer } from '../../src/engine/proxies/http-dialer.js';
 import { Socks5Dialer } from '../../src/engine/proxies/socks5-dialer.js';
 import type { ProxyCredentials } from '../../src/engine/proxies/socks5-script.js';
+import type { Reactor } from '../../src/os/io.js';
+import { encodeName, readAddress } from '../../src/wire/socks.js';
 import { readPacket, udpPacket } from '../support/packets.js';
 import type { SimStream } from '../support/sim-stream.js';
 import { at, Bench, CLIENT } from './harness.js';
@@ -23,12 +30,32 @@ interface SocksSetup {
   readonly failure?: Failure;
   /** How the server's bytes come: all at once, or one by one. */
   readonly piecewise?: boolean;
+  /** The proxy looks names up. */
+  readonly takesNames?: boolean;
 }
 
+/** Fake addresses, and the resolver that knows where `a.example` is; who asked it. */
+const pool = new FakeIpPool();
+const FAKE = { 4: pool.addressOf('a.example', 4), 6: pool.addressOf('a.example', 6) } as const;
+let lookedUp: string[] = [];
+beforeEach(() => {
+  lookedUp = [];
+});
+const behindNames = (reactor: Reactor, dialer: Dialer): Dialer => {
+  const real = IpAddress.parse('93.184.216.34')!;
+  const resolver = {
+    known: (host: string) => {
+      lookedUp.push(host);
+      return [real];
+    },
+  } as unknown as Resolver;
+  return new NamedDialer(reactor, dialer, pool, () => resolver);
+};
+
 /** A Bench whose flows leave by a SOCKS server, and what that server was asked. */
-function socks({ credentials, asksPassword = false, failure, piecewise = false }: SocksSetup) {
+function socks({ credentials, asksPassword = false, failure, piecewise = false, takesNames = false }: SocksSetup) {
   const it = new Bench({ udpFiltering: 'endpoint-independent' }, (reactor, sockets) => {
-    return new Socks5Dialer({ reactor, sockets, proxy: at(PROXY), credentials });
+    return behindNames(reactor, new Socks5Dialer({ reactor, sockets, proxy: at(PROXY), credentials, takesNames }));
   });
   const asked: string[] = [];
   const tunnels: { stream: SimStream; received: () => string }[] = [];
@@ -73,6 +100,50 @@ test.each([
   it.run(Seconds(1));
   expect(tunnels[0]!.received()).toBe('hello');
   it.flows.close();
+});
+
+test.each([
+  [true, 'a.example:443', []],
+  [false, '93.184.216.34:443', ['a.example']],
+] as const)('a fake address through SOCKS 5, a proxy that looks names up: %s', (takesNames, target, asks) => {
+  const { it, asked } = socks({ takesNames });
+  const client = it.connect(`${FAKE[4]}:443`);
+  it.run(Seconds(1));
+  expect([client.connected, asked, lookedUp]).toEqual([true, [target], asks]);
+  // What is no fake address goes by address to either.
+  it.connect(TARGET);
+  it.run(Seconds(1));
+  expect(asked.at(-1)).toBe(TARGET);
+  // Datagrams go by address to either, and come back from the fake one.
+  it.inject(udpPacket({ from: CLIENT, to: `${FAKE[4]}` }, 5000, 443, 'x'));
+  it.run(Seconds(1));
+  const [port] = it.sockets.ports;
+  expect([...port!.sent[0]!.bytes.subarray(3, 8)]).toEqual([1, 93, 184, 216, 34]);
+  it.flows.close();
+});
+
+test('a fake address of IPv6, and one without a name', () => {
+  const asked: (string | undefined)[] = [];
+  const inner = {
+    takesNames: true,
+    tcp: (_target: unknown, _done: unknown, host?: string) => {
+      asked.push(host);
+      return () => {};
+    },
+  } as unknown as Dialer;
+  const dialer = behindNames({} as Reactor, inner);
+  dialer.tcp(at(`[${FAKE[6]}]:443`), () => {});
+  expect(asked).toEqual(['a.example']);
+  expect(() => dialer.tcp(at('10.126.200.200:443'), () => {})).toThrow('no name');
+});
+
+test('a name in a request: type, length, bytes, port', () => {
+  const longest = 'a'.repeat(253);
+  for (const host of ['a', 'a.example', longest]) {
+    const bytes = encodeName(host, 0xfffe);
+    expect([...bytes.subarray(0, 2), ...bytes.subarray(-2)]).toEqual([3, host.length, 255, 254]);
+    expect(readAddress(bytes, 0, bytes.length)).toEqual({ host, port: 0xfffe });
+  }
 });
 
 test.each([
@@ -128,7 +199,7 @@ test('answers of no SOCKS server are refused at any byte', () => {
     '',
   ]) {
     const it = new Bench({}, (reactor, sockets) => {
-      return new Socks5Dialer({ reactor, sockets, proxy: at(PROXY), credentials: undefined });
+      return new Socks5Dialer({ reactor, sockets, proxy: at(PROXY), credentials: undefined, takesNames: false });
     });
     it.sockets.tcpBackend(PROXY).onConnect = (stream) => {
       stream.say(bytesOf(noise));
@@ -199,7 +270,7 @@ test.each([
 /** A Bench whose flows leave by an HTTP proxy that gives this answer. */
 function http(answer: string, basic?: string) {
   const it = new Bench({ udpFiltering: 'endpoint-independent' }, (reactor, sockets) => {
-    return new HttpDialer({ reactor, sockets, proxy: at('192.168.1.10:3128'), basic });
+    return behindNames(reactor, new HttpDialer({ reactor, sockets, proxy: at('192.168.1.10:3128'), basic }));
   });
   it.sockets.tcpBackend('192.168.1.10:3128').onConnect = (stream) => stream.say(bytesOf(answer));
   return it;
@@ -222,8 +293,17 @@ test('HTTP CONNECT: the request, and a target that speaks first', () => {
   it.flows.close();
 });
 
+test('HTTP CONNECT to a fake address: by name, which nobody here looks up', () => {
+  const it = http('HTTP/1.1 200 OK\r\n\r\n');
+  const client = it.connect(`${FAKE[4]}:443`);
+  it.run(Seconds(1));
+  expect([client.connected, lookedUp]).toEqual([true, []]);
+  expect(it.sockets.streams[0]!.text()).toBe('CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n');
+  it.flows.close();
+});
+
 test('HTTP CONNECT to an IPv6 address', () => {
-  const { greeting } = new ConnectScript(at('[2001:db8::1]:22'), undefined);
+  const { greeting } = new ConnectScript('[2001:db8::1]:22', undefined);
   expect(textOf(greeting)).toBe('CONNECT [2001:db8::1]:22 HTTP/1.1\r\nHost: [2001:db8::1]:22\r\n\r\n');
 });
 

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import type { UdpFiltering } from '../../src/engine/flow-options.js';
+import { engineSettings } from '../../src/engine/settings.js';
 import { readPacket, udpPacket } from '../support/packets.js';
 import { Bench, CLIENT } from './harness.js';
 
@@ -84,6 +85,28 @@ test('with every flow taken the one unused for longest makes room, where that is
   }
   expect(it.sockets.ports.map(({ isClosed }) => isClosed)).toEqual([false, true, false]);
   expect([it.counters.get('udp_evicted'), it.counters.get('udp_admission_fail')]).toEqual([1, 0]);
+});
+
+const INITIAL = Uint8Array.of(0xc0, 0, 0, 0, 1, 8, ...new Uint8Array(30));
+test.each([
+  ['name servers only, unanswered', [53], 'q', false, 10],
+  ['name servers only, answered', [53], 'q', true, 10],
+  ['a name server and something else', [53, 54], 'q', true, 60],
+  ['the same, unanswered', [53, 54], 'q', false, 30],
+  ['QUIC', [443], INITIAL, true, 300],
+  ['QUIC that is not answered', [443], INITIAL, false, 30],
+  ['an Initial packet to another port', [444], INITIAL, true, 60],
+  ['something else at port 443', [443], Uint8Array.of(0x40, ...new Uint8Array(30)), true, 60],
+  ['QUIC and a name server', [53, 443], INITIAL, true, 300],
+] as const)('a port rests: %s', (_what, ports, data, answered, seconds) => {
+  nat('endpoint-independent', engineSettings('mobile').flows);
+  for (const port of ports) it.inject(udpPacket(to('1.1.1.1'), 5000, port, data));
+  if (answered) it.sockets.ports[0]!.reply(`1.1.1.1:${ports[0]}`, 'x');
+  it.run(Seconds(seconds - 1));
+  expect(it.flows.udp.size).toBe(1);
+  // Flows are looked at every five seconds.
+  it.run(Seconds(6));
+  expect([it.flows.udp.size, it.counters.get('udp_expired')]).toEqual([0, 1]);
 });
 
 test('a socket that takes nothing now: the datagram is dropped and counted', () => {

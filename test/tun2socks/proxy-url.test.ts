@@ -6,7 +6,7 @@ import { parseProxyUrl } from '../../src/tun2socks/proxy-url.js';
 
 test.each([
   ['socks5://10.0.0.1', ['socks5', '10.0.0.1', 1080, undefined, undefined]],
-  ['socks5h://proxy.example:9050/', ['socks5', 'proxy.example', 9050, undefined, undefined]],
+  ['socks5h://proxy.example:9050/', ['socks5h', 'proxy.example', 9050, undefined, undefined]],
   ['http://[fd00::1]:3128', ['http', 'fd00::1', 3128, undefined, undefined]],
   ['http://alice:p%40ss%3A@proxy', ['http', 'proxy', 8080, 'alice', 'p@ss:']],
 ])('%s', (text, expected) => {

@@ -42,7 +42,7 @@ export function register(program: Command, context: CommandContext): void {
     .description('run the engine alone: what enters a TUN device leaves through this host’s sockets or a proxy')
     .option('--tun <name>', 'name of the TUN device, made if need be (default sallyport0)')
     .option('--direct', 'flows leave through sockets of this host')
-    .option('--proxy <url>', 'flows leave through socks5://[user:password@]host[:port] or http://…')
+    .option('--proxy <url>', 'flows leave through socks5://[user:password@]host[:port], socks5h://… or http://…')
     .option('--routes', 'route everything but the local networks into the device while this runs')
     .option('--include <prefix>', 'route this prefix, instead of everything', many)
     .option('--exclude <prefix>', 'do not route this prefix', many)

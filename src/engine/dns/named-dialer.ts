@@ -3,6 +3,7 @@
  * the fake one.
  *
  *   tcp(10.126.0.16:443) ─► name ─► addresses (looked up if need be) ─► each in turn until one connects
+ *                             └─► the inner dialer takes names ─► dialled by it
  *   udp: the address must be known by now (it is looked up when the fake one is given out)
  */
 import { ADDRESS_WORDS, type IpAddress, SocketAddress } from '../../base/address.js';
@@ -45,6 +46,7 @@ export class NamedDialer implements Dialer {
     if (!this.#pool.isFake(target.ip)) return this.#inner.tcp(target, done);
     const host = this.#pool.hostOf(target.ip);
     if (host === undefined) throw new Error('this address stands for no name');
+    if (this.#inner.takesNames === true) return this.#inner.tcp(target, done, host);
     let over = false;
     let giveUp = (): void => {};
     const attempt = (addresses: readonly IpAddress[], last: IoResult): void => {

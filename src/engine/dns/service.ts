@@ -13,6 +13,7 @@ import { IpAddress, type SocketAddress } from '../../base/address.js';
 import type { Counters } from '../../base/counters.js';
 import { elapsed, Hours, Seconds, toSeconds } from '../../base/time.js';
 import { readU32, writeU16, writeU32 } from '../../wire/bytes.js';
+import { DNS_PORT } from '../flow-options.js';
 import { hostName, isUnder } from '../names/host-name.js';
 import type { NameTracker } from '../names/tracker.js';
 import { type DnsAnswer, noAnswer } from './answer.js';
@@ -44,7 +45,6 @@ import type { DnsCounter, DnsTimers } from './transport.js';
 export const DNS_MODES = ['off', 'forward', 'hijack', 'fake-ip'] as const;
 export type DnsMode = (typeof DNS_MODES)[number];
 
-export const DNS_PORT = 53;
 /** Short, because the mapping ends with the engine. */
 const FAKE_TTL = Seconds(5);
 /** Programs use an address longer than they were told to; it stands for this name until another gets it. */

@@ -16,7 +16,8 @@ import { type ClientHello, ClientHelloReader } from './client-hello.js';
 import { hostName } from './host-name.js';
 import { looksLikeInitial, QuicInitialReader } from './quic-initial.js';
 
-export type NameSource = 'dns' | 'resolver' | 'hook' | 'fake-ip' | 'tls' | 'quic';
+export const NAME_SOURCES = ['dns', 'resolver', 'hook', 'fake-ip', 'tls', 'quic'] as const;
+export type NameSource = (typeof NAME_SOURCES)[number];
 
 export interface KnownName {
   /** In the form of `hostName`. */

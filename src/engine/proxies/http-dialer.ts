@@ -1,7 +1,7 @@
 /**
  * A dialer through an HTTP proxy: CONNECT for TCP, nothing for datagrams.
  *
- *   CONNECT address:port HTTP/1.1 · Host · [Proxy-Authorization: Basic …] ─►      ◄─ HTTP/1.x 2xx … empty line
+ *   CONNECT address:port │ name:port HTTP/1.1 · Host · [Proxy-Authorization: Basic …] ─►      ◄─ HTTP/1.x 2xx … empty line
  *
  * The answer's head is read byte by byte, because what follows it is the target's already. RFC 9110 §9.3.6, RFC 7617.
  */
@@ -34,15 +34,26 @@ export interface HttpDialerParts {
 
 export class HttpDialer implements Dialer {
   readonly name = 'http';
+  readonly takesNames = true;
   readonly #parts: HttpDialerParts;
 
   constructor(parts: HttpDialerParts) {
     this.#parts = parts;
   }
 
-  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void {
+  tcp(
+    target: SocketAddress,
+    done: (result: IoResult, stream: TcpStream | undefined) => void,
+    host?: string,
+  ): () => void {
     const { reactor, sockets, proxy, basic } = this.#parts;
-    const connection = new ProxyConnection(reactor, sockets, proxy, new ConnectScript(target, basic), done);
+    const connection = new ProxyConnection(
+      reactor,
+      sockets,
+      proxy,
+      new ConnectScript(host === undefined ? `${target}` : `${host}:${target.port}`, basic),
+      done,
+    );
     return () => connection.cancel();
   }
 
@@ -61,7 +72,8 @@ export class ConnectScript implements ProxyScript {
   readonly wanted = 1;
   #head = '';
 
-  constructor(target: SocketAddress, basic: string | undefined) {
+  /** @param target `name:port`, `address:port` or `[address]:port` */
+  constructor(target: string, basic: string | undefined) {
     const lines = [`CONNECT ${target} HTTP/1.1`, `Host: ${target}`];
     if (basic !== undefined) lines.push(`Proxy-Authorization: Basic ${basic}`);
     this.greeting = Uint8Array.from(`${lines.join('\r\n')}\r\n\r\n`, (character) => character.charCodeAt(0));

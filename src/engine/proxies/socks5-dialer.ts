@@ -3,7 +3,7 @@
  *
  *   outlet: datagrams wait (bounded) ─► association stands ─► header · data ─► relay        the control connection's end is its end
  *
- * RFC 1928, RFC 1929.
+ * Names go to a proxy that is to look them up itself (`socks5h`) as such; datagrams always by address. RFC 1928, RFC 1929.
  */
 import { ADDRESS_WORDS, IpAddress, SocketAddress, sameWords } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
@@ -21,7 +21,7 @@ import {
   type Watch,
 } from '../../os/io.js';
 import { readU16, readU32 } from '../../wire/bytes.js';
-import { ATYP_V4, ATYP_V6, addressLength, UDP_HEAD } from '../../wire/socks.js';
+import { ATYP_V4, ATYP_V6, addressLength, encodeAddress, encodeName, UDP_HEAD } from '../../wire/socks.js';
 import type { Dialer, UdpOutlet } from '../dialer.js';
 import { ProxyConnection } from './proxy-connection.js';
 import { type ProxyCredentials, SOCKS_CONNECT, SOCKS_UDP_ASSOCIATE, Socks5Script } from './socks5-script.js';
@@ -41,19 +41,31 @@ export interface Socks5DialerParts {
   readonly sockets: Sockets;
   readonly proxy: SocketAddress;
   readonly credentials: ProxyCredentials | undefined;
+  /** Whether the proxy looks names up. */
+  readonly takesNames: boolean;
 }
 
 export class Socks5Dialer implements Dialer {
   readonly name = 'socks5';
+  readonly takesNames: boolean;
   readonly #parts: Socks5DialerParts;
 
   constructor(parts: Socks5DialerParts) {
     this.#parts = parts;
+    this.takesNames = parts.takesNames;
   }
 
-  tcp(target: SocketAddress, done: (result: IoResult, stream: TcpStream | undefined) => void): () => void {
+  tcp(
+    target: SocketAddress,
+    done: (result: IoResult, stream: TcpStream | undefined) => void,
+    host?: string,
+  ): () => void {
     const { reactor, sockets, proxy, credentials } = this.#parts;
-    const script = new Socks5Script(SOCKS_CONNECT, target, credentials);
+    const script = new Socks5Script(
+      SOCKS_CONNECT,
+      host === undefined ? encodeAddress(target) : encodeName(host, target.port),
+      credentials,
+    );
     const connection = new ProxyConnection(reactor, sockets, proxy, script, done);
     return () => connection.cancel();
   }
@@ -88,7 +100,7 @@ class Socks5Outlet implements UdpOutlet {
     this.fd = this.#socket.fd;
     // The port is not known to us as the proxy sees it: any (RFC 1928 §7).
     const unspecified = new SocketAddress(family === 4 ? IpAddress.v4(0) : new IpAddress(0, 0, 0, 0), 0);
-    const script = new Socks5Script(SOCKS_UDP_ASSOCIATE, unspecified, credentials);
+    const script = new Socks5Script(SOCKS_UDP_ASSOCIATE, encodeAddress(unspecified), credentials);
     try {
       this.#control = new ProxyConnection(reactor, sockets, proxy, script, (result, stream) => {
         if (stream === undefined) {

@@ -7,7 +7,7 @@
  */
 import { IpAddress, SocketAddress } from '../../base/address.js';
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, type IoResult } from '../../os/io.js';
-import { ATYP_NAME, ATYP_V4, ATYP_V6, encodeAddress, readAddress, SocksReply } from '../../wire/socks.js';
+import { ATYP_NAME, ATYP_V4, ATYP_V6, readAddress, SocksReply } from '../../wire/socks.js';
 import type { ProxyScript } from './proxy-connection.js';
 
 const VERSION = 5;
@@ -44,9 +44,10 @@ export class Socks5Script implements ProxyScript {
   #step: 'method' | 'password' | 'reply' | 'address' = 'method';
   #head: Uint8Array = new Uint8Array(0);
 
-  constructor(command: number, target: SocketAddress, credentials: ProxyCredentials | undefined) {
+  /** @param target type, address or name, and port. */
+  constructor(command: number, target: Uint8Array, credentials: ProxyCredentials | undefined) {
     this.#credentials = credentials;
-    this.#request = Uint8Array.of(VERSION, command, 0, ...encodeAddress(target));
+    this.#request = Uint8Array.of(VERSION, command, 0, ...target);
     this.greeting =
       credentials === undefined
         ? Uint8Array.of(VERSION, 1, NO_AUTHENTICATION)
