@@ -29,6 +29,7 @@ import { type IcmpErrorKind, mayReport, writeIcmpError } from '../wire/icmp-erro
 import { QuotedPacket, readQuote } from '../wire/icmp-quote.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import { ICMP_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_HEADER, UDP_HEADER } from '../wire/ip.js';
+import { ExtensionVerdict, judgeExtensions } from '../wire/ipv6-options.js';
 import { TCP_SYN, writeTcp } from '../wire/tcp.js';
 import { writeUdp } from '../wire/udp.js';
 import { Count } from './counters.js';
@@ -57,6 +58,7 @@ export class Icmp {
   readonly #asked = new Uint32Array(FLOW_WORDS);
   readonly #quote = new QuotedPacket();
   readonly #rebuilt = new ParsedPacket();
+  readonly #verdict = new ExtensionVerdict();
 
   constructor(
     readonly handlers: StackHandlers,
@@ -111,6 +113,20 @@ export class Icmp {
   /** Sends "protocol unreachable" (in ICMPv6: unrecognized next header). */
   reportProtocol(now: Instant, bytes: Uint8Array, packet: ParsedPacket): void {
     this.#send(now, bytes, packet, 'protocol_unreachable');
+  }
+
+  /** Whether the extension headers of an IPv6 packet let it be taken; its sender is told what they want told. */
+  judge(now: Instant, bytes: Uint8Array, packet: ParsedPacket): DropReason {
+    const verdict = this.#verdict;
+    const drop = judgeExtensions(bytes, packet, verdict);
+    if (verdict.kind !== undefined) this.#send(now, bytes, packet, verdict.kind, verdict.pointer);
+    return drop;
+  }
+
+  /** The rest of a fragmented packet has not come; `first` is its first fragment. */
+  reportLate(now: Instant, first: Uint8Array): void {
+    if (parsePacket(first, 0, first.length, this.#rebuilt) !== Drop.none) return;
+    this.#send(now, first, this.#rebuilt, 'reassembly_timeout');
   }
 
   /** An error about a SYN that is no longer at hand: its header is built anew. `words` as in a flow key. */
@@ -199,13 +215,13 @@ export class Icmp {
     this.#send(now, bytes, this.#rebuilt, KINDS[how]);
   }
 
-  #send(now: Instant, bytes: Uint8Array, packet: ParsedPacket, kind: IcmpErrorKind): void {
+  #send(now: Instant, bytes: Uint8Array, packet: ParsedPacket, kind: IcmpErrorKind, value = 0): void {
     if (!mayReport(packet)) return;
     if (!this.limit.take(now)) {
       this.counts[Count.icmp_limited]++;
       return;
     }
     this.counts[Count.icmp_out]++;
-    this.output.sendWhole(writeIcmpError(this.output.scratch, 0, bytes, packet, kind));
+    this.output.sendWhole(writeIcmpError(this.output.scratch, 0, bytes, packet, kind, value));
   }
 }

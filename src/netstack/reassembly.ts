@@ -3,7 +3,8 @@
  *
  *   key: family, source, destination, identification (and protocol in IPv4)
  *   collecting ──all bytes there──► packet      ──overlap──► poisoned (everything of it dropped until it expires)
- *       └──too old, or the oldest when there is no room──► dropped
+ *       ├──too old──► dropped, and told when the first fragment has come
+ *       └──the oldest when there is no room──► dropped
  *
  * RFC 815 (idea), RFC 1122 §3.3.2, RFC 5722 (overlap drops all), RFC 8200 §4.5, RFC 6946 (atomic fragments never get here).
  */
@@ -31,6 +32,8 @@ interface Partial {
   readonly pieces: Piece[];
   /** The first fragment's IP header, without options. */
   header: Uint8Array | undefined;
+  /** What stood before the first fragment's piece, as it came. */
+  head: Uint8Array | undefined;
   /** Bytes of the whole, −1 until the last fragment came. */
   total: number;
   held: number;
@@ -45,7 +48,11 @@ export class Reassembler {
   /** Oldest first. */
   readonly #partials: Partial[] = [];
 
-  constructor(readonly limits: StackLimits) {}
+  /** @param onLate told the first fragment of a packet that was given up for its age, as it came. */
+  constructor(
+    readonly limits: StackLimits,
+    readonly onLate: (first: Uint8Array) => void = () => {},
+  ) {}
 
   get pending(): number {
     return this.#partials.length;
@@ -81,7 +88,10 @@ export class Reassembler {
     partial.held += length;
     this.#held += length;
     if (!fragment.moreFragments) partial.total = end;
-    if (start === 0) partial.header = headerOf(bytes, fragment, protocol);
+    if (start === 0) {
+      partial.header = headerOf(bytes, fragment, protocol);
+      if (dataAt - fragment.offset <= HEAD_MAX) partial.head = bytes.slice(fragment.offset, dataAt);
+    }
     if (partial.held === partial.total) {
       this.#complete(partial);
       return Drop.none;
@@ -106,6 +116,8 @@ export class Reassembler {
     for (let p = this.#partials[0]; p !== undefined; p = this.#partials[0]) {
       if (later(p.arrived, this.limits.reassemblyTime) > now) break;
       this.#remove(p);
+      const [piece] = p.pieces;
+      if (p.head !== undefined && piece?.start === 0) this.onLate(joined(p.head, piece.bytes));
       count++;
     }
     return count;
@@ -151,6 +163,8 @@ export class Reassembler {
   }
 }
 
+/** Headers that are kept for an error, bytes; longer ones occur in attacks only, and their packets end untold. */
+const HEAD_MAX = 256;
 const DUPLICATE = -1;
 const OVERLAP = -2;
 
@@ -167,6 +181,13 @@ function place(partial: Partial, start: number, bytes: Uint8Array, at: number, l
     }
   }
   return index;
+}
+
+function joined(head: Uint8Array, piece: Uint8Array): Uint8Array {
+  const whole = new Uint8Array(head.length + piece.length);
+  whole.set(head, 0);
+  whole.set(piece, head.length);
+  return whole;
 }
 
 function reach(partial: Partial): number {
@@ -187,6 +208,7 @@ function create(now: Instant, fragment: ParsedPacket, protocol: number): Partial
     arrived: now,
     pieces: [],
     header: undefined,
+    head: undefined,
     total: -1,
     held: 0,
     poisoned: false,

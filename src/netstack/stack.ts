@@ -97,7 +97,7 @@ export class Stack implements TcpHost, RequestHost {
     this.#isn = new InitialSequence(options.crypto, options.entropy);
     this.#challenges = new TokenBucket(this.limits.challengeRate, this.limits.challengeRate);
     this.#errors = new TokenBucket(this.limits.errorRate, this.limits.errorBurst);
-    this.#reassembler = new Reassembler(this.limits);
+    this.#reassembler = new Reassembler(this.limits, (first) => this.#icmp.reportLate(this.now, first));
     this.#output = new IpOutput(options.sink, this.mtu, this.counts, options.entropy);
     this.#icmp = new Icmp(this.#handlers, this.#flows, this.#output, this.counts, this.#errors);
     this.#udp = new Udp(this.#handlers, this.#output, this.counts, (packet, arena, how) =>
@@ -287,6 +287,10 @@ export class Stack implements TcpHost, RequestHost {
     if (!isUnicast(packet)) return Drop.bad_address;
     if (!checked) {
       const drop = verifyChecksums(arena, packet);
+      if (drop !== Drop.none) return drop;
+    }
+    if (packet.hasOptions && packet.family === 6) {
+      const drop = this.#icmp.judge(now, arena.bytes, packet);
       if (drop !== Drop.none) return drop;
     }
     if (packet.isFragment) return this.#fragment(now, arena, packet);

@@ -11,6 +11,7 @@ import { writeU16, writeU32 } from './bytes.js';
 import {
   completeIcmp,
   DEFAULT_HOP_LIMIT,
+  ICMP_PARAMETER_PROBLEM,
   ICMP_TIME_EXCEEDED,
   ICMP_UNREACHABLE,
   ICMPV6_PACKET_TOO_BIG,
@@ -42,6 +43,9 @@ const KINDS = {
   too_big: [ICMP_UNREACHABLE, 4, ICMPV6_PACKET_TOO_BIG, 0],
   admin_prohibited: [ICMP_UNREACHABLE, 13, ICMPV6_UNREACHABLE, 1],
   hop_limit: [ICMP_TIME_EXCEEDED, 0, ICMPV6_TIME_EXCEEDED, 0],
+  /** Of IPv6 headers: a field, or an option, that is not understood (RFC 4443 §3.4). */
+  bad_header_field: [ICMP_PARAMETER_PROBLEM, 0, ICMPV6_PARAMETER_PROBLEM, 0],
+  unknown_option: [ICMP_PARAMETER_PROBLEM, 0, ICMPV6_PARAMETER_PROBLEM, 2],
   reassembly_timeout: [ICMP_TIME_EXCEEDED, 1, ICMPV6_TIME_EXCEEDED, 1],
 } as const;
 
@@ -78,7 +82,8 @@ function isUnicastV6(w0: number, w1: number, w2: number, w3: number): boolean {
 
 /**
  * Writes a whole error message about `packet` (parsed from `bytes`) at `offset` of `target`, which needs `ICMP_ERROR_MAX` bytes.
- * @param mtu with `too_big`: the largest packet that would have passed, in bytes; otherwise ignored
+ * @param value with `too_big`: the largest packet that would have passed, in bytes; with `bad_header_field` and `unknown_option`: where
+ *   in the packet, in bytes; otherwise 0
  * @param source who reports; the packet's destination when absent
  * @returns the message's length
  */
@@ -88,7 +93,7 @@ export function writeIcmpError(
   bytes: Uint8Array,
   packet: ParsedPacket,
   kind: IcmpErrorKind,
-  mtu = 0,
+  value = 0,
   source?: IpAddress,
 ): number {
   const codes = KINDS[kind];
@@ -126,7 +131,7 @@ export function writeIcmpError(
     writeU32(out, offset + 32, packet.source2);
     writeU32(out, offset + 36, packet.source3);
   }
-  const rest = kind === 'too_big' ? mtu : kind === 'protocol_unreachable' && !isV4 ? NEXT_HEADER_FIELD : 0;
+  const rest = kind === 'protocol_unreachable' && !isV4 ? NEXT_HEADER_FIELD : value;
   writeIcmp(out, at, isV4 ? codes[0] : codes[2], isV4 ? codes[1] : codes[3], isV4 ? rest & 0xffff : rest);
   out.set(bytes.subarray(packet.offset, packet.offset + quoted), at + ICMP_HEADER);
   completeIcmp(target, offset, header, ICMP_HEADER + quoted);
