@@ -1,8 +1,8 @@
 /**
  * Puts the published results into docs/benchmarks.md, between the lines
  *
- *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback, soak and heap (their own), idle
- *                                                (relay-idle.json)
+ *   <!-- results: NAME -->  …  <!-- end -->        NAME: clean, lossy (published.json), loopback, soak, heap, tun2socks, netstack and engine (their own),
+ *                                                idle (relay-idle.json)
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import type { HeapReport } from './heap-report.js';
 import { cleanMarkdown, figuresMarkdown, heapMarkdown, lossyMarkdown, soakMarkdown } from './markdown.js';
 import type { Report } from './report.js';
 import type { SoakReport } from './soak/report.js';
+import { type Tun2socksReport, tun2socksMarkdown } from './tun2socks-report.js';
 
 export const PAGE = join(REPOSITORY, 'docs', 'benchmarks.md');
 
@@ -34,6 +35,11 @@ function tables(name: string): string {
       return lossyMarkdown(read('published') as Report);
     case 'loopback':
       return figuresMarkdown(read('loopback') as FiguresReport);
+    case 'netstack':
+    case 'engine':
+      return figuresMarkdown(read(name) as FiguresReport);
+    case 'tun2socks':
+      return tun2socksMarkdown(read('tun2socks') as Tun2socksReport);
     case 'idle':
       return figuresMarkdown(read('relay-idle') as FiguresReport);
     case 'heap':

@@ -8,7 +8,11 @@ export interface Figure {
   readonly label: string;
   readonly unit: string;
   readonly value: number;
+  /** What it has to reach, where something is asked of it. */
+  readonly bar?: Bar;
 }
+
+export type Bar = { readonly least: number } | { readonly most: number };
 
 export interface FiguresReport {
   readonly format: 1;
@@ -32,9 +36,16 @@ export class Figures {
     this.#options = options;
   }
 
-  add(id: string, label: string, unit: string, value: number): void {
-    this.#rows.push({ id, label, unit, value });
-    if (!this.#options.json) console.log(`${label}: ${significant(value)} ${unit}`);
+  add(id: string, label: string, unit: string, value: number, bar?: Bar): void {
+    this.#rows.push({ id, label, unit, value, ...(bar === undefined ? {} : { bar }) });
+    if (this.#options.json) return;
+    const asked = bar === undefined ? '' : `  (${barText(bar)}: ${reaches(value, bar) ? 'good' : 'BAD'})`;
+    console.log(`${label}: ${significant(value)} ${unit}${asked}`);
+  }
+
+  /** Labels of the figures that do not reach what is asked of them. */
+  get missed(): readonly string[] {
+    return this.#rows.filter(({ value, bar }) => bar !== undefined && !reaches(value, bar)).map(({ label }) => label);
   }
 
   /** @param command what makes these figures anew. */
@@ -45,4 +56,12 @@ export class Figures {
     if (this.#options.out !== undefined) writeFileSync(this.#options.out, text);
     if (this.#options.json) process.stdout.write(text);
   }
+}
+
+export function barText(bar: Bar): string {
+  return 'least' in bar ? `≥ ${significant(bar.least)}` : `≤ ${significant(bar.most)}`;
+}
+
+export function reaches(value: number, bar: Bar): boolean {
+  return 'least' in bar ? value >= bar.least : value <= bar.most;
 }

@@ -1,5 +1,5 @@
 /** Results as Markdown tables for docs/benchmarks.md: every row, those that lose too. */
-import type { FiguresReport } from './figures.js';
+import { barText, type FiguresReport, reaches } from './figures.js';
 import type { HeapReport } from './heap-report.js';
 import type { Link } from './plan.js';
 import { type Report, significant } from './report.js';
@@ -54,11 +54,26 @@ export function lossyMarkdown(report: Report): string {
 }
 
 export function figuresMarkdown(report: FiguresReport): string {
+  if (report.rows.some(({ bar }) => bar !== undefined)) return judgedFigures(report);
   return [
     `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`${report.command}\`.`,
     '',
     ...header(['', 'figure']),
     ...report.rows.map((row) => line([row.label, `${significant(row.value)} ${row.unit}`])),
+  ].join('\n');
+}
+
+/** The same, with what is asked of each figure. */
+function judgedFigures({ machine, date, command, rows }: FiguresReport): string {
+  const state = machine.modified ? ' (modified)' : '';
+  return [
+    `Commit ${machine.commit}${state}, ${date.slice(0, 10)}, \`${command}\`.`,
+    '',
+    ...header(['', 'figure', 'asked']),
+    ...rows.map(({ label, value, unit, bar }) => {
+      const asked = bar === undefined ? '' : `${barText(bar)}${reaches(value, bar) ? '' : ' **missed**'}`;
+      return line([label, `${significant(value)} ${unit}`, asked]);
+    }),
   ].join('\n');
 }
 

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import { chosen, wholeNumber } from './arguments.js';
 
-export const PARTS = ['tcp', 'ping', 'bursts', 'quic'] as const;
+export const PARTS = ['tcp', 'ping', 'bursts', 'mixed', 'quic'] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface Options {
@@ -17,7 +17,7 @@ export interface Options {
 
 const usageOf = (
   subjects: readonly string[],
-): string => `node bench/tun2socks.mjs [options]      root; about 40 s for a subject and round
+): string => `node bench/tun2socks.mjs [options]      root; about 50 s for a subject and round
   --rounds N    how often each subject runs (default 3), in turns
   --seconds N   of each TCP measurement (default 5)
   --only LIST   subjects: ${subjects.join(', ')}

@@ -1,5 +1,6 @@
 /**
- * The engine alone beside its peers: throughput of one flow and of eight, round trips under half the load, bursts of datagrams.
+ * The engine alone beside its peers: throughput of one flow and of eight, round trips under half the load, bursts of datagrams,
+ * and bursts beside eight flows; of Sallyport also how late the turns of its loop begin.
  *
  *   programs ─ TUN, MTU 1400 ─ subject ─ sockets ─ veth, MTU 1500 ─ server        sallyport, sing-box: in the programs' own namespace
  *   programs ─ TAP in a namespace of theirs ─ subject ─ …                         slirp4netns, pasta: as they are meant to be used
@@ -11,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SallyportError } from '../src/base/error.js';
+import { LAG_BOUNDS } from '../src/engine/loop-lag.js';
 import { askLocal } from '../src/os/local-control.js';
 import { type Host, run } from '../test/lab/host.js';
 import { Lab } from '../test/lab/lab.js';
@@ -22,6 +24,7 @@ import { describeMachine, otherLoad } from './machine.js';
 import { measureTcp } from './measure/iperf.js';
 import { goPrograms } from './subjects/go-module.js';
 import { type Options, parseOptions } from './tun2socks-options.js';
+import { type RunFigures as Figures, type Tun2socksReport, tun2socksTable } from './tun2socks-report.js';
 
 const MTU = 1400;
 const SERVER = '10.50.0.1';
@@ -33,10 +36,6 @@ const STORM_FLOWS = 100;
 const STORM_COUNT = 1000;
 const QUIC = `${SERVER}:4433`;
 const QUIC_BYTES = 200e6;
-
-interface Figures {
-  readonly [name: string]: number;
-}
 
 /** Where the programs run, and the server; what of the subject is to be ended is the laboratory's. */
 interface Place {
@@ -51,8 +50,8 @@ interface Subject {
   readonly name: string;
   /** Its version. Throws when it cannot run here. */
   prepare(): Promise<string>;
-  /** Resolves to where the programs run, and what the subject says of itself at the end. */
-  start(place: Place): Promise<{ readonly programs: Host; readonly end?: () => Promise<Figures> }>;
+  /** Resolves to where the programs run, and the subject's own counters when asked. */
+  start(place: Place): Promise<{ readonly programs: Host; readonly counters?: () => Promise<Figures> }>;
 }
 
 const subjects: readonly Subject[] = [
@@ -71,7 +70,7 @@ const subjects: readonly Subject[] = [
       await said(role, 'tun2socks started');
       return {
         programs: user,
-        end: async () => {
+        counters: async () => {
           const { metrics } = (await askLocal(dir, { command: 'status' })) as {
             readonly metrics: { readonly values: Figures };
           };
@@ -169,15 +168,18 @@ async function measure(subject: Subject, options: Options): Promise<Figures> {
     user.ip('route', 'add', 'default', 'via', '10.1.0.2');
     await startIperf(server, { address: SERVER });
     await startUdpEcho(server, { address: SERVER, port: ECHO });
-    const { programs, end } = await subject.start({ lab, folder, user, server });
+    const { programs, counters } = await subject.start({ lab, folder, user, server });
     const found: Record<string, number> = {};
     for (const part of options.parts) {
+      const before = await counters?.();
       if (part === 'tcp') Object.assign(found, await streams(programs, options.seconds));
       else if (part === 'ping') Object.assign(found, await pings(programs, found['up 1 Mbit/s']));
       else if (part === 'bursts') Object.assign(found, await bursts(programs, server));
+      else if (part === 'mixed') Object.assign(found, await mixed(programs, server, options.seconds));
       else Object.assign(found, await quic(programs, server, folder));
+      if (part === 'tcp' || part === 'mixed') Object.assign(found, loopLag(part, before, await counters?.()));
     }
-    return { ...found, ...slowTurns(await end?.()) };
+    return { ...found, ...slowTurns(await counters?.()) };
   } finally {
     await lab.destroy();
     rmSync(folder, { recursive: true, force: true });
@@ -247,18 +249,51 @@ async function bursts(programs: Host, server: Host): Promise<Figures> {
   const before = receiveErrors(server);
   const argv = ['send', SERVER, String(STORM), '--flows', String(STORM_FLOWS), '--count', String(STORM_COUNT)];
   const { stdout } = await programs.exec([process.execPath, script, ...argv]);
-  const { sent } = JSON.parse(stdout) as { sent: number };
+  const { sent, seconds } = JSON.parse(stdout) as { readonly sent: number; readonly seconds: number };
   await delay(1500);
   storm.write('\n');
   await said(storm, 'received');
-  const { received } = JSON.parse(storm.stdout.split('\n').find((line) => line.startsWith('{'))!) as {
-    received: number;
+  const arrived = JSON.parse(storm.stdout.split('\n').find((line) => line.startsWith('{'))!) as {
+    readonly received: number;
+    readonly seconds: number;
   };
+  storm.killGroup();
+  await storm.exited;
   return {
     'datagrams sent': sent,
-    'datagrams delivered': received,
+    'datagrams sent/s': sent / seconds,
+    'datagrams delivered': arrived.received,
+    'datagrams delivered/s': arrived.seconds > 0 ? arrived.received / arrived.seconds : 0,
     'lost at the server’s socket': receiveErrors(server) - before,
     'lost before the device': droppedByDevice(programs),
+  };
+}
+
+/** Eight flows down, and the bursts while they run. */
+async function mixed(programs: Host, server: Host, seconds: number): Promise<Figures> {
+  const target = { user: programs, address: SERVER, port: IPERF };
+  const flows = measureTcp(target, { flows: 8, direction: 'down', seconds: seconds + 1 });
+  // A failure is seen below, when the bursts are over.
+  flows.catch(() => {});
+  await delay(500);
+  const found = await bursts(programs, server);
+  const { mbits } = await flows;
+  const named = Object.entries(found).map(([name, value]) => [`mixed: ${name}`, value] as const);
+  return { 'mixed: down 8 Mbit/s': mbits, ...Object.fromEntries(named) };
+}
+
+/** Between two looks at the counters: the bound that so many of the turns did not exceed, and how many turns there were. */
+function loopLag(part: string, before: Figures | undefined, after: Figures | undefined): Figures {
+  if (before === undefined || after === undefined) return {};
+  const more = (name: string): number => after[name]! - before[name]!;
+  const turns = more('turns');
+  const atMost = (share: number): number =>
+    LAG_BOUNDS.find((bound) => more(`late_turns{over=${bound / 1_000}}`) <= (1 - share) * turns) ?? Number.NaN;
+  return {
+    [`${part}: turns`]: turns,
+    [`${part}: loop lag p50 at most µs`]: atMost(0.5),
+    [`${part}: loop lag p99 at most µs`]: atMost(0.99),
+    [`${part}: turns over 5 ms late`]: more('late_turns{over=5}'),
   };
 }
 
@@ -286,7 +321,8 @@ function slowTurns(values: Figures | undefined): Figures {
     'counted drops': drops,
     turns: values['turns']!,
     'turns over 5 ms': values['slow_turns{over=5}']!,
-    'longest turn µs': Math.round(values['longest_turn_microseconds']!),
+    'longest turn µs': values['longest_turn_microseconds']!,
+    'longest loop lag µs': values['loop_lag_microseconds{quantile=1}']!,
   };
 }
 
@@ -302,7 +338,8 @@ await asProgram(async () => {
       versions[subject.name] = await subject.prepare();
       results[subject.name] = [];
     } catch (error) {
-      console.error(`${subject.name} is left out: ${(error as Error).message}`);
+      versions[subject.name] = `left out: ${(error as Error).message.split('\n')[0]}`;
+      console.error(`${subject.name} is ${versions[subject.name]}`);
     }
   }
   const busy = await otherLoad();
@@ -319,32 +356,24 @@ await asProgram(async () => {
     }
   }
   const { seconds, parts } = options;
-  const document = { machine: describeMachine(), busy, seconds, parts, versions, results };
+  const command = ['node bench/tun2socks.mjs', ...process.argv.slice(2)].join(' ');
+  const date = new Date().toISOString();
+  const document: Tun2socksReport = {
+    date,
+    command,
+    machine: describeMachine(),
+    busy,
+    seconds,
+    parts,
+    versions,
+    results,
+  };
   const text = `${JSON.stringify(document, undefined, 2)}\n`;
   if (options.json) process.stdout.write(text);
-  else print();
+  else console.log(tun2socksTable(document));
   if (options.out !== undefined) {
     writeFileSync(options.out, text);
     console.error(`written to ${options.out}`);
   }
   return failures === 0 && Object.keys(results).length > 0 ? 0 : 1;
 });
-
-function print(): void {
-  const names = Object.keys(results);
-  const rows = [...new Set(names.flatMap((name) => results[name]!.flatMap((one) => Object.keys(one))))];
-  console.log(`| | ${names.join(' | ')} |`);
-  console.log(`|---|${names.map(() => '---:|').join('')}`);
-  for (const row of rows) {
-    const cells = names.map((name) => {
-      const values = results[name]!.map((one) => one[row]).filter((value) => value !== undefined);
-      values.sort((a, b) => a - b);
-      const middle = values[values.length >> 1];
-      return middle === undefined
-        ? ''
-        : `${Math.round(middle)} (${Math.round(values[0]!)}–${Math.round(values.at(-1)!)})`;
-    });
-    console.log(`| ${row} | ${cells.join(' | ')} |`);
-  }
-  for (const [name, version] of Object.entries(versions)) console.log(`${name}: ${version}`);
-}

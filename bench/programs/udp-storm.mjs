@@ -1,8 +1,8 @@
 /**
  * Bursts of datagrams of many flows at once, counted where they arrive.
  *
- * udp-storm.mjs server PORT                                      prints "listening udp PORT"; on a line of standard input prints {received} and starts anew
- * udp-storm.mjs send HOST PORT [--flows 100] [--count 1000] [--size 100]    prints {sent}
+ * udp-storm.mjs server PORT                                      prints "listening udp PORT"; on a line of standard input prints {received, seconds} and starts anew
+ * udp-storm.mjs send HOST PORT [--flows 100] [--count 1000] [--size 100]    prints {sent, seconds}
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -13,11 +13,14 @@ const BUFFER_BYTES = 64 << 20;
 const { named, plain } = parseArguments(process.argv.slice(2));
 if (plain[0] === 'server') {
   const socket = createSocket({ type: 'udp4', recvBufferSize: BUFFER_BYTES });
-  let received = 0;
-  socket.on('message', () => received++);
+  let [received, first, last] = [0, 0, 0];
+  socket.on('message', () => {
+    last = performance.now();
+    if (received++ === 0) first = last;
+  });
   socket.bind(Number(plain[1]), () => console.log(`listening udp ${plain[1]}`));
   createInterface({ input: process.stdin }).on('line', () => {
-    console.log(JSON.stringify({ received }));
+    console.log(JSON.stringify({ received, seconds: (last - first) / 1000 }));
     received = 0;
   });
 } else {
@@ -33,6 +36,7 @@ if (plain[0] === 'server') {
     }),
   );
   let sent = 0;
+  const begun = performance.now();
   await Promise.all(
     sockets.map(async (socket) => {
       for (let n = 0; n < count; n++) {
@@ -45,6 +49,6 @@ if (plain[0] === 'server') {
       }
     }),
   );
-  console.log(JSON.stringify({ sent }));
+  console.log(JSON.stringify({ sent, seconds: (performance.now() - begun) / 1000 }));
   process.exit(0);
 }

@@ -7,8 +7,8 @@ describe('docs/benchmarks.md', () => {
 
   it('shows the published results as they are (node bench/docs.mjs renews it)', () => {
     expect(withResults(page)).toBe(page);
-    for (const name of ['clean', 'lossy', 'loopback', 'idle', 'soak', 'heap'])
-      expect(page).toContain(`<!-- results: ${name} -->`);
+    const names = ['clean', 'lossy', 'loopback', 'idle', 'soak', 'heap', 'tun2socks', 'netstack', 'engine'];
+    for (const name of names) expect(page).toContain(`<!-- results: ${name} -->`);
   });
 
   it('is not touched outside the places of the tables', () => {
