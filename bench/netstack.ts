@@ -202,12 +202,12 @@ function stream(wires: readonly [Wire, Wire], family: 4 | 6, mtu: number, bytes:
 /** What comes back of each byte is one byte; an end that has been told of the other's end ends too. */
 const echo: StackHandlers = {
   onSyn: (request) => {
-    const connection: TcpConnection = request.accept({
+    const connection: TcpConnection | undefined = request.accept({
       onData: (bytes, offset, length) => {
-        connection.write(bytes, offset, length);
+        connection?.write(bytes, offset, length);
         return length;
       },
-      onPeerClosed: () => connection.shutdownWrite(),
+      onPeerClosed: () => connection?.shutdownWrite(),
       onClosed: () => {},
     });
   },

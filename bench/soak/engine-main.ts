@@ -2,7 +2,7 @@
  * `npm run soak -- --engine`: the engine by itself, in real time.
  *
  *   rest    1000 flows that say nothing: resident memory above what Node has by itself (client's stack included)
- *   load    8 flows at full speed: turns over 5 ms are less than one in a hundred
+ *   load    8 flows at full speed: turns over 5 ms, and turns that begin 5 ms late, are less than one in a hundred
  *   churn   that many connections a second for so long, each asked, answered and ended: the rate is kept, none fails, nothing is
  *           left, and resident memory is flat from the first tenth to the end
  *
@@ -12,13 +12,16 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { asProgram, chosen, wholeNumber } from '../arguments.js';
+import { type Bar, Figures } from '../figures.js';
 import { churn, EngineLoop, load, rest } from './engine.js';
 
 const PARTS = ['rest', 'load', 'churn'] as const;
-const USAGE = `npm run soak -- --engine [--seconds 60] [--rate 10000] [--only PART,...]
+const USAGE = `npm run soak -- --engine [--seconds 60] [--rate 10000] [--only PART,...] [--json] [--out FILE]
   --seconds  how long connections come and go
   --rate     how many of them a second
-  --only     ${PARTS.join(', ')}: only these`;
+  --only     ${PARTS.join(', ')}: only these
+  --json     print the JSON document instead of the figures
+  --out      write it there too`;
 
 const MEGABYTE = 1024 * 1024;
 const REST_FLOWS = 1000;
@@ -47,11 +50,7 @@ const between = (isBusy: boolean): Promise<void> | undefined => {
   if (isBusy && ++rounds % 64 !== 0) return undefined;
   return new Promise((resolve) => setImmediate(resolve));
 };
-let problems = 0;
-const check = (isGood: boolean, what: string): void => {
-  console.log(`${isGood ? 'good' : 'BAD '}  ${what}`);
-  if (!isGood) problems++;
-};
+type Add = (id: string, label: string, unit: string, value: number, bar?: Bar) => void;
 
 await asProgram(async () => {
   const { values } = parseArgs({
@@ -61,6 +60,8 @@ await asProgram(async () => {
       seconds: { type: 'string' },
       rate: { type: 'string' },
       only: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      out: { type: 'string' },
     },
   });
   if (values.help === true) {
@@ -70,27 +71,34 @@ await asProgram(async () => {
   const seconds = wholeNumber('--seconds', values.seconds, 60, USAGE);
   const perSecond = wholeNumber('--rate', values.rate, 10_000, USAGE);
   const parts = chosen('--only', values.only, PARTS, USAGE);
-  if (parts.includes('rest')) await inFresh(resting);
-  if (parts.includes('load')) await inFresh((loop) => loading(loop, Math.min(seconds, LOAD_SECONDS)));
-  if (parts.includes('churn')) await inFresh((loop) => churning(loop, perSecond, seconds));
-  return problems === 0 ? 0 : 1;
+  const figures = new Figures(values);
+  const add: Add = (...row) => figures.add(...row);
+  if (parts.includes('rest')) await inFresh((loop) => resting(loop, add));
+  if (parts.includes('load')) await inFresh((loop) => loading(loop, add, Math.min(seconds, LOAD_SECONDS)));
+  if (parts.includes('churn')) await inFresh((loop) => churning(loop, add, perSecond, seconds));
+  figures.finish(`npm run soak -- ${process.argv.slice(2).join(' ')}`);
+  for (const label of figures.missed) console.error(`not as it should be: ${label}`);
+  return figures.missed.length === 0 ? 0 : 1;
 });
 
-async function resting(loop: EngineLoop): Promise<void> {
+async function resting(loop: EngineLoop, add: Add): Promise<void> {
   const before = resident();
   await rest(loop, REST_FLOWS, between);
-  const more = resident() - before;
-  const text = `rest: ${REST_FLOWS} flows, ${more.toFixed(1)} MB more than before (${REST_MEGABYTES} at most)`;
-  check(more <= REST_MEGABYTES, text);
+  add('rest', `${REST_FLOWS} flows at rest, resident memory more than before`, 'MB', resident() - before, {
+    most: REST_MEGABYTES,
+  });
 }
 
-async function loading(loop: EngineLoop, seconds: number): Promise<void> {
-  const { slow, turns, mbits } = await load(loop, now, { flows: LOAD_FLOWS, seconds }, between);
-  const share = `${(slow * 100).toFixed(2)} % of ${turns} turns over 5 ms (${SLOW_SHARE * 100} % at most)`;
-  check(slow < SLOW_SHARE, `load: ${LOAD_FLOWS} flows, ${Math.round(mbits)} Mbit/s, ${share}`);
+async function loading(loop: EngineLoop, add: Add, seconds: number): Promise<void> {
+  const { slow, late, turns, mbits } = await load(loop, now, { flows: LOAD_FLOWS, seconds }, between);
+  const of = `${LOAD_FLOWS} flows at full speed`;
+  add('load', of, 'Mbit/s', mbits);
+  add('load-turns', `${of}: turns`, '', turns);
+  add('load-slow', `${of}: turns over 5 ms`, '% of them', slow * 100, { most: SLOW_SHARE * 100 });
+  add('load-late', `${of}: turns that begin over 5 ms late`, '% of them', late * 100, { most: SLOW_SHARE * 100 });
 }
 
-async function churning(loop: EngineLoop, perSecond: number, seconds: number): Promise<void> {
+async function churning(loop: EngineLoop, add: Add, perSecond: number, seconds: number): Promise<void> {
   const memory: number[] = [];
   const plan = { perSecond, count: perSecond * seconds };
   const before = resident();
@@ -99,17 +107,19 @@ async function churning(loop: EngineLoop, perSecond: number, seconds: number): P
   });
   const { done, failed, left } = result;
   const rate = done / result.seconds;
-  check(failed === 0 && done === plan.count, `churn: ${done} of ${plan.count} connections, ${failed} failed`);
-  const took = `${Math.round(rate)}/s of ${perSecond}/s, ${result.seconds.toFixed(1)} s for ${seconds} s`;
-  check(rate >= RATE_SHARE * perSecond, `churn: the rate was kept: ${took}`);
-  console.log(
-    `      churn: busy for ${(result.busyShare * 100).toFixed(0)} % of the time, so ${Math.round(rate / result.busyShare)}/s at most; both ends in one thread`,
-  );
-  const rests = `${left.flows} flows, ${left.held} connections of the host`;
-  check(left.flows === 0 && left.held === 0, `churn: ${rests} are left`);
-  const text = memory.map((megabytes, i) => `${megabytes.toFixed(0)} MB at ${LOOKS[i]! * 100} %`).join(', ');
-  const isFlat = memory.at(-1)! - memory[0]! < NOISE_MEGABYTES;
-  check(isFlat, `churn: resident memory ${before.toFixed(0)} MB before, ${text}`);
+  const of = `${perSecond} connections a second for ${seconds} s`;
+  add('churn-done', `${of}: done`, '', done, { least: plan.count });
+  add('churn-failed', `${of}: failed`, '', failed, { most: 0 });
+  add('churn-rate', `${of}: rate`, '/s', rate, { least: RATE_SHARE * perSecond });
+  add('churn-busy', `${of}: busy, both ends in one thread`, '% of the time', result.busyShare * 100);
+  add('churn-most', `${of}: so at most`, '/s', rate / result.busyShare);
+  add('churn-left', `${of}: flows and connections of the host left`, '', left.flows + left.held, { most: 0 });
+  add('churn-before', `${of}: resident memory before`, 'MB', before);
+  memory.forEach((megabytes, i) => {
+    const share = LOOKS[i]! * 100;
+    const bar = i === LOOKS.length - 1 ? { most: memory[0]! + NOISE_MEGABYTES } : undefined;
+    add(`churn-memory-${share}`, `${of}: resident memory at ${share} %`, 'MB', megabytes, bar);
+  });
 }
 
 async function inFresh(act: (loop: EngineLoop) => Promise<void>): Promise<void> {

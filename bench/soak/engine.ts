@@ -94,13 +94,13 @@ export async function rest(loop: EngineLoop, count: number, between: Between): P
   }
 }
 
-/** Flows that send all they can for so long. Returns the share of turns that took over 5 ms, and Mbit/s. */
+/** Flows that send all they can for so long. Returns the shares of turns that took over 5 ms and that began over 5 ms late, and Mbit/s. */
 export async function load(
   loop: EngineLoop,
   now: () => number,
   plan: { readonly flows: number; readonly seconds: number },
   between: Between,
-): Promise<{ readonly slow: number; readonly turns: number; readonly mbits: number }> {
+): Promise<{ readonly slow: number; readonly late: number; readonly turns: number; readonly mbits: number }> {
   loop.echoes = false;
   const piece = new Uint8Array(64 * 1024);
   const flows = Array.from({ length: plan.flows }, () => {
@@ -118,9 +118,10 @@ export async function load(
   }
   const { values } = loop;
   const turns = values['turns']! - before['turns']!;
-  const slow = (values['slow_turns{over=5}']! - before['slow_turns{over=5}']!) / turns;
+  const share = (name: string): number => (values[name]! - before[name]!) / turns;
+  const [slow, late] = [share('slow_turns{over=5}'), share('late_turns{over=5}')];
   loop.echoes = true;
-  return { slow, turns, mbits: ((loop.received - bytes) * 8) / (now() - began) };
+  return { slow, late, turns, mbits: ((loop.received - bytes) * 8) / (now() - began) };
 }
 
 export { EngineLoop };
