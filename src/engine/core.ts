@@ -19,6 +19,7 @@ import type { Rejection, StackSink } from '../netstack/types.js';
 import type { Reactor } from '../os/io.js';
 import type { Arena } from '../wire/arena.js';
 import { DelayedDialer, type Dialer } from './dialer.js';
+import { describeFlow, type FlowInfo } from './flow-list.js';
 import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { Flows } from './flows.js';
 import { askFlow, type EngineHooks } from './hooks.js';
@@ -178,6 +179,14 @@ export class EngineCore implements FlowRouter {
     const { traffic } = this.#parts;
     if (traffic === undefined) this.flows.reevaluate();
     else traffic.judgeAgain(() => this.flows.reevaluate());
+  }
+
+  /** Live flows: TCP in the order they began, then UDP; `most` at most. Echo is only counted. */
+  list(most: number): FlowInfo[] {
+    const { tcp, udp } = this.flows;
+    const live = tcp.list(most);
+    live.push(...udp.list(most - live.length));
+    return live.map((flow) => describeFlow(flow, (asked) => this.#parts.traffic?.nameOf(asked) ?? ''));
   }
 
   snapshot(): EngineSnapshot {

@@ -31,6 +31,8 @@ export interface UdpOutlet {
   receive(take: TakeDatagram): IoResult;
   /** Packed; the address the client is to see. */
   readonly source: Uint32Array;
+  /** True: the next datagram will find no room, where that is known before. */
+  readonly sendPaused?: boolean;
   /**
    * Set by whoever uses the outlet; called at most once, never within `write`, when no datagram will pass any more. `result`: 0, or
    * why (a negated errno); `stood`: datagrams could pass before. May close the outlet.

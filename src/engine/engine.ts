@@ -18,6 +18,7 @@ import { Seconds } from '../base/time.js';
 import { Packetizer } from '../netstack/packetizer.js';
 import { Arena } from '../wire/arena.js';
 import { EngineCore } from './core.js';
+import type { FlowInfo } from './flow-list.js';
 import type { EngineHooks } from './hooks.js';
 import { type DialFailure, type HostConnections, HostDialer, HostTable } from './host/connections.js';
 import { PacketRing } from './host/packet-ring.js';
@@ -33,6 +34,9 @@ import { Traffic, type TrafficParts } from './traffic.js';
 const TURN_PACKETS = 256;
 /** Packets handed out in one batch at most. */
 const BATCH_PACKETS = 256;
+
+/** Flows that `flows` lists unless told otherwise: as many as a program can look at between two packets. */
+const FLOWS_LISTED = 1024;
 
 export interface EngineDevice {
   /**
@@ -270,6 +274,11 @@ export class Engine {
   reevaluate(): void {
     const running = this.#running;
     running?.reactor.at(running.reactor.now(), () => running.core.reevaluate());
+  }
+
+  /** Live flows, TCP before UDP, each kind's oldest first, `most` at most; none while stopped. */
+  flows(most = FLOWS_LISTED): FlowInfo[] {
+    return this.#running?.core.list(most) ?? [];
   }
 
   /** What is counted; after `stop` what was counted until then. */

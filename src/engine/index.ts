@@ -10,6 +10,7 @@ export { type Duration, type Instant, Micros, Millis, Seconds, type WallTime, wa
 export type { ByteStream, ByteStreamHandlers, HttpRequests, HttpResponse, TlsClient } from '../os/io.js';
 export type { EngineDevice, EngineLogLevel, EngineOptions, EnginePlatform } from './engine.js';
 export { Engine } from './engine.js';
+export type { FlowInfo } from './flow-list.js';
 export type { PayloadTap } from './flow-options.js';
 export type { EngineHooks, FlowDecision, FlowHello, FlowMetadata, FlowRequest } from './hooks.js';
 export type { DialFailure, DialRequest, HostConnections } from './host/connections.js';

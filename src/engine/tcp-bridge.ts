@@ -62,6 +62,11 @@ export class TcpBridge implements TcpHandlers {
     connection.setHandlers(this);
   }
 
+  /** What the program sends has to wait for the host's side. */
+  get sendPaused(): boolean {
+    return this.#wantsWrite || this.#stream.sendPaused === true;
+  }
+
   /** Starts: what the stack has received already is offered now. */
   start(): void {
     this.#connection.pull();

@@ -15,6 +15,7 @@ import type { CloseReason, Rejection, TcpHandlers } from '../netstack/types.js';
 import { ETIMEDOUT, type Reactor, type TcpStream } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer } from './dialer.js';
+import type { LiveFlow } from './flow-list.js';
 import {
   type FlowCounter,
   type FlowLimits,
@@ -41,15 +42,6 @@ export interface FlowHost {
   onActivity(): void;
 }
 
-/** One flow for `status`. */
-export interface TcpFlowInfo {
-  readonly service: string;
-  readonly client: string;
-  readonly destination: string;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-}
-
 /** A flow whose backend is being dialled. */
 interface DiallingFlow {
   readonly target: FlowTarget;
@@ -61,7 +53,6 @@ interface OpenFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
   readonly bridge: TcpBridge;
-  readonly info: () => TcpFlowInfo;
 }
 
 export class TcpFlows {
@@ -77,8 +68,26 @@ export class TcpFlows {
     return this.#open.size + this.#dialling.size;
   }
 
-  get flows(): TcpFlowInfo[] {
-    return [...this.#open.values()].map((flow) => flow.info());
+  /** Open flows in the order they began, then those being dialled; `most` at most. */
+  list(most: number): LiveFlow[] {
+    const flows: LiveFlow[] = [];
+    for (const { words, bridge } of this.#open.values()) {
+      if (flows.length >= most) return flows;
+      const { sendPaused, bytesIn, bytesOut } = bridge;
+      flows.push({ protocol: 'tcp', state: 'open', words, sendPaused, bytesIn, bytesOut });
+    }
+    for (const { words } of this.#dialling.values()) {
+      if (flows.length >= most) return flows;
+      flows.push({ protocol: 'tcp', state: 'dialling', words, sendPaused: false, bytesIn: 0, bytesOut: 0 });
+    }
+    return flows;
+  }
+
+  /** Open flows whose programs wait for the host's side. */
+  get sendPaused(): number {
+    let count = 0;
+    for (const bridge of this.#open.keys()) if (bridge.sendPaused) count++;
+    return count;
   }
 
   onSyn(now: Instant, request: TcpRequest): void {
@@ -167,14 +176,7 @@ export class TcpFlows {
       target.tap,
       host.limits.tcpReadBudget,
     );
-    const info = (): TcpFlowInfo => ({
-      service: target.service,
-      client: connection.remote.toString(),
-      destination: connection.local.toString(),
-      bytesIn: bridge.bytesIn,
-      bytesOut: bridge.bytesOut,
-    });
-    this.#open.set(bridge, { target, words, bridge, info });
+    this.#open.set(bridge, { target, words, bridge });
     host.counters.add('tcp_opened');
     host.onActivity();
   }

@@ -154,7 +154,12 @@ export class Traffic {
     ends.set([p.destination0, p.destination1, p.destination2, p.destination3, p.destinationPort], 5);
     const source = SocketAddress.read(ends, toEngine ? 0 : 1);
     const destination = SocketAddress.read(ends, toEngine ? 1 : 0);
-    return this.#flows.get(keyOf({ protocol: flowProtocol(p.protocol), source, destination }))?.name.toString() ?? '';
+    return this.nameOf({ protocol: flowProtocol(p.protocol), source, destination });
+  }
+
+  /** The name of a live flow, as logs show it; empty when there is none. */
+  nameOf(flow: FlowRequest): string {
+    return this.#flows.get(keyOf(flow))?.name.toString() ?? '';
   }
 
   pathChanged(): void {

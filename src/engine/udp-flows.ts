@@ -16,6 +16,7 @@ import type { Rejection } from '../netstack/types.js';
 import { EAGAIN, EMSGSIZE, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
+import type { LiveFlow } from './flow-list.js';
 import { DNS_PORT, type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
 import { looksLikeInitial } from './names/quic-initial.js';
 import type { FlowShape } from './shaping/rate.js';
@@ -45,6 +46,9 @@ interface UdpFlow {
   isDns: boolean;
   /** One of its destinations was sent an Initial packet first. */
   isQuic: boolean;
+  /** Payload from the client, and to it. */
+  bytesIn: number;
+  bytesOut: number;
 }
 
 /** One 5-tuple. A destination port of 0 stands for every port of an address that is sent to. */
@@ -87,6 +91,17 @@ export class UdpFlows {
     return this.#flows.size;
   }
 
+  /** `most` at most. */
+  list(most: number): LiveFlow[] {
+    const flows: LiveFlow[] = [];
+    for (const { words, outlet, bytesIn, bytesOut } of this.#flows) {
+      if (flows.length >= most) break;
+      const sendPaused = outlet.sendPaused === true;
+      flows.push({ protocol: 'udp', state: 'open', words, sendPaused, bytesIn, bytesOut });
+    }
+    return flows;
+  }
+
   /** A datagram of the client; the answer is what the stack sends back as ICMP. */
   onUdp(
     now: Instant,
@@ -99,6 +114,7 @@ export class UdpFlows {
     if (peer === undefined || typeof peer === 'string') return peer;
     const { flow } = peer;
     flow.lastUsed = now;
+    flow.bytesIn += length;
     peer.length = length;
     if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
     if (peer.shaped !== undefined) {
@@ -227,6 +243,8 @@ export class UdpFlows {
       answered: false,
       isDns: true,
       isQuic: false,
+      bytesIn: 0,
+      bytesOut: 0,
     };
     outlet.onOver = (result, stood) => this.#onOver(flow, result, stood);
     this.#flows.add(flow);
@@ -303,6 +321,7 @@ export class UdpFlows {
     const now = reactor.now();
     flow.lastUsed = now;
     flow.answered = true;
+    flow.bytesOut += length;
     const shaped = this.#from?.shaped;
     if (shaped !== undefined) {
       if (!shaped.down.hold(now, bytes, offset, length)) counters.add('shaped_drops');
@@ -375,7 +394,7 @@ export class UdpFlows {
     if (this.#ports.get(port) === flow) this.#ports.delete(port);
     flow.watch.close();
     flow.outlet.close();
-    flow.target.onClosed?.('finished', 0, 0);
+    flow.target.onClosed?.('finished', flow.bytesIn, flow.bytesOut);
   }
 
   #forgetPeers(flow: UdpFlow): void {

@@ -187,6 +187,8 @@ export interface TcpStream {
   readonly fd: number;
   /** Its address here. */
   readonly local: SocketAddress;
+  /** True: the next write will find no room, where that is known before. */
+  readonly sendPaused?: boolean;
   /** After the first WRITABLE or BROKEN of a `connect`: 0 when established, else −errno. */
   connectResult(): IoResult;
   /** Bytes read into `target`; 0 = end of stream; −EAGAIN = nothing now; other negative = error. */

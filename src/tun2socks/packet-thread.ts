@@ -23,6 +23,8 @@ import { setUpTraffic } from './traffic.js';
 
 /** Events of flows told to the main thread in one turn. */
 const EVENTS_AT_ONCE = 64;
+/** Flows that `status` lists: a screen or two, some 50 KB. */
+const FLOWS_LISTED = 256;
 /** Rounds of libuv after TLS has had something to do. */
 const ROUNDS = 8;
 
@@ -71,6 +73,8 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
         device: tun.name,
         way: dialer.name,
         flows: { tcp: core.flows.tcp.size, udp: core.flows.udp.size, echo: core.flows.echo.size },
+        sendPaused: core.flows.tcp.sendPaused,
+        flowList: core.list(FLOWS_LISTED),
         echoAnsweredHere: core.flows.echo.answersHere,
         dns: traffic.resolver && {
           mode: data.traffic.dnsMode,

@@ -1,4 +1,5 @@
 /** What the main thread of `tun2socks` and its packet thread say to each other. */
+import type { FlowInfo } from '../engine/flow-list.js';
 import type { UdpFiltering } from '../engine/flow-options.js';
 import type { EngineSnapshot } from '../engine/metrics.js';
 import type { PresetName } from '../engine/settings.js';
@@ -32,6 +33,10 @@ export interface Tun2socksThreadStatus {
   readonly device: string;
   readonly way: string;
   readonly flows: { readonly tcp: number; readonly udp: number; readonly echo: number };
+  /** TCP flows whose programs wait for what is behind the engine. */
+  readonly sendPaused: number;
+  /** Live TCP and UDP flows, 256 at most; `flows` counts all. */
+  readonly flowList: readonly FlowInfo[];
   /** True when the host permits no ICMP socket, so that echo is answered by the engine itself. */
   readonly echoAnsweredHere: boolean;
   /** The resolver inside, where there is one. */

@@ -41,11 +41,11 @@ function describe(status: RoleStatus): string {
 }
 
 function describeTun2socks(status: Extract<RoleStatus, { role: 'tun2socks' }>): string {
-  const { flows, metrics } = status;
+  const { flows, sendPaused, metrics } = status;
   const counted = Object.entries(metrics.values).filter(([, value]) => value !== 0);
   const lines = [
     `tun2socks on ${status.device}, ${status.way}`,
-    `flows: ${flows.tcp} tcp, ${flows.udp} udp, ${flows.echo} echo`,
+    `flows: ${flows.tcp} tcp, ${flows.udp} udp, ${flows.echo} echo${sendPaused > 0 ? ` (${sendPaused} send slower than their program does)` : ''}`,
   ];
   if (status.echoAnsweredHere) lines.push('echo is answered here: nothing behind the engine is asked');
   return [

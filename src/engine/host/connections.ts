@@ -201,7 +201,8 @@ export class HostDialer implements Dialer {
 abstract class HostConnection implements HostDescriptor {
   readonly fd: number;
   protected readonly queue: ChunkQueue;
-  protected sendPaused = false;
+  /** `send` has returned false, and `resumed` has not come yet. */
+  sendPaused = false;
   protected isClosed = false;
   #isPaused = false;
 

@@ -68,6 +68,10 @@ export class ShapedStream implements TcpStream, StreamLoop {
     return this.#inner.local;
   }
 
+  get sendPaused(): boolean {
+    return this.#inner.sendPaused === true;
+  }
+
   now(): Instant {
     return this.#reactor.now();
   }
