@@ -36,3 +36,35 @@ it('two nodes behind one NAT meet inside, also where it does not send back what 
   expect(it.world.until(() => isDirect(it), Seconds(2))).toBe(true);
   expect(it.agent.session('c1')!.link!.connection.remote.ip.toString()).toMatch(/^192\.168\.10\./);
 });
+
+/** A host in a private network that is routed, without translation, to others: behind the default route. */
+class Routed extends SimNat {
+  readonly #address: string;
+
+  constructor(number: number, address: string) {
+    super(number);
+    this.#address = address;
+  }
+  override nextInside(): string {
+    return this.#address;
+  }
+  override isInside(): boolean {
+    return true;
+  }
+}
+
+it.each([
+  [[], false],
+  [['10.20.0.0/16'], true],
+  [['10.21.0.0/16'], false],
+] as const)('private networks behind the default route, with --peer-prefix %j: direct %j', async (allow, expected) => {
+  const it = await scene({
+    agent: { direct: { ...direct, allow }, nat: new Routed(10, '10.30.0.2') },
+    connector: { direct, nat: new Routed(20, '10.20.0.2') },
+  });
+  connected(it);
+  expect(it.world.until(() => isDirect(it), Seconds(10))).toBe(expected);
+  const refused = it.agent.core.punching.refusals.get('private');
+  expect(refused > 0).toBe(!expected);
+  if (expected) expect(it.agent.session('c1')!.link!.connection.remote.ip.toString()).toBe('10.20.0.2');
+});
