@@ -71,9 +71,7 @@ const subjects: readonly Subject[] = [
       return {
         programs: user,
         counters: async () => {
-          const { metrics } = (await askLocal(dir, { command: 'status' })) as {
-            readonly metrics: { readonly values: Figures };
-          };
+          const { metrics } = (await status(dir)) as { readonly metrics: { readonly values: Figures } };
           return metrics.values;
         },
       };
@@ -140,6 +138,18 @@ let singBox = '';
 
 async function said(process: LabProcess, text: string): Promise<void> {
   await process.waitFor(text, {}, () => (`${process.stdout}${process.stderr}`.includes(text) ? true : undefined));
+}
+
+/** Asks again for a while: the role answers a moment after it says that it has started. */
+async function status(dir: string): Promise<unknown> {
+  for (let left = 100; ; left--) {
+    try {
+      return await askLocal(dir, { command: 'status' });
+    } catch (error) {
+      if (left === 0) throw error;
+      await delay(50);
+    }
+  }
 }
 
 async function hasDevice(host: Host, device: string): Promise<void> {
