@@ -144,11 +144,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       device = await thread.request('listeners', proxy);
       await thread.request('path', path);
     },
-    status: async () => ({
-      ...(await thread.request('status', undefined)),
-      portMapping: mapping.status,
-      nat: ways.nat.status,
-    }),
+    status: async () => {
+      const status = await thread.request('status', undefined);
+      const counters = { ...status.counters, ...ways.counters };
+      return { ...status, counters, portMapping: mapping.status, nat: ways.nat.status };
+    },
     stop: async () => {
       host.stop();
       const unmapped = mapping.stop();

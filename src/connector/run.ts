@@ -146,7 +146,7 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   return {
     status: async () => {
       const status = await thread.request('status', undefined);
-      const counters = { ...status.counters, ...kernel?.counters() };
+      const counters = { ...status.counters, ...kernel?.counters(), ...ways.counters };
       return { ...status, counters, portMapping: mapping.status, nat: ways.nat.status };
     },
     reload: async (configured) => {

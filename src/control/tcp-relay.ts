@@ -12,7 +12,15 @@ import type { Server as HttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { describeError } from '../base/error.js';
-import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge, type TcpBridgeCounters } from '../node/tcp-bridge.js';
+import {
+  noCounters,
+  STREAM_OPTIONS,
+  sumOf,
+  TCP_PATH,
+  TCP_SUBPROTOCOL,
+  TcpBridge,
+  type TcpBridgeCounters,
+} from '../node/tcp-bridge.js';
 import type { ControlLog } from './server.js';
 import { sourceOf } from './source-limits.js';
 
@@ -40,7 +48,7 @@ export function serveTcpRelay(
   });
   const bridges = new Set<TcpBridge>();
   const perSource = new Map<string, number>();
-  const gone: TcpBridgeCounters = { datagramsIn: 0, datagramsOut: 0, dropped: 0 };
+  let gone = noCounters();
   let streams = 0;
   let refused = 0;
 
@@ -71,7 +79,7 @@ export function serveTcpRelay(
           bridges.add(bridge);
           void bridge.closed.then(() => {
             bridges.delete(bridge);
-            addTo(gone, bridge.counters);
+            gone = sumOf(gone, bridge.counters);
           });
         },
         (error: unknown) => {
@@ -90,9 +98,7 @@ export function serveTcpRelay(
       return refused;
     },
     get counters() {
-      const sum = { ...gone };
-      for (const bridge of bridges) addTo(sum, bridge.counters);
-      return sum;
+      return [...bridges].reduce((sum, bridge) => sumOf(sum, bridge.counters), gone);
     },
     stop: async () => {
       server.off('upgrade', upgrade);
@@ -108,10 +114,4 @@ function whyNot(request: IncomingMessage, streams: number, ofSource: number): st
   const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',');
   if (!offered.some((one) => one.trim() === TCP_SUBPROTOCOL)) return '400 Bad Request';
   return streams >= MAX_STREAMS || ofSource >= MAX_PER_SOURCE ? '503 Service Unavailable' : undefined;
-}
-
-function addTo(sum: TcpBridgeCounters, more: TcpBridgeCounters): void {
-  sum.datagramsIn += more.datagramsIn;
-  sum.datagramsOut += more.datagramsOut;
-  sum.dropped += more.dropped;
 }

@@ -9,7 +9,7 @@
  * is dropped. Its sender is told the size that fits (RFC 1191, RFC 8201) once that is known. While the link is suspect, packets go
  * out as copies on a second one too. Packets leave in the order in which they came, whatever becomes of each (`Staging`).
  *
- * While the sockets take nothing, what would go into links waits in a `SendQueue` instead, so that QUIC's own buffer never becomes
+ * While the sockets take nothing, or a relay is reached over TCP, what would go into links waits in a `SendQueue` instead, so that QUIC's own buffer never becomes
  * a queue; `drain` lets it go.
  */
 import type { Counters } from '../base/counters.js';
@@ -34,6 +34,8 @@ export interface OutboundOwner {
 export interface OutboundGate {
   /** They take nothing at present. */
   readonly isBlocked: boolean;
+  /** What goes into links goes through the queue even while they take something. */
+  readonly isMetered: boolean;
   /** Bytes that may go into links at once while packets wait: small beside what the sockets hold. */
   readonly batchBytes: number;
   /** Sends what the links have to send. */
@@ -140,7 +142,8 @@ export class Outbound {
 
   /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
   #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
-    if (this.#gate.isBlocked || this.queue.size > 0) this.queue.put(now, link, arena, this.table, count);
+    if (this.#gate.isBlocked || this.#gate.isMetered || this.queue.size > 0)
+      this.queue.put(now, link, arena, this.table, count);
     else this.#feed(now, link, count, memory);
   }
 

@@ -73,8 +73,8 @@ export interface RelayClientParts {
   readonly proof: () => unknown;
   readonly owner: RelayClientOwner;
   readonly wall: () => WallTime;
-  /** The relay is at this address from now on. */
-  readonly setRelay: (address: SocketAddress) => void;
+  /** The relay is at this address from now on; over TCP with what the bridge there shares. */
+  readonly setRelay: (address: SocketAddress, credit?: SharedArrayBuffer) => void;
   readonly sendProbe: (address: SocketAddress, bytes: Uint8Array) => void;
 }
 
@@ -105,6 +105,7 @@ export class RelayClient implements ConnectionHandler {
   #isProbed = false;
   /** Where the relay is reached over TCP, while it is: a port of this machine. */
   #tcpAddress: SocketAddress | undefined;
+  #tcpCredit: SharedArrayBuffer | undefined;
   #isOverTcp = false;
   #upgradeAt: Instant | undefined;
   #upgradeWait = UPGRADE_INTERVAL;
@@ -163,8 +164,9 @@ export class RelayClient implements ConnectionHandler {
    * A way over TCP stands at this address, or no longer. It is taken at once unless UDP has brought something: of raced attempts
    * the first that answers wins.
    */
-  setTcp(now: Instant, address: SocketAddress | undefined): void {
+  setTcp(now: Instant, address: SocketAddress | undefined, credit?: SharedArrayBuffer): void {
     this.#tcpAddress = address;
+    this.#tcpCredit = credit;
     if (address === undefined) {
       if (this.#isOverTcp && this.#connection !== undefined) this.#drop(now, 'the TCP connection is lost');
       return;
@@ -341,7 +343,7 @@ export class RelayClient implements ConnectionHandler {
     this.#isOverTcp = address === this.#tcpAddress;
     this.#upgradeAt = undefined;
     this.#refusal = '';
-    this.#parts.setRelay(address);
+    this.#parts.setRelay(address, this.#isOverTcp ? this.#tcpCredit : undefined);
     try {
       this.#connection = this.#parts.endpoint.connect(now, address, this.#parts.serverName, this);
     } catch (error) {

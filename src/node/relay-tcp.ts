@@ -14,7 +14,16 @@ import { type Duration, Millis, Seconds, toMillis } from '../base/time.js';
 import { connectThrough, type Environment, proxyFor } from '../identity/http-proxy.js';
 import { dnsName } from '../policy/names.js';
 import type { RelayContact } from '../policy/relay-contact.js';
-import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge } from './tcp-bridge.js';
+import {
+  noCounters,
+  STREAM_OPTIONS,
+  sumOf,
+  TCP_PATH,
+  TCP_SUBPROTOCOL,
+  TcpBridge,
+  type TcpBridgeCounters,
+} from './tcp-bridge.js';
+import { TcpCredit } from './tcp-credit.js';
 
 /** RFC 8305's connection attempt delay: UDP goes first, but its failure is not waited for. */
 const HEAD_START: Duration = Millis(250);
@@ -30,8 +39,8 @@ export interface RelayTcpParts {
   readonly isAllowed: boolean;
   readonly environment: Environment;
   readonly log: Log;
-  /** The relay is reached at this address of our own, or no longer (undefined). */
-  readonly tell: (address: string | undefined) => Promise<unknown>;
+  /** The relay is reached at this address of our own, with what the bridge there shares, or no longer (undefined). */
+  readonly tell: (at: { readonly address: string; readonly credit: SharedArrayBuffer } | undefined) => Promise<unknown>;
 }
 
 export class RelayTcp {
@@ -40,6 +49,7 @@ export class RelayTcp {
   #opening: Promise<void> | undefined;
   #bridge: TcpBridge | undefined;
   #isWanted = false;
+  #gone = noCounters();
   #problem = '';
 
   constructor(parts: RelayTcpParts) {
@@ -64,6 +74,11 @@ export class RelayTcp {
     this.stop();
   }
 
+  /** Of this way's present bridge and those before. */
+  get counters(): TcpBridgeCounters {
+    return this.#bridge === undefined ? this.#gone : sumOf(this.#gone, this.#bridge.counters);
+  }
+
   stop(): void {
     this.#isWanted = false;
     clearTimeout(this.#timer);
@@ -79,15 +94,17 @@ export class RelayTcp {
         stream.terminate();
         return;
       }
-      const bridge = await TcpBridge.open(stream, { address: '127.0.0.1', port });
+      const credit = new TcpCredit();
+      const bridge = await TcpBridge.open(stream, { address: '127.0.0.1', port }, credit);
       this.#bridge = bridge;
       this.#problem = '';
       log.info({ relay: relay.control }, 'a way to the relay over TCP stands by');
       void bridge.closed.then(() => {
         this.#bridge = undefined;
+        this.#gone = sumOf(this.#gone, bridge.counters);
         tell(undefined).catch(() => undefined);
       });
-      await tell(`127.0.0.1:${bridge.local.port}`);
+      await tell({ address: `127.0.0.1:${bridge.local.port}`, credit: credit.memory });
     } catch (error) {
       const problem = describeError(error);
       if (problem !== this.#problem) log.warn({ relay: relay.control, problem }, 'the relay is not reached over TCP');

@@ -14,6 +14,7 @@ import { NatWatch } from './netcheck/nat-watch.js';
 import { RelayName } from './relay-name.js';
 import { RelayTcp, type RelayTcpChoice } from './relay-tcp.js';
 import type { RelayEvent } from './relays.js';
+import { bridgeCounters } from './tcp-bridge.js';
 import type { DirectSettings, RelayAddresses, RelayAttempt, RelayTcpAddress } from './thread-setup.js';
 
 /** What a node's packet thread is told of its relays. */
@@ -92,6 +93,11 @@ export class RelayWays {
     }
   }
 
+  /** Of all ways over TCP, for `status`; empty where there has been none. */
+  get counters(): Record<string, number> {
+    return bridgeCounters(this.#ways.map(({ tcp }) => tcp.counters));
+  }
+
   stop(): void {
     this.nat.stop();
     for (const { tcp } of this.#ways) tcp.stop();
@@ -135,7 +141,8 @@ export class RelayWays {
         isAllowed: this.#options.relayTcp === 'auto',
         environment: process.env,
         log: this.#log,
-        tell: (address) => this.#thread().request('relayTcp', { relay, address }),
+        tell: (at) =>
+          this.#thread().request('relayTcp', { relay, address: at?.address, ...(at && { credit: at.credit }) }),
       }),
     };
     return way;

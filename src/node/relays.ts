@@ -228,7 +228,7 @@ export class Relays {
       name,
       slot,
       serverName: dnsName(network, 'relay', name),
-      setRelay: (address) => underlay.setRelay(slot, address),
+      setRelay: (address, credit) => underlay.setRelay(slot, address, credit),
       sendProbe: send,
       owner: {
         onRelayReady: (now, relay) => {

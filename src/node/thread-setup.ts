@@ -235,6 +235,8 @@ export interface RelayAddresses {
 export interface RelayTcpAddress {
   readonly relay: string;
   readonly address: string | undefined;
+  /** Of the bridge there: `TcpCredit.memory`. */
+  readonly credit?: SharedArrayBuffer;
 }
 
 /** What a packet thread tells when it is about to try a relay. */
@@ -286,8 +288,9 @@ export function nodeRequests(
       if (problem === undefined) client?.setAddresses(addresses.filter((address) => core.reaches(address)));
       else client?.noAddress(problem);
     },
-    relayTcp: ({ relay, address }: RelayTcpAddress): undefined => {
-      core.relays.find(relay)?.setTcp(clock.now(), address === undefined ? undefined : SocketAddress.parse(address)!);
+    relayTcp: ({ relay, address, credit }: RelayTcpAddress): undefined => {
+      const at = address === undefined ? undefined : SocketAddress.parse(address)!;
+      core.relays.find(relay)?.setTcp(clock.now(), at, credit);
     },
     identity: ({ certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string }): undefined => {
       endpoints.relay.setIdentity(certificatePem, keyPem);

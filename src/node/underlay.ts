@@ -40,6 +40,7 @@ import { DirectTable } from './direct-table.js';
 import { ExtraSocketSet } from './extra-sockets.js';
 import { RelaySlots } from './relay-slots.js';
 import { SendRoom } from './send-room.js';
+import { TcpCredits } from './tcp-credits.js';
 import { channelNumber, virtualAddress } from './virtual-address.js';
 
 /** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
@@ -113,6 +114,7 @@ export class Underlay {
   readonly #drops: Counters<DropName>;
   readonly #owner: UnderlayOwner;
   readonly #relays = new RelaySlots();
+  readonly #credits = new TcpCredits();
   #isBlocked = false;
   #blockedSince: Instant | undefined;
   readonly #byId = new U64Map<Channel>();
@@ -164,9 +166,10 @@ export class Underlay {
 
   /**
    * The relay of this slot is at `address` from now on, which `reaches`; undefined: there is no such relay any more.
-   * @param slot below `MAX_RELAYS`.
+   * @param slot below `MAX_RELAYS`. @param credit what the bridge at `address` shares, where that is one.
    */
-  setRelay(slot: number, address: SocketAddress | undefined): void {
+  setRelay(slot: number, address: SocketAddress | undefined, credit?: SharedArrayBuffer): void {
+    this.#credits.set(slot, credit);
     this.#relays.set(slot, address, address === undefined ? -1 : this.#socketFor(address.ip.family));
   }
 
@@ -324,13 +327,18 @@ export class Underlay {
   }
 
   get isBlocked(): boolean {
-    return this.#isBlocked;
+    return this.#isBlocked || this.#credits.isFull;
+  }
+
+  /** A relay is reached over TCP: only as much as its bridge grants goes at once. */
+  get isMetered(): boolean {
+    return this.#credits.isUsed;
   }
 
   get batchBytes(): number {
     let bytes = RUN_BYTES;
     for (const { room } of this.#sockets) bytes = Math.min(bytes, room.bytes / BATCH_PART);
-    return bytes;
+    return this.#credits.isUsed ? this.#credits.left(bytes) : bytes;
   }
 
   /** Socket `index`, which was full, has room: what it kept goes, and what the relay connection has to say. */
@@ -350,6 +358,7 @@ export class Underlay {
   /** Sends everything both endpoints have to send; the links first, so that the close of a link precedes its channel's. */
   flush(now: Instant): void {
     if (this.#isBlocked) this.#endBlockade(now);
+    if (this.#credits.isUsed) this.#credits.review(now);
     this.flushLinks(now);
     this.#flushEndpoint(now, this.#relay, false, true);
     if (this.#closing.length > 0) this.#forgetClosed(now);
@@ -409,7 +418,9 @@ export class Underlay {
   }
 
   #sendPlain(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket {
-    const { socket, relayTransmit } = this.#sockets[this.#socketOf(endpoint.outAddress, 0)]!;
+    const index = this.#socketOf(endpoint.outAddress, 0);
+    const { socket, relayTransmit } = this.#sockets[index]!;
+    if (this.#credits.isUsed) this.#credits.sent(this.#relays.find(index, endpoint.outAddress, 0), length);
     socket.send(relayTransmit, offset, length, segment, endpoint.outAddress, 0);
     return socket;
   }
@@ -432,6 +443,7 @@ export class Underlay {
     }
     for (let at = offset; at < offset + length; at += segment) putRelayed(endpoint.tx, at, channel.high, channel.low);
     const { socket, linkTransmit } = attached;
+    if (this.#credits.isUsed) this.#credits.sent(channel.relay, length);
     socket.send(linkTransmit, offset, length, segment, this.#relays.addresses, channel.relay);
     return socket;
   }
@@ -450,6 +462,7 @@ export class Underlay {
         if (room.onRoom(now)) socket.setSendRoom(room.bytes);
       } else if (room.onSent(now)) socket.setSendRoom(room.bytes);
     }
+    if (this.#credits.isUsed) this.#credits.review(now);
     if (!this.#isBlocked) this.#blockedSince = undefined;
     else this.#blockedSince ??= now;
   }

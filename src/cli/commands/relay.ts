@@ -11,6 +11,7 @@ import {
   type RelayFolder,
   renewRelayIfDue,
 } from '../../identity/relay-folder.js';
+import { bridgeCounters } from '../../node/tcp-bridge.js';
 import { PolicyKeeper } from '../../policy/keeper.js';
 import type { RelayLimits } from '../../relay/limits.js';
 import { startRelay } from '../../relay/run.js';
@@ -146,7 +147,11 @@ async function start(
     throw error;
   }
   return {
-    status: async () => ({ network: folder.network, name: folder.name, ...(await relay.status()) }),
+    status: async () => {
+      const status = await relay.status();
+      const counters = { ...status.counters, ...(tcp && bridgeCounters([tcp.counters])) };
+      return { network: folder.network, name: folder.name, ...status, counters };
+    },
     reload,
     drain: () => relay.drain(Seconds(live.current.drain)),
     stop: async () => {

@@ -111,6 +111,7 @@ export const SO_EE_ORIGIN_ICMP6 = 3;
 
 // <linux/sockios.h>
 export const SIOCGIFMTU = 0x8921;
+export const SIOCOUTQNSD = 0x894b;
 
 // <time.h>
 export const CLOCK_REALTIME = 0;
