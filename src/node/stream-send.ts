@@ -132,5 +132,5 @@ export class StreamSend {
 /** The low bits of the channel's id, which is random; 0: no channel's. */
 function channelOf(payload: Uint8Array): number {
   if (payload[0] !== Frame.relayed || payload.length < RELAYED_HEADER) return 0;
-  return payload[RELAYED_HEADER - 1]! | 1;
+  return payload[RELAYED_HEADER - 1]! + 1;
 }
