@@ -28,12 +28,12 @@ export class TcpCredits {
     this.isFull = isFull;
   }
 
-  /** Bytes that the fullest way may be sent now, at most `most`. */
+  /** Bytes that the fullest way may be sent now, at most `most`; never none, as one that is stuck holds nothing up. */
   left(most: number): number {
     let left = most;
     for (let slot = 0; slot < MAX_RELAYS; slot++) {
       const user = this.#users[slot];
-      if (user !== undefined) left = Math.min(left, Math.max(0, user.left));
+      if (user !== undefined) left = Math.min(left, Math.max(1, user.left));
     }
     return left;
   }
