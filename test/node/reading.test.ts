@@ -20,8 +20,9 @@ function asked(...sizes: number[]): number {
   const fd = reactor.register({ readiness: () => READABLE });
   const socket = { fd, rx: { offsets: new Uint32Array(ENTRIES) }, isBlocked: false } as unknown as UdpSocket;
   const none = { setWallTime: () => {} };
+  const endpoints = { relay: none, links: none, keepAlive: { turn: () => {}, due: undefined } };
   let calls = 0;
-  driveNode(reactor, [socket], { relay: none, links: none } as unknown as NodeEndpoints, {
+  driveNode(reactor, [socket], endpoints as unknown as NodeEndpoints, {
     receive: () => sizes[calls++] ?? 0,
     writable: () => {},
     turn: () => undefined,
