@@ -7,7 +7,7 @@ describe('docs/benchmarks.md', () => {
 
   it('shows the published results as they are (node bench/docs.mjs renews it)', () => {
     expect(withResults(page)).toBe(page);
-    const names = ['clean', 'lossy', 'loopback', 'idle', 'soak', 'heap', 'netstack'];
+    const names = ['clean', 'lossy', 'loopback', 'idle', 'soak', 'heap', 'tun2socks', 'netstack', 'engine'];
     for (const name of names) expect(page).toContain(`<!-- results: ${name} -->`);
   });
 
