@@ -170,12 +170,7 @@ export class AgentDirect {
     const { attempt, link, standby } = direct;
     this.#rest(direct);
     direct.reason = 'operator';
-    direct.attempt = undefined;
-    direct.attemptPair = undefined;
-    direct.attemptEnds = undefined;
-    direct.link = undefined;
-    direct.standby = undefined;
-    direct.standbySince = undefined;
+    letGo(direct);
     if (attempt !== undefined) {
       this.#parts.links.close(now, attempt, CloseCode.done, 'operator');
       this.#parts.table.release(now, attempt.connection.remote);
@@ -417,18 +412,23 @@ export class AgentDirect {
 
   #clear(now: Instant, direct: DirectSide): void {
     for (const link of directLinks(direct)) this.#parts.table.release(now, link.connection.remote);
-    direct.attempt = undefined;
-    direct.attemptPair = undefined;
-    direct.attemptEnds = undefined;
-    direct.link = undefined;
-    direct.standby = undefined;
-    direct.standbySince = undefined;
+    letGo(direct);
     direct.replaced = undefined;
     direct.gatherUntil = undefined;
     direct.nextRound = undefined;
     direct.lastRound = undefined;
     direct.failedRounds = 0;
   }
+}
+
+/** Its links, and the one in its handshake, are looked after by somebody else. */
+function letGo(direct: DirectSide): void {
+  direct.attempt = undefined;
+  direct.attemptPair = undefined;
+  direct.attemptEnds = undefined;
+  direct.link = undefined;
+  direct.standby = undefined;
+  direct.standbySince = undefined;
 }
 
 /** Whether there is a direct link that needs no other. */

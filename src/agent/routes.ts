@@ -1,16 +1,13 @@
 /**
  * Which service a destination belongs to, by the agent's own verified copy of the policy, and what of it may be asked for.
  */
-import { Prefix } from '../base/address.js';
+import { Prefix, V4_MAPPED } from '../base/address.js';
 import { PrefixTrie } from '../base/trie.js';
 import type { AccessTable } from '../policy/access.js';
 import { SERVICE_RANGE_V4 } from '../policy/document.js';
 import type { Identity } from '../policy/proof.js';
 import type { CompiledService, PolicyView } from '../policy/view.js';
 import { readU32 } from '../wire/bytes.js';
-
-/** The third word of an IPv4 address in full length (RFC 4291 §2.5.5.2). */
-const V4_MAPPED = 0xffff;
 
 export class Routes {
   /** The prefixes that a TUN device takes: the virtual ranges, and real prefixes of granted services. */

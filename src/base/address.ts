@@ -9,7 +9,8 @@
 /** Words that one socket address takes in a packed table: four of address and one of port. */
 export const ADDRESS_WORDS = 5;
 
-const V4_MAPPED = 0xffff;
+/** The third word of an IPv4 address in full length (RFC 4291 §2.5.5.2); the two before it are 0. */
+export const V4_MAPPED = 0xffff;
 
 /** An IPv4 or IPv6 address; immutable. Words are unsigned. */
 export class IpAddress {

@@ -9,10 +9,9 @@
  *               └─1─ (10.128.0.0/9) ─┬─0─ 10.160.0.0/24
  *                                    └─1─ 10.200.7.0/24
  */
-import { IpAddress, Prefix } from './address.js';
+import { IpAddress, Prefix, V4_MAPPED } from './address.js';
 
 const V4_BITS = 96;
-const V4_MAPPED = 0xffff;
 
 class Node<T> {
   readonly m0: number;

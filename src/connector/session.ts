@@ -1,7 +1,7 @@
 /**
  * A connector's end of a session: one agent's identity, the stack its flows end in, and the links it may come over.
  */
-import { SocketAddress } from '../base/address.js';
+import { SocketAddress, V4_MAPPED } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName, dropName } from '../base/drop.js';
 import { type Duration, type Instant, Minutes } from '../base/time.js';
@@ -29,8 +29,6 @@ import type { KernelPath } from './kernel-path.js';
 export const SESSION_KEPT: Duration = Minutes(30);
 /** Different refusals told to one agent; more are only counted. */
 const MAX_DENIALS_TOLD = 64;
-/** Third word of an IPv4 address in `IpAddress`. */
-const V4_MAPPED = 0xffff;
 
 export interface SessionParts {
   readonly now: Instant;

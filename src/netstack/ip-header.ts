@@ -3,6 +3,7 @@
  *
  * RFC 791, RFC 8200, RFC 6864 §4.1 (the identification of an unfragmented packet means nothing).
  */
+import { V4_MAPPED } from '../base/address.js';
 import { readU16, writeU16 } from '../wire/bytes.js';
 import { finish, pseudoSum, sumBytes } from '../wire/checksum.js';
 import { DEFAULT_HOP_LIMIT } from '../wire/icmp.js';
@@ -10,7 +11,6 @@ import { IPV4_HEADER, IPV6_HEADER, PROTO_TCP } from '../wire/ip.js';
 import { type Ipv4Fields, writeIpv4 } from '../wire/ipv4.js';
 import { type Ipv6Fields, writeIpv6 } from '../wire/ipv6.js';
 
-const V4_MAPPED = 0xffff;
 const TCP_CHECKSUM = 16;
 
 const v4: Ipv4Fields = {

@@ -7,7 +7,7 @@
  * The longest prefix decides alone: a service on 10.0.0.5/32 that is not granted is not reachable through a granted
  * 10.0.0.0/24. Services on one and the same prefix are tried in the document's order.
  */
-import type { Prefix } from '../base/address.js';
+import { type Prefix, V4_MAPPED } from '../base/address.js';
 import { Drop } from '../base/drop.js';
 import { PrefixTrie } from '../base/trie.js';
 
@@ -21,7 +21,6 @@ const ICMPV6 = 58;
 export const PROTOCOL_BIT = { tcp: 1, udp: 2, icmp: 4 } as const;
 
 const RULE_HEAD = 3;
-const V4_MAPPED = 0xffff;
 
 /** One destination with the rules of the services on it; no rules = it exists but nothing on it is allowed. */
 export interface Destination {

@@ -6,6 +6,7 @@
  *
  * RFC 792, RFC 1122 §3.2.2, RFC 4443 §3, RFC 5927 §4 (the sequence number is what makes an error credible).
  */
+import { V4_MAPPED } from '../base/address.js';
 import { readU16, readU32 } from './bytes.js';
 import type { ParsedPacket } from './inner.js';
 import { ICMP_HEADER, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP } from './ip.js';
@@ -13,7 +14,6 @@ import { type ExtensionFields, walkExtensions } from './ipv6.js';
 
 /** Bytes of transport header that every quotation holds. */
 const QUOTED_TRANSPORT = 8;
-const V4_MAPPED = 0xffff;
 
 /** What `readQuote` found; address words as in `IpAddress`. */
 export class QuotedPacket implements ExtensionFields {

@@ -8,6 +8,7 @@
  * It checks that every length agrees with every other, and nothing else: checksums, addresses and flags are the caller's.
  * RFC 791, RFC 8200 §4, RFC 7112 (first fragment holds all headers), RFC 9293 §3.1, RFC 768, RFC 792, RFC 4443, RFC 1858.
  */
+import { V4_MAPPED } from '../base/address.js';
 import { Drop, type DropReason } from '../base/drop.js';
 import { readU16, readU32 } from './bytes.js';
 import {
@@ -24,8 +25,6 @@ import {
   UDP_HEADER,
 } from './ip.js';
 import { walkExtensions } from './ipv6.js';
-
-const V4_MAPPED = 0xffff;
 
 /** What `parsePacket` found. Offsets are absolute in the bytes that were parsed; address words as in `IpAddress`. */
 export class ParsedPacket {

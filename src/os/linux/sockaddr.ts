@@ -6,7 +6,7 @@
  *
  * An IPv4 address goes into a sockaddr_in, so each socket serves one family (IPv6 sockets are IPV6_V6ONLY).
  */
-import { ADDRESS_WORDS, IpAddress, SocketAddress } from '../../base/address.js';
+import { ADDRESS_WORDS, IpAddress, SocketAddress, V4_MAPPED } from '../../base/address.js';
 import { AF_INET, AF_INET6 } from './constants.js';
 import { check, getsockname } from './libc.js';
 import { NativeMemory } from './memory.js';
@@ -15,8 +15,6 @@ export const SOCKADDR_IN_LENGTH = 16;
 export const SOCKADDR_IN6_LENGTH = 28;
 /** Room for either, and a multiple of 8, for tables of them. */
 export const SOCKADDR_STRIDE = 32;
-
-const V4_MAPPED = 0xffff;
 
 /** Whether the packed address at `index` is IPv4. */
 export function isV4At(words: Uint32Array, index: number): boolean {
