@@ -6,9 +6,9 @@
 
 import { Seconds } from '../../src/base/time.js';
 import type { AgentThreadStatus } from '../../test/e2e/network.js';
-import type { NatKind } from '../../test/lab/nat.js';
 import { pollUntil } from '../../test/lab/process.js';
-import { impairUplink } from '../../test/lab/topology.js';
+import { type Attachment, impairUplink } from '../../test/lab/topology.js';
+import { NAT_KINDS, type PairKind } from '../nat/pair.js';
 import { quantile } from '../statistics.js';
 import { goesBy, makeScene, pathSince, startPing } from './scene.js';
 import type { Case, Hold } from './suite.js';
@@ -18,13 +18,10 @@ const RUNS = 50;
 const DIRECT_LIMIT = Seconds(60);
 /** One way, of each of the three links, in milliseconds. */
 const DELAY = 10;
-/** A bad cable in the host itself would be a tunnel device to the product: its hosts need a router before them. */
-const KINDS = ['open', 'moderate', 'strict'] as const;
-type Kind = NatKind;
 
 export function connectCases(runs: number | undefined): readonly Case[] {
-  return KINDS.flatMap((user) =>
-    KINDS.map((service) => ({
+  return NAT_KINDS.flatMap((user) =>
+    NAT_KINDS.map((service) => ({
       name: `${user} × ${service}`,
       peers: '',
       run: (hold: Hold) => connectTimes(hold, user, service, runs ?? RUNS),
@@ -32,9 +29,14 @@ export function connectCases(runs: number | undefined): readonly Case[] {
   );
 }
 
-async function connectTimes(hold: Hold, user: Kind, service: Kind, runs: number): Promise<string> {
+/** A bad cable in a host itself would be a tunnel device to the product, which uses none for direct links: a router stands before each. */
+function attachment(kind: PairKind): Attachment {
+  return kind === 'none' ? 'routed' : { kind, ipv6: 'none' };
+}
+
+async function connectTimes(hold: Hold, user: PairKind, service: PairKind, runs: number): Promise<string> {
   const network = await makeScene(hold, {
-    topology: { user: { kind: user, ipv6: 'none' }, service: { kind: service, ipv6: 'none' }, serviceClosed: false },
+    topology: { user: attachment(user), service: attachment(service), serviceClosed: false },
   });
   for (const uplink of ['user', 'relay', 'service'] as const) {
     await impairUplink(network.topology, uplink, { profile: { delay: DELAY } });

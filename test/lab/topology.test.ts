@@ -72,6 +72,21 @@ describe.skipIf(unavailable !== undefined)('the standard topology', () => {
     await link.set({ down: true });
     expect(await reaches(topology.user, ADDRESSES.relay.v4)).toBe(false);
   });
+
+  it('has hosts with public addresses behind routers that only forward, whose uplinks can be made bad too', async () => {
+    const topology = build({ user: 'routed', service: 'routed', serviceClosed: false });
+    const { user, service, relay } = topology;
+    for (const family of ['v4', 'v6'] as const) expect(await reaches(relay, ADDRESSES.user[family])).toBe(true);
+    await impairUplink(topology, 'user', { profile: { delay: 20 } });
+    await startHttp(service);
+    for (const family of ['v4', 'v6'] as const) {
+      expect(await reaches(service, ADDRESSES.user[family])).toBe(true);
+      const at = family === 'v4' ? ADDRESSES.service.v4 : `[${ADDRESSES.service.v6}]`;
+      const { stdout } = await user.exec(['curl', '-sSf', `http://${at}:8080/peer`]);
+      expect(JSON.parse(stdout).address).toContain(ADDRESSES.user[family]);
+    }
+    expect(user.ip('-o', 'link', 'show', 'type', 'tun')).toBe('');
+  });
 });
 
 describe.skipIf(unavailable !== undefined)('services of the laboratory', () => {

@@ -23,8 +23,11 @@ export interface HomeRouter extends NatSettings {
   readonly carrier?: NatSettings;
 }
 
-/** How a host is joined to the router in the middle; `masquerade` is a moderate NAT for both families. */
-export type Attachment = 'open' | 'masquerade' | HomeRouter;
+/**
+ * How a host is joined to the router in the middle: by its own cable (`open`), by a router that only forwards, so that a bad cable is not
+ * in the host itself (`routed`; the addresses are the same), or by a NAT; `masquerade` is a moderate one for both families.
+ */
+export type Attachment = 'open' | 'routed' | 'masquerade' | HomeRouter;
 
 export interface StandardOptions {
   readonly user?: Attachment;
@@ -44,6 +47,8 @@ export interface StandardTopology {
   readonly backend: Host;
   /** What is linked to `net` for each: the host itself, or the outermost router before it. */
   readonly edges: Readonly<Record<Uplink, Host>>;
+  /** The addresses of each of them towards `net`. */
+  readonly transits: Readonly<Record<Uplink, HostAddresses>>;
   /** The NATs, innermost first. */
   readonly nats: Readonly<Record<'user' | 'service', readonly Nat[]>>;
 }
@@ -103,6 +108,9 @@ export const ADDRESSES = {
 /** The device of every host or home router that is linked to `net`. */
 const UPLINK_DEVICE = 'to-net';
 
+/** Of the routers before the two hosts. */
+const ROUTER_NAMES = { user: 'home', service: 'office' } as const;
+
 /** The private network behind the service's host. */
 const PRIVATE_NETWORK = ['10.20.0.0/24', 'fd00:20::/64'];
 
@@ -111,6 +119,7 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
   const linkOptions = options.mtu === undefined ? {} : { mtu: options.mtu };
   const net = lab.router('net');
   const edges = new Map<Uplink, Host>();
+  const transits = new Map<Uplink, HostAddresses>();
   const nats = { user: [] as Nat[], service: [] as Nat[] };
   /** Puts a host at the inside of a new router, which becomes what has to be linked next. */
   const behind = (inner: Host, inside: HostAddresses, name: string, device?: string): Host => {
@@ -125,10 +134,14 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
     const outside: HostAddresses = ADDRESSES[name];
     const attachment = name === 'relay' ? 'open' : (options[name] ?? 'open');
     let edge = host;
-    if (name !== 'relay' && attachment !== 'open') {
+    let transit = outside;
+    if (name !== 'relay' && attachment === 'routed') {
+      edge = behind(host, outside, ROUTER_NAMES[name]);
+      transit = ADDRESSES[`${name}Carrier`];
+    } else if (name !== 'relay' && attachment !== 'open' && attachment !== 'routed') {
       const home: HomeRouter = attachment === 'masquerade' ? { kind: 'moderate' } : attachment;
       const { carrier } = home;
-      edge = behind(host, insideOf(name, home), name === 'user' ? 'home' : 'office');
+      edge = behind(host, insideOf(name, home), ROUTER_NAMES[name]);
       if (home.ipv6 === 'none') host.ip('-6', 'route', 'delete', 'default');
       if (home.ipv4 === 'none') withoutIpv4(host, insideOf(name, home));
       const homeRouter = edge;
@@ -138,12 +151,13 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
       nats[name].push(new Nat(homeRouter, carrier === undefined ? outside : ADDRESSES[`${name}Carrier`], home));
       if (carrier !== undefined) nats[name].push(new Nat(edge, outside, carrier));
     }
-    lab.link(...uplinkEnds(net, edge, name), linkOptions);
-    defaultRoutes(edge, [firstOf(outside).v4, firstOf(outside).v6]);
+    lab.link(...uplinkEnds(net, edge, name, transit), linkOptions);
+    routeUplink(net, edge, name, transit);
     if (typeof attachment === 'object' && attachment.ipv6 === 'firewall') {
       net.ip('-6', 'route', 'add', name === 'user' ? '2001:db8:11::/64' : '2001:db8:13::/64', 'via', outside.v6);
     }
     edges.set(name, edge);
+    transits.set(name, transit);
     return host;
   };
   const user = attach('user');
@@ -160,6 +174,7 @@ export function standardTopology(lab: Lab, options: StandardOptions = {}): Stand
     service,
     backend,
     edges: Object.fromEntries(edges) as Record<Uplink, Host>,
+    transits: Object.fromEntries(transits) as Record<Uplink, HostAddresses>,
     nats,
   };
 }
@@ -172,12 +187,22 @@ export async function impairUplink(
 ): Promise<ImpairedLink> {
   const { lab, net } = topology;
   const edge = topology.edges[uplink];
-  const [left, right] = uplinkEnds(net, edge, uplink);
+  const transit = topology.transits[uplink];
+  const [left, right] = uplinkEnds(net, edge, uplink, transit);
   lab.unlink(left, right);
   const link = await impairedLink(lab, left, right, options);
-  const gateway = firstOf(ADDRESSES[uplink]);
-  defaultRoutes(edge, [gateway.v4, gateway.v6]);
+  routeUplink(net, edge, uplink, transit);
   return link;
+}
+
+/** The edge's way to the world, and the world's to a host behind a router that only forwards. */
+function routeUplink(net: Host, edge: Host, uplink: Uplink, transit: HostAddresses): void {
+  const gateway = firstOf(transit);
+  defaultRoutes(edge, [gateway.v4, gateway.v6]);
+  const { v4, v6 } = ADDRESSES[uplink];
+  if (transit.v4 === v4) return;
+  net.ip('route', 'add', v4, 'via', transit.v4);
+  net.ip('-6', 'route', 'add', v6, 'via', transit.v6);
 }
 
 /** Addresses behind a home router. @throws SallyportError LAB_NAT for what the topology cannot be. */
@@ -192,10 +217,10 @@ function insideOf(name: 'user' | 'service', home: HomeRouter): HostAddresses {
 type End = Required<LinkEnd>;
 
 /** Both ends of an uplink; left is the side of the host. */
-function uplinkEnds(net: Host, edge: Host, uplink: Uplink): [End, End] {
+function uplinkEnds(net: Host, edge: Host, uplink: Uplink, transit: HostAddresses): [End, End] {
   return [
-    { ...withPrefix(edge, ADDRESSES[uplink]), device: UPLINK_DEVICE },
-    { ...withPrefix(net, firstOf(ADDRESSES[uplink])), device: `to-${uplink}` },
+    { ...withPrefix(edge, transit), device: UPLINK_DEVICE },
+    { ...withPrefix(net, firstOf(transit)), device: `to-${uplink}` },
   ];
 }
 

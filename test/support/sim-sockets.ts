@@ -64,8 +64,9 @@ export class SimSockets implements Sockets {
   udp(local: SocketAddress, options?: UdpOptions): SimUdpSocket {
     const ip = local.ip.isV4 ? this.#v4 : this.#v6;
     if (ip === undefined) throw new SallyportError('environment', 'UDP_SOCKET', 'this host has no IPv6');
-    const port = local.port === 0 ? this.#nextPort++ : local.port;
-    const address = new SocketAddress(ip, port);
+    let address = new SocketAddress(ip, local.port === 0 ? this.#nextPort++ : local.port);
+    // Another program of the same host may have it.
+    while (local.port === 0 && this.#network.isTaken(address)) address = new SocketAddress(ip, this.#nextPort++);
     if (this.#network.isTaken(address)) throw new SallyportError('environment', 'ADDRESS_IN_USE', `${address}`);
     const socket = new SimUdpSocket(this.#network, this.#reactor, address, address, this.#path, options);
     this.udpSockets.push(socket);
