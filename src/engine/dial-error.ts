@@ -5,7 +5,7 @@
  *   ECONNREFUSED, ECONNRESET    refused        RST                port unreachable
  *   ENETUNREACH                 unreachable    net unreachable    net unreachable
  *   EACCES                      blocked        admin-prohibited   admin-prohibited
- *   ETIMEDOUT                   timeout        silence            silence
+ *   ETIMEDOUT                   timeout        silence            host unreachable
  *   every other                 unreachable    host unreachable   host unreachable
  */
 import type { Rejection } from '../netstack/types.js';
@@ -28,7 +28,8 @@ export function dialRejection(result: IoResult, refused: 'reset' | 'port-unreach
     case 'blocked':
       return 'admin-prohibited';
     case 'timeout':
-      return 'ignore';
+      // A SYN is sent again and dialled again; a datagram's sender may have another way.
+      return refused === 'reset' ? 'ignore' : 'host-unreachable';
     case 'unreachable':
       return result === -ENETUNREACH ? 'net-unreachable' : 'host-unreachable';
   }

@@ -33,6 +33,8 @@ export interface UdpOutlet {
   readonly source: Uint32Array;
   /** True: the next datagram will find no room, where that is known before. */
   readonly sendPaused?: boolean;
+  /** True: it is still being dialled; whoever uses it sets the time for that. */
+  readonly isDialling?: boolean;
   /**
    * Set by whoever uses the outlet; called at most once, never within `write`, when no datagram will pass any more. `result`: 0, or
    * why (a negated errno); `stood`: datagrams could pass before. May close the outlet.

@@ -5,15 +5,15 @@
  *   datagram ─► peer (5-tuple) ─known──────────────────► its flow's outlet
  *                   └─ new ─► router ─► flow of client and dialer, or a new one ─► outlet
  *   outlet ─► source known (filtering)? ─► stack: from the address that the client asked for
- *   outlet ─► its dial has failed, or an error of its one destination ─► ICMP about the last datagram
+ *   outlet ─► its dial has failed or takes too long, or an error of its one destination ─► ICMP about the last datagram
  *
  * RFC 4787 REQ-1 (mapping), REQ-8 (filtering), REQ-5 (timers: less for name servers, more for QUIC).
  */
 import { ADDRESS_WORDS, sameWords } from '../base/address.js';
-import { type Duration, elapsed, type Instant } from '../base/time.js';
+import { type Duration, elapsed, type Instant, later } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import { EAGAIN, EMSGSIZE, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
+import { EAGAIN, EMSGSIZE, ETIMEDOUT, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
 import type { LiveFlow } from './flow-list.js';
@@ -26,6 +26,7 @@ import type { FlowHost } from './tcp-flows.js';
 /** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
 const LOOKED_AT = 64;
 const TUPLE_WORDS = 2 * ADDRESS_WORDS;
+const NOTHING = (): void => {};
 /** Index of the destination's port in a 5-tuple. */
 const PORT = TUPLE_WORDS - 1;
 /** Where QUIC is known by its first packet (RFC 9114 §3.1). */
@@ -38,6 +39,8 @@ interface UdpFlow {
   readonly dialer: Dialer;
   readonly outlet: UdpOutlet;
   readonly watch: Watch;
+  /** Forgets the time limit of its dial. */
+  stopDialTimer: () => void;
   /** Oldest first. */
   readonly peers: UdpPeer[];
   lastUsed: Instant;
@@ -97,7 +100,8 @@ export class UdpFlows {
     for (const { words, outlet, bytesIn, bytesOut } of this.#flows) {
       if (flows.length >= most) break;
       const sendPaused = outlet.sendPaused === true;
-      flows.push({ protocol: 'udp', state: 'open', words, sendPaused, bytesIn, bytesOut });
+      const state = outlet.isDialling === true ? 'dialling' : 'open';
+      flows.push({ protocol: 'udp', state, words, sendPaused, bytesIn, bytesOut });
     }
     return flows;
   }
@@ -238,6 +242,7 @@ export class UdpFlows {
       dialer,
       outlet,
       watch: reactor.watch(outlet.fd, READABLE, () => this.#read(flow)),
+      stopDialTimer: NOTHING,
       peers: [],
       lastUsed: now,
       answered: false,
@@ -247,6 +252,11 @@ export class UdpFlows {
       bytesOut: 0,
     };
     outlet.onOver = (result, stood) => this.#onOver(flow, result, stood);
+    if (outlet.isDialling === true) {
+      flow.stopDialTimer = reactor.at(later(now, limits.dialTimeout), () => {
+        if (flow.outlet.isDialling === true) this.#onOver(flow, -ETIMEDOUT, false);
+      });
+    }
     this.#flows.add(flow);
     if (limits.udpFiltering !== undefined) this.#ports.set(this.#hashOf(words, ADDRESS_WORDS), flow);
     counters.add('udp_opened');
@@ -392,6 +402,7 @@ export class UdpFlows {
     this.#forgetPeers(flow);
     const port = this.#hashOf(flow.words, ADDRESS_WORDS);
     if (this.#ports.get(port) === flow) this.#ports.delete(port);
+    flow.stopDialTimer();
     flow.watch.close();
     flow.outlet.close();
     flow.target.onClosed?.('finished', flow.bytesIn, flow.bytesOut);

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
+import type { FlowInfo } from '../../src/engine/flow-list.js';
 import type { Tun2socksThreadStatus } from '../../src/tun2socks/thread-protocol.js';
 import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
@@ -106,8 +107,21 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
       // The far end sees this host, not the device.
       const peer = await curl(`http://${hosts[family]}:8080/peer`);
       expect(JSON.parse(peer.stdout)).toMatchObject({ address: family === 4 ? '::ffff:10.1.0.1' : 'fd01::1' });
-      const { metrics } = await role.status<Tun2socksThreadStatus>();
+      const { metrics, flowList } = await role.status<Tun2socksThreadStatus>();
       expect(metrics.values).toMatchObject({ 'dial_errors{kind=refused}': 1, retransmits: 0, hook_errors: 0 });
+      const echoed = flowList.find(({ destination }) => destination === `${hosts[family]}:7`);
+      const port = expect.stringMatching(family === 4 ? /^10\.83\.0\.1:\d+$/ : /^\[fd53:616c:6c79::1\]:\d+$/);
+      const bytes = 20 * 3000;
+      expect(echoed).toEqual({
+        protocol: 'udp',
+        state: 'open',
+        source: port,
+        destination: `${hosts[family]}:7`,
+        name: '',
+        sendPaused: false,
+        bytesIn: bytes,
+        bytesOut: bytes,
+      });
       const text = await user.exec(sallyport('metrics', '--dir', dir));
       expect(text.stdout).toContain('sallyport_engine_dial_errors_total{kind="refused"} 1');
       expect((await user.exec(sallyport('status', '--dir', dir))).stdout).toContain('tun2socks on t2s0, direct');
@@ -217,7 +231,19 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     lab.link({ host: user, addresses: ['10.2.0.1/24'], device: 'other' }, { host: net, addresses: ['10.2.0.2/24'] });
     await start('--direct', '--routes');
     const slow = curl('http://10.50.0.1:8080/slow/30000', '--max-time', '30');
-    await role.waitForStatus<Tun2socksThreadStatus>('a flow', ({ flows }) => flows.tcp === 1, Seconds(10));
+    const isAsked = ({ bytesIn }: FlowInfo): boolean => bytesIn > 0;
+    const { flows, flowList } = await role.waitForStatus<Tun2socksThreadStatus>(
+      'a flow that has asked',
+      (status) => status.flowList.some(isAsked),
+      Seconds(10),
+    );
+    expect([flows.tcp, flowList.length]).toEqual([1, 1]);
+    expect(flowList[0]).toMatchObject({
+      protocol: 'tcp',
+      state: 'open',
+      destination: '10.50.0.1:8080',
+      sendPaused: false,
+    });
     user.ip('route', 'replace', 'default', 'via', '10.2.0.2');
     try {
       await role.waitForLog('the way out has changed', (line) => line['interface'] === 'other');

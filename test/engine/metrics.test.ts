@@ -111,7 +111,14 @@ const MOVES: readonly Move[] = [
       host.reply(host.last, 'without an address');
     },
   },
-  { name: 'idle_timeouts{protocol=udp}', by: (host) => feed(host, [udp(1)], Seconds(40)) },
+  {
+    name: 'idle_timeouts{protocol=udp}',
+    by: (host) => {
+      feed(host, [udp(1)]);
+      host.engine.connected(host.last.id);
+      host.run(Seconds(40));
+    },
+  },
   {
     name: 'idle_timeouts{protocol=tcp}',
     by: (host) => {

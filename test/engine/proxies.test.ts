@@ -8,6 +8,7 @@ import type { Dialer } from '../../src/engine/dialer.js';
 import { FakeIpPool } from '../../src/engine/dns/fake-ip.js';
 import { NamedDialer } from '../../src/engine/dns/named-dialer.js';
 import type { Resolver } from '../../src/engine/dns/resolver.js';
+import type { FlowLimits } from '../../src/engine/flow-options.js';
 import { ConnectScript, HttpDialer } from '../../src/engine/proxies/http-dialer.js';
 import { Socks5Dialer } from '../../src/engine/proxies/socks5-dialer.js';
 import type { ProxyCredentials } from '../../src/engine/proxies/socks5-script.js';
@@ -53,8 +54,11 @@ const behindNames = (reactor: Reactor, dialer: Dialer): Dialer => {
 };
 
 /** A Bench whose flows leave by a SOCKS server, and what that server was asked. */
-function socks({ credentials, asksPassword = false, failure, piecewise = false, takesNames = false }: SocksSetup) {
-  const it = new Bench({ udpFiltering: 'endpoint-independent' }, (reactor, sockets) => {
+function socks(
+  { credentials, asksPassword = false, failure, piecewise = false, takesNames = false }: SocksSetup,
+  limits: Partial<FlowLimits> = {},
+) {
+  const it = new Bench({ udpFiltering: 'endpoint-independent', ...limits }, (reactor, sockets) => {
     return behindNames(reactor, new Socks5Dialer({ reactor, sockets, proxy: at(PROXY), credentials, takesNames }));
   });
   const asked: string[] = [];
@@ -257,7 +261,7 @@ test.each([
   ['net-unreachable', 1, 'udp_dial_unreachable'],
   ['host-unreachable', 1, 'udp_dial_unreachable'],
   ['not-allowed', 1, 'udp_dial_blocked'],
-  ['timeout', 0, 'udp_dial_timeout'],
+  ['timeout', 1, 'udp_dial_timeout'],
 ] as const)('an association that is answered “%s” answers the datagram', (failure, told, counter) => {
   const { it } = socks({ failure });
   it.inject(udpPacket({ from: CLIENT, to: '1.1.1.1' }, 5000, 53, 'q'));
@@ -265,6 +269,34 @@ test.each([
   expect(it.flows.stack.counters.stack.get('icmp_out')).toBe(told);
   expect([it.counters.get(counter), it.flows.udp.size, it.reactor.watched]).toEqual([1, 0, 0]);
   expect(it.sockets.ports.every(({ isClosed }) => isClosed)).toBe(true);
+});
+
+test.each(['says nothing', 'stops in the middle'])(
+  'an association with a proxy that %s has the time of a dial',
+  (how) => {
+    const { it } = socks({});
+    it.sockets.tcpBackend(PROXY).onConnect = (stream) => {
+      if (how !== 'says nothing') stream.say(Uint8Array.of(5, 0));
+    };
+    const { stack, udp } = it.flows;
+    it.inject(udpPacket({ from: CLIENT, to: FAKE[4].toString() }, 5000, 53, 'q'));
+    it.run(Seconds(9));
+    expect([udp.list(1)[0]!.state, stack.counters.stack.get('icmp_out')]).toEqual(['dialling', 0]);
+    it.run(Seconds(2));
+    expect([it.counters.get('udp_dial_timeout'), stack.counters.stack.get('icmp_out')]).toEqual([1, 1]);
+    expect([udp.size, it.reactor.watched]).toEqual([0, 0]);
+    expect(it.sockets.ports.every(({ isClosed }) => isClosed)).toBe(true);
+    expect(it.sockets.streams.every((stream) => stream.closed !== undefined)).toBe(true);
+  },
+);
+
+test('a UDP flow that has made room for another one is not told of when its dial would have had its time', () => {
+  const { it } = socks({}, { udpFlows: 1, udpEvict: true });
+  it.sockets.tcpBackend(PROXY).onConnect = () => {};
+  for (const port of [5000, 5001]) it.inject(udpPacket({ from: CLIENT, to: '1.1.1.1' }, port, 53, 'q'));
+  it.run(Seconds(11));
+  expect([it.counters.get('udp_evicted'), it.counters.get('udp_dial_timeout')]).toEqual([1, 1]);
+  expect(it.reactor.nextDue()).toBeUndefined();
 });
 
 /** A Bench whose flows leave by an HTTP proxy that gives this answer. */

@@ -1,6 +1,6 @@
 /** UDP connections of the host that fail or end: what the client is told, what is counted, and that the next datagram dials anew. */
 import { expect, test } from 'vitest';
-import { Millis } from '../../src/base/time.js';
+import { type Duration, Millis, Seconds } from '../../src/base/time.js';
 import type { DialFailure } from '../../src/engine/host/connections.js';
 import { readPacket, udpPacket } from '../support/packets.js';
 import { CLIENT, CLIENT6, MockHost } from './replay/mock-host.js';
@@ -21,7 +21,7 @@ const UDP_FAILURES: readonly (readonly [
   ['unreachable-host', [3, 1], [1, 3], 'unreachable'],
   ['blocked', [3, 13], [1, 1], 'blocked'],
   ['other', [3, 1], [1, 3], 'unreachable'],
-  ['timeout', undefined, undefined, 'timeout'],
+  ['timeout', [3, 1], [1, 3], 'timeout'],
 ];
 test.each(UDP_FAILURES)(
   'a UDP dial that fails (%s) answers the datagram that caused it',
@@ -54,6 +54,53 @@ test.each(UDP_FAILURES)(
       host.run(Millis(10));
       expect(host.connections.map(({ text: sent }) => sent)).toEqual(['question', 'again']);
     }
+  },
+);
+
+test.each([
+  ['server', Seconds(10)],
+  ['mobile', Seconds(5)],
+] as const)('a UDP dial that the host never answers fails after the time of a dial (%s)', (preset, limit: Duration) => {
+  for (const [of, told] of [
+    [ends, [3, 1]],
+    [ends6, [1, 3]],
+  ] as const) {
+    const host = new MockHost({ preset });
+    host.engine.packets([udpPacket(of, 5000, 443, 'question')]);
+    host.run(Millis(1));
+    expect(host.engine.flows()[0]!.state).toBe('dialling');
+    host.run(Millis(limit / 1_000 - 10));
+    // A datagram on the way makes no new dial and gives this one no more time.
+    host.engine.packets([udpPacket(of, 5000, 443, 'question')]);
+    host.run(Millis(1));
+    expect([host.connections.length, host.packets.length]).toEqual([1, 0]);
+    host.run(Millis(20));
+    const icmp = host.packets.map(readPacket);
+    expect(icmp.map(({ icmpType, icmpCode, from, to }) => [icmpType, icmpCode, from, to])).toEqual([
+      [...told, of.to, of.from],
+    ]);
+    expect(host.values['dial_errors{kind=timeout}']).toBe(1);
+    expect(host.values['flows_active{protocol=udp}']).toBe(0);
+    expect(host.last.closed).toBe('finished');
+    host.engine.connected(host.last.id);
+    host.engine.packets([udpPacket(of, 5000, 443, 'again')]);
+    host.run(Millis(10));
+    expect(host.connections.length).toBe(2);
+  }
+});
+
+test.each(['connected', 'answered', 'ended'] as const)(
+  'a UDP dial that is over in time is not given up (%s)',
+  (how) => {
+    const host = new MockHost();
+    host.engine.packets([udpPacket(ends, 5000, 443, 'a')]);
+    host.run(Seconds(9));
+    if (how === 'connected') host.engine.connected(host.last.id);
+    else if (how === 'answered') host.reply(host.last, 'b', `${ends.to}:443`);
+    else host.engine.failed(host.last.id, 'refused');
+    host.run(Seconds(2));
+    expect(host.values['dial_errors{kind=timeout}']).toBe(0);
+    expect(host.values['flows_active{protocol=udp}']).toBe(how === 'ended' ? 0 : 1);
   },
 );
 

@@ -124,6 +124,14 @@ class NamedOutlet implements UdpOutlet {
     this.#realOf = realOf;
   }
 
+  get sendPaused(): boolean {
+    return this.#outlet.sendPaused === true;
+  }
+
+  get isDialling(): boolean {
+    return this.#outlet.isDialling === true;
+  }
+
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
     const pair = this.#pairOf(addresses);
     return pair === undefined ? -EHOSTUNREACH : this.#outlet.write(pair.real, bytes, offset, length);

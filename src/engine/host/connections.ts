@@ -390,6 +390,10 @@ class HostOutlet extends HostConnection implements UdpOutlet {
   /** The destination of the last datagram, as the host was told it. */
   #to: SocketAddress | undefined;
 
+  get isDialling(): boolean {
+    return !this.#stood && this.#over === undefined;
+  }
+
   onConnected(result: IoResult): void {
     if (result === 0) this.#stood = true;
     else this.#end(result);
@@ -397,6 +401,7 @@ class HostOutlet extends HostConnection implements UdpOutlet {
 
   onReceived(bytes: Uint8Array, from: SocketAddress | undefined): void {
     if (this.#over !== undefined) return;
+    this.#stood = true;
     if (from === undefined || !this.enqueue(bytes, from)) this.table.parts.count('host_queue_drops');
   }
 

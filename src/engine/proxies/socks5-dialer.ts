@@ -118,6 +118,10 @@ class Socks5Outlet implements UdpOutlet {
     }
   }
 
+  get isDialling(): boolean {
+    return this.#stream === undefined;
+  }
+
   write(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): IoResult {
     const header = putHeader(addresses);
     if (length > MAX_DATAGRAM - header) return -EMSGSIZE;
