@@ -3,7 +3,8 @@ import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { joined, register } from '../relay/fixtures.js';
 import type { Credentials } from '../support/identities.js';
-import type { RogueConnection, RogueNode } from '../support/rogue.js';
+import type { RogueNode } from '../support/rogue.js';
+import type { RogueConnection } from '../support/rogue-connection.js';
 import type { SimAgent } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
 

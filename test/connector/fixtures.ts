@@ -3,7 +3,8 @@ import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import { joined } from '../relay/fixtures.js';
 import { App } from '../support/app.js';
-import type { RogueConnection, RogueNode } from '../support/rogue.js';
+import type { RogueNode } from '../support/rogue.js';
+import type { RogueConnection } from '../support/rogue-connection.js';
 import type { AgentSetup, ConnectorSetup, SimAgent, SimConnector } from '../support/sim-nodes.js';
 import { World, type WorldOptions } from '../support/world.js';
 

@@ -5,7 +5,8 @@ import { elapsed, Millis, Seconds } from '../../src/base/time.js';
 import { Frame } from '../../src/tunnel/frames.js';
 import { joined } from '../relay/fixtures.js';
 import { udpPacket } from '../support/packets.js';
-import { innerPacket, type RogueConnection, type RogueNode } from '../support/rogue.js';
+import { innerPacket, type RogueNode } from '../support/rogue.js';
+import type { RogueConnection } from '../support/rogue-connection.js';
 import { connected, hostileLink, type Scene, scene } from './fixtures.js';
 
 /** How long an echo of the good agent may take: two ways of 20 ms each, and a turn or two. */

@@ -12,7 +12,7 @@ import type { TestContext } from 'vitest';
 import type { AgentThreadStatus } from '../../src/agent/thread-protocol.js';
 import { Seconds } from '../../src/base/time.js';
 import type { Host } from '../lab/host.js';
-import { Lab } from '../lab/lab.js';
+import { defaultRoutes, Lab } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { startDns } from '../lab/services.js';
 import { ADDRESSES, type StandardOptions, type StandardTopology, standardTopology } from '../lab/topology.js';
@@ -50,6 +50,8 @@ export interface NetworkOptions {
   readonly agent?: readonly string[] | false;
   /** The connector's `--path`; default relay, as most tests are about the way through it. */
   readonly path?: 'auto' | 'relay' | 'direct';
+  /** The relay's environment, from the network's folder. */
+  readonly relayEnv?: (folder: string) => Readonly<Record<string, string>>;
 }
 
 export interface CommandResult {
@@ -194,8 +196,8 @@ export class Network {
     );
   }
 
-  async startRelay(): Promise<void> {
-    this.relay.start();
+  async startRelay(env: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.relay.start(env);
     await this.relay.waitForLog('relay ready', undefined, { timeout: START_LIMIT });
   }
 
@@ -244,7 +246,7 @@ export class Network {
   async #startAll(options: NetworkOptions): Promise<void> {
     const argv = options.agent ?? ['--mode', 'tun'];
     const agent = argv === false ? undefined : this.newAgent('alice', this.topology.user, argv);
-    await this.startRelay();
+    await this.startRelay(options.relayEnv?.(this.folder));
     await this.startConnector();
     if (agent !== undefined) await this.startAgent(await agent);
   }
@@ -270,4 +272,13 @@ export function runCommand(
       resolve({ code, stdout, stderr });
     });
   });
+}
+
+/** One more machine on a network of its own; `number` tells them apart. */
+export function anotherUser({ lab, topology }: Network, name: string, number: number): Host {
+  const host = lab.host(name);
+  const at = (last: number): string[] => [`198.18.${number}.${last}/24`, `2001:db8:18:${number}::${last}/64`];
+  lab.link({ host, addresses: at(2) }, { host: topology.net, addresses: at(1) });
+  defaultRoutes(host, [`198.18.${number}.1`, `2001:db8:18:${number}::1`]);
+  return host;
 }

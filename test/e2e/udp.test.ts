@@ -5,11 +5,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import type { Host } from '../lab/host.js';
-import { defaultRoutes, Lab } from '../lab/lab.js';
+import { Lab } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { program, startUdpEcho } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
-import { Network, type VirtualAddresses } from './network.js';
+import { anotherUser, Network, type VirtualAddresses } from './network.js';
 import type { Role } from './role.js';
 
 /** Inner MTU 1400 less the headers: the largest datagrams that travel in one packet. */
@@ -111,13 +111,4 @@ const allEchoed = (count: number): object[] =>
 /** The silence itself is what is tested: nothing can announce its end but time. */
 async function until(time: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, time - performance.now())));
-}
-
-/** One more machine on a network of its own. */
-function anotherUser({ lab, topology }: Network, name: string, number: number): Host {
-  const host = lab.host(name);
-  const at = (last: number): string[] => [`198.18.${number}.${last}/24`, `2001:db8:18:${number}::${last}/64`];
-  lab.link({ host, addresses: at(2) }, { host: topology.net, addresses: at(1) });
-  defaultRoutes(host, [`198.18.${number}.1`, `2001:db8:18:${number}::1`]);
-  return host;
 }

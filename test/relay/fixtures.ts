@@ -2,7 +2,8 @@
 import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
 import type { NodeCredentials } from '../support/identities.js';
-import type { RogueConnection, RogueNode, RogueOptions } from '../support/rogue.js';
+import type { RogueNode, RogueOptions } from '../support/rogue.js';
+import type { RogueConnection } from '../support/rogue-connection.js';
 import type { World } from '../support/world.js';
 
 /** A relay connection that has shown its certificate and not yet said hello. */

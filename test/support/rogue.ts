@@ -8,68 +8,12 @@ import { earliest } from '../../src/base/time.js';
 import { makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
 import { type Channel, Underlay } from '../../src/node/underlay.js';
 import { READABLE } from '../../src/os/io.js';
-import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../../src/quic/connection.js';
-import type { ControlStream } from '../../src/quic/control-stream.js';
 import { Frame, putRelayed, RELAYED_HEADER, type Word64 } from '../../src/tunnel/frames.js';
 import { parseChannel } from '../../src/tunnel/messages.js';
 import type { Credentials, NodeCredentials } from './identities.js';
+import { RogueConnection } from './rogue-connection.js';
 import type { SimUdpSocket } from './sim-network.js';
 import { DIRECT_OFF, SimHost, type Site } from './sim-nodes.js';
-
-/** A decoded control message, as JSON says it. */
-export type Message = { readonly type: string } & Readonly<Record<string, unknown>>;
-
-/** One QUIC connection of a rogue, and all it was told on it. */
-export class RogueConnection implements ConnectionHandler {
-  connection!: QuicConnection;
-  control: ControlStream | undefined;
-  connected = false;
-  closed: CloseReason | undefined;
-  readonly messages: Message[] = [];
-  readonly datagrams: Uint8Array[] = [];
-  /** Called with each message; for answers at once. */
-  onMessage: ((message: Message) => void) | undefined;
-
-  onConnected(_now: number, connection: QuicConnection): void {
-    this.connection = connection;
-    this.connected = true;
-    if (!connection.isServer) this.control = connection.openControl();
-  }
-
-  onControl(_now: number, stream: ControlStream): void {
-    this.control = stream;
-  }
-
-  onControlMessage(_now: number, bytes: Uint8Array): void {
-    const message = JSON.parse(new TextDecoder().decode(bytes)) as Message;
-    this.messages.push(message);
-    this.onMessage?.(message);
-  }
-
-  onPush(now: number, bytes: Uint8Array): void {
-    this.onControlMessage(now, bytes);
-  }
-
-  onDatagrams(_now: number, batch: DatagramBatch): void {
-    for (let i = 0; i < batch.count; i++) {
-      const offset = batch.table[i * 2]!;
-      this.datagrams.push(batch.bytes.slice(offset, offset + batch.table[i * 2 + 1]!));
-    }
-  }
-
-  onClosed(_now: number, reason: CloseReason): void {
-    this.closed = reason;
-  }
-
-  say(message: object | string): boolean {
-    const text = typeof message === 'string' ? message : JSON.stringify(message);
-    return this.control?.send(new TextEncoder().encode(text)) ?? false;
-  }
-
-  of(type: string): Message[] {
-    return this.messages.filter((message) => message.type === type);
-  }
-}
 
 export interface RogueOptions {
   readonly v6?: string;
