@@ -10,6 +10,7 @@ import { VERSION } from '../base/software.js';
 import { SystemClock } from '../os/clock.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
+import { startEarly } from '../os/worker.js';
 import type { CommandContext } from './context.js';
 import type { TraceProgramName } from './trace/start.js';
 
@@ -71,6 +72,15 @@ const context: CommandContext = {
 const LINKS: readonly TraceProgramName[] = ['datadog-traceroute', 'datadog-traceroute-server'];
 const TRACERS: readonly TraceProgramName[] = ['trace', 'trace-server'];
 
+/** Modules of the packet threads that these commands start, whatever their configuration says. */
+const THREADS: Readonly<Record<string, string>> = {
+  relay: '../relay/packet-thread.js',
+  connector: '../connector/packet-thread.js',
+  agent: '../agent/packet-thread.js',
+  tun2socks: '../tun2socks/packet-thread.js',
+};
+
+startThreadEarly(process.argv[2]);
 const tracer = tracerCalled(process.argv);
 try {
   if (tracer === undefined) await (await commands()).parseAsync();
@@ -80,6 +90,13 @@ try {
   }
 } catch (error) {
   process.exitCode = report(error);
+}
+
+/** A thread takes longer to load than the main thread takes until it can say what it is to do. */
+function startThreadEarly(called: string | undefined): void {
+  if (called === undefined || !Object.hasOwn(THREADS, called)) return;
+  if (process.argv.some((word) => word === '-h' || word === '--help')) return;
+  startEarly(new URL(THREADS[called]!, import.meta.url), called);
 }
 
 /** Everything that commander reads. */

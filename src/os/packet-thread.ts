@@ -1,9 +1,9 @@
 /**
  * The inside of a packet thread: the module a `ThreadHost` starts calls `servePacketThread` once.
  *
- *   setup(context) ─► ready ─► reactor runs; requests are answered between its turns ─► stop ─► close() ─► stopped
+ *   ThreadStart ─► setup(context) ─► ready ─► reactor runs; requests are answered between its turns ─► stop ─► close() ─► stopped
  */
-import { isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { isMainThread, type MessagePort, parentPort } from 'node:worker_threads';
 import { SallyportError } from '../base/error.js';
 import { type Instant, later } from '../base/time.js';
 import { collectGarbage, REST_INTERVAL, RestWatch } from './heap.js';
@@ -47,7 +47,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     throw new SallyportError('caller', 'NOT_A_THREAD', 'a packet thread is started by its host');
   }
   const port = parentPort;
-  const start = workerData as ThreadStart;
+  const start = await firstMessage(port);
   const post = (message: FromThread): void => port.postMessage(message);
   const reactor = createReactor({
     wakeFd: start.wakeFd,
@@ -79,6 +79,13 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     // Nothing keeps the thread alive any more.
     port.close();
   }
+}
+
+/** A thread may be there before its host knows what to tell it. */
+function firstMessage(port: MessagePort): Promise<ThreadStart> {
+  return new Promise((resolve) => {
+    port.once('message', resolve);
+  });
 }
 
 /** Calls back whenever the thread comes to rest. */

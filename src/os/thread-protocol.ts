@@ -3,7 +3,7 @@
  *
  *   main ──request id · name · input──► thread          main ◄──reply id · output | failure id · error── thread
  *                                                       main ◄──event name · payload── thread
- *   thread: started ─► (setup) ─► ready | failed ─► … ─► stopped
+ *   main ──ThreadStart, once──► thread: (setup) ─► ready | failed ─► … ─► stopped
  *
  * Messages are structured clones; what has to be fast goes through shared counters instead.
  */
@@ -20,7 +20,7 @@ export type EventName<P extends ThreadProtocol> = keyof P['events'] & string;
 export type Input<P extends ThreadProtocol, K extends RequestName<P>> = P['requests'][K]['input'];
 export type Output<P extends ThreadProtocol, K extends RequestName<P>> = P['requests'][K]['output'];
 
-/** What a thread is started with. `data` is the role's own, a structured clone. */
+/** The first message to a thread. `data` is the role's own, a structured clone. */
 export interface ThreadStart {
   readonly data: unknown;
   readonly wakeFd: number;

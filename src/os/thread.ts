@@ -7,7 +7,7 @@
  * Every message rings the thread's eventfd, because its loop sleeps in the kernel and not in libuv.
  */
 import { closeSync, writeSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { SallyportError } from '../base/error.js';
 import { type Duration, elapsed, type Instant, Millis, Seconds, toMillis } from '../base/time.js';
 import { SystemClock } from './clock.js';
@@ -25,18 +25,13 @@ import {
   type ThreadStart,
   type ToThread,
 } from './thread-protocol.js';
+import { takeWorker } from './worker.js';
 
 /** A healthy loop beats at least five times a second; after this long without a beat it hangs in a callback or a call. */
 const STALL_AFTER: Duration = Seconds(5);
 const WATCH_INTERVAL: Duration = Millis(500);
 /** How long a thread that ignored the stop flag may take to be torn down before it counts as stuck in native code. */
 const TERMINATE_WAIT: Duration = Seconds(1);
-
-/**
- * V8's memory for new objects in the thread, megabytes; two thirds of it are in use at a time. What lives there is one small view a
- * packet, dead at once, so a larger one collects no less; and the thread never rests in a way that lets V8 give it back.
- */
-const YOUNG_GENERATION_MB = 6;
 
 const BELL = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
@@ -108,11 +103,8 @@ export class ThreadHost<P extends ThreadProtocol> {
       control: this.#control.buffer as SharedArrayBuffer,
       counters: this.counters,
     };
-    this.#worker = new Worker(options.url, {
-      workerData: start,
-      name: options.name,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-    });
+    this.#worker = takeWorker(options.url, options.name);
+    this.#worker.postMessage(start);
     this.#worker.on('message', (message: FromThread) => this.#receive(message));
     let cause: unknown;
     this.#worker.on('error', (error) => {

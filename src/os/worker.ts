@@ -1,0 +1,50 @@
+/**
+ * The worker of a packet thread. A program that knows early that it will need one has its modules load while it still reads its
+ * configuration, on another core:
+ *
+ *   startEarly(url) ─► modules load ─► takeWorker(url): the host sends `ThreadStart` ─► setup
+ *          └─ nobody takes it (wrong configuration): it does not keep the process alive, and ends with it
+ */
+import { Worker } from 'node:worker_threads';
+
+/**
+ * V8's memory for new objects in the thread, megabytes; two thirds of it are in use at a time. What lives there is one small view a
+ * packet, dead at once, so a larger one collects no less; and the thread never rests in a way that lets V8 give it back.
+ */
+const YOUNG_GENERATION_MB = 6;
+
+interface Early {
+  readonly href: string;
+  readonly worker: Worker;
+  readonly forget: () => void;
+}
+
+let early: Early | undefined;
+
+/** Starts the worker of this module, which `takeWorker` hands out once. */
+export function startEarly(url: URL, name: string): void {
+  const worker = makeWorker(url, name);
+  worker.unref();
+  // One that could not run is not handed out: the one made in its place says why, to a host that can tell it.
+  const forget = (): void => {
+    early = undefined;
+    worker.off('error', forget);
+    worker.off('exit', forget);
+  };
+  early = { href: url.href, worker, forget };
+  worker.on('error', forget);
+  worker.on('exit', forget);
+}
+
+/** The worker that was started early with this module, or a new one. */
+export function takeWorker(url: URL, name: string): Worker {
+  if (early?.href !== url.href) return makeWorker(url, name);
+  const { worker, forget } = early;
+  forget();
+  worker.ref();
+  return worker;
+}
+
+function makeWorker(url: URL, name: string): Worker {
+  return new Worker(url, { name, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB } });
+}
