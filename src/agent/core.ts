@@ -26,7 +26,7 @@ import type { HostNetwork, TunDevice, UdpSocket } from '../os/io.js';
 import type { PolicyKeeper } from '../policy/keeper.js';
 import type { Identity } from '../policy/proof.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import { LINK_COUNTERS, type LinkReason } from '../tunnel/links/states.js';
 import type { FromRelay } from '../tunnel/messages.js';
 import type { BirthdayRole } from '../tunnel/punch/birthday.js';

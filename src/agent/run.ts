@@ -21,7 +21,7 @@ import type { NetworkConfig } from '../os/io.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import type { AgentCoreEvent } from './core.js';
 import { connectionsFrom, type Orphan } from './orphans.js';
 import type {

@@ -5,7 +5,7 @@ import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
 import type { ServicePath } from '../policy/document.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { AgentCoreEvent } from './core.js';
 

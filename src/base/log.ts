@@ -1,4 +1,4 @@
-/** Where a role writes what happens; pino has this shape. */
+/** Where a role writes what happens. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;

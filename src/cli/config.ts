@@ -2,15 +2,13 @@
  * What a configuration of each role holds: its keys, what each may be, its default, and one line that says what it is for.
  * The published JSON Schema, the environment's variables and every message about a wrong value come from here.
  */
-import { join } from 'node:path';
 import * as v from 'valibot';
 import { parseForward } from '../agent/proxy/forward.js';
 import { SocketAddress } from '../base/address.js';
 import { parseBackend } from '../policy/backend.js';
-import { PATH_CHOICES } from '../tunnel/links/manager.js';
-import { SERVICE_ID } from '../tunnel/messages.js';
+import { PATH_CHOICES } from '../tunnel/links/path-choice.js';
+import { SERVICE_ID } from '../tunnel/service-id.js';
 import { accepts, cidr, common, deviceName, flag, text } from './config-parts.js';
-import { Tun2socksConfig } from './tun2socks-config.js';
 
 const MODES = ['auto', 'tun', 'proxy'] as const;
 const CONNECTOR_MODES = ['engine', 'kernel'] as const;
@@ -215,22 +213,3 @@ export const AgentConfig = v.strictObject({
   ),
 });
 export type AgentConfig = v.InferOutput<typeof AgentConfig>;
-
-/** The schema of each role's configuration file. */
-export const ROLE_CONFIGS = {
-  relay: RelayConfig,
-  connector: ConnectorConfig,
-  agent: AgentConfig,
-  tun2socks: Tun2socksConfig,
-} as const;
-export type ConfigRole = keyof typeof ROLE_CONFIGS;
-
-/** `--dir`, `SALLYPORT_DIR`, else the system's place for state of this user. */
-export function stateFolder(flag: unknown, environment: NodeJS.ProcessEnv): string {
-  if (typeof flag === 'string' && flag !== '') return flag;
-  const variable = environment['SALLYPORT_DIR'];
-  if (variable !== undefined && variable !== '') return variable;
-  if (process.getuid?.() === 0) return '/var/lib/sallyport';
-  const state = environment['XDG_STATE_HOME'] || join(environment['HOME'] ?? '.', '.local', 'state');
-  return join(state, 'sallyport');
-}

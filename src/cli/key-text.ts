@@ -31,6 +31,11 @@ export function readEnvironment(schema: v.GenericSchema, environment: NodeJS.Pro
   return result;
 }
 
+/** Whether there is any variable with our prefix. */
+export function hasOurVariables(environment: NodeJS.ProcessEnv): boolean {
+  return Object.keys(environment).some((name) => name.startsWith(PREFIX));
+}
+
 /**
  * Variables that look like a mistyped one of these schemas, each with the one it is taken for.
  * Others with our prefix may be somebody else's and are let be.

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import stripJsonComments from 'strip-json-comments';
 import * as v from 'valibot';
 import { SallyportError } from '../base/error.js';
-import { stateFolder } from './config.js';
 import { CONFIG_VARIABLE, FILE_ONLY, readEnvironment, variableOf } from './key-text.js';
 import { nearest } from './nearest.js';
 import { shapeOf } from './schema-shape.js';
+import { stateFolder } from './state-folder.js';
 
 /** Permission bits of everybody but the owner. */
 const OTHERS = 0o077;

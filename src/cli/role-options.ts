@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import type * as v from 'valibot';
 import type { DirectSettings } from '../node/thread-setup.js';
-import { type ConfigRole, ROLE_CONFIGS } from './config.js';
 import type { CommandContext } from './context.js';
-import { mistypedVariables } from './key-text.js';
+import { hasOurVariables, mistypedVariables } from './key-text.js';
 import { type Given, loadConfig } from './load-config.js';
 import type { LevelLog, LogLevel } from './log.js';
+import type { ConfigRole } from './role-configs.js';
 
 /** Flags of every role, as commander names them. */
 export interface RoleFlags {
@@ -88,21 +88,23 @@ export class LiveConfig<S extends v.GenericSchema, T extends v.InferOutput<S> & 
    * @param live the keys that a reload may change.
    * @throws SallyportError those of `loadConfig`.
    */
-  constructor(
+  static async read<S extends v.GenericSchema, T extends v.InferOutput<S> & Common>(
     schema: S,
     role: ConfigRole,
     file: string | undefined,
     flags: Given,
     live: readonly (keyof T & string)[],
     context: CommandContext,
-  ) {
+  ): Promise<LiveConfig<S, T>> {
+    await warnOfMistyped(context);
     const { environment } = context;
-    for (const [name, meant] of mistypedVariables(Object.values(ROLE_CONFIGS), environment)) {
-      context.note(`warning: ${name} means nothing; did you mean ${meant}?`);
-    }
-    this.#read = () => loadConfig(schema, role, file, flags, environment) as T;
+    return new LiveConfig<S, T>(() => loadConfig(schema, role, file, flags, environment) as T, live);
+  }
+
+  private constructor(read: () => T, live: readonly (keyof T & string)[]) {
+    this.#read = read;
     this.#live = new Set([...live, 'logLevel']);
-    this.current = this.#read();
+    this.current = read();
   }
 
   /**
@@ -122,5 +124,14 @@ export class LiveConfig<S extends v.GenericSchema, T extends v.InferOutput<S> & 
     log.level = next.logLevel;
     if (fixed.length > 0) log.warn({ keys: fixed }, 'these keys count from the next start');
     log.info({}, 'configuration reloaded');
+  }
+}
+
+/** Variables may be meant for any role, so all of them say what is known; only where there are any. */
+async function warnOfMistyped({ environment, note }: CommandContext): Promise<void> {
+  if (!hasOurVariables(environment)) return;
+  const { ROLE_CONFIGS } = await import('./role-configs.js');
+  for (const [name, meant] of mistypedVariables(Object.values(ROLE_CONFIGS), environment)) {
+    note(`warning: ${name} means nothing; did you mean ${meant}?`);
   }
 }

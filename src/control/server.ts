@@ -40,7 +40,7 @@ const KINDS: ReadonlyMap<string | undefined, 'enrol' | 'renew' | 'renewRelay'> =
   ['/api/v1/renew-relay', 'renewRelay'],
 ]);
 
-/** Where events go; pino's shape. */
+/** Where events go. */
 export interface ControlLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;

@@ -8,7 +8,8 @@ import { wordAt } from '../tunnel/frames.js';
 import { CopyWindow } from '../tunnel/links/copy-window.js';
 import { COPY_HEADER, LinkFrame } from '../tunnel/links/frames.js';
 import type { ManagedLink, Tier } from '../tunnel/links/managed-link.js';
-import { type HeldPath, LinkManager, type PathChoice } from '../tunnel/links/manager.js';
+import { LinkManager } from '../tunnel/links/manager.js';
+import type { HeldPath, PathChoice } from '../tunnel/links/path-choice.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import type { Link } from './link.js';
 

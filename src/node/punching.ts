@@ -11,7 +11,7 @@ import { type Duration, earliest, type Instant, later, Seconds } from '../base/t
 import { U64Map } from '../base/u64map.js';
 import type { HostNetwork } from '../os/io.js';
 import { wordAt } from '../tunnel/frames.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import { Birthday, type BirthdayRole, publicTarget } from '../tunnel/punch/birthday.js';
 import {
   type Candidate,

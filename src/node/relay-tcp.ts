@@ -7,7 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
-import { WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import { describeError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { type Duration, Millis, Seconds, toMillis } from '../base/time.js';
@@ -124,7 +124,9 @@ export class RelayTcp {
       minVersion: 'TLSv1.3',
       ALPNProtocols: ['http/1.1'],
     };
-    const stream = new WebSocket(url.href.replace(/^https/, 'wss'), [TCP_SUBPROTOCOL], {
+    // Loaded where it is needed: most nodes never need it.
+    const { WebSocket: Stream } = await import('ws');
+    const stream = new Stream(url.href.replace(/^https/, 'wss'), [TCP_SUBPROTOCOL], {
       ...STREAM_OPTIONS,
       ...tls,
       handshakeTimeout: toMillis(HANDSHAKE_LIMIT),

@@ -9,7 +9,7 @@ import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import { QuicEndpoint } from '../quic/endpoint.js';
 import { ETHERNET_MTU } from '../quic/options.js';
 import { RELAYED_HEADER } from '../tunnel/frames.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import { CONNECTION_ID_LIFETIME, LINK_ALPN, RELAY_ALPN } from '../tunnel/messages.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ExtraSockets } from './extra-sockets.js';

@@ -11,6 +11,7 @@ import { decodeUtf8, encodeUtf8 } from '../base/utf8.js';
 import { CANDIDATE_KINDS, MAX_CANDIDATES } from './punch/candidates.js';
 import { TOKEN_LENGTH } from './punch/punch-frame.js';
 import { NAT_EASES } from './punch-plan.js';
+import { SERVICE_ID } from './service-id.js';
 
 /** Version of both protocols; the ALPN names carry the same number. */
 export const PROTOCOL_VERSION = 1;
@@ -30,8 +31,6 @@ const text = (max: number) => v.pipe(v.string(), v.maxLength(max));
 const hex = (digits: number) => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${digits}}$`)));
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
 
-/** One lower-case DNS label of 1 – 63 characters (RFC 1035 §2.3.1, digits allowed first by RFC 1123 §2.1). */
-export const SERVICE_ID = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const label = v.pipe(v.string(), v.regex(SERVICE_ID));
 const channelId = hex(16);
 const reason = text(200);

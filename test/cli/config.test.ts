@@ -3,9 +3,10 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AgentConfig, ConnectorConfig, RelayConfig, ROLE_CONFIGS } from '../../src/cli/config.js';
+import { AgentConfig, ConnectorConfig, RelayConfig } from '../../src/cli/config.js';
 import { FILE_ONLY, mistypedVariables, variableOf } from '../../src/cli/key-text.js';
 import { loadConfig } from '../../src/cli/load-config.js';
+import { ROLE_CONFIGS } from '../../src/cli/role-configs.js';
 import { shapeOf } from '../../src/cli/schema-shape.js';
 import { Tun2socksConfig } from '../../src/cli/tun2socks-config.js';
 

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
 import { schemaText } from '../../src/cli/commands/schema.js';
-import { type ConfigRole, ROLE_CONFIGS } from '../../src/cli/config.js';
 import { toJsonSchema } from '../../src/cli/json-schema.js';
+import { type ConfigRole, ROLE_CONFIGS } from '../../src/cli/role-configs.js';
 import { REPOSITORY } from '../lab/services.js';
 
 const ROLES = Object.keys(ROLE_CONFIGS) as ConfigRole[];

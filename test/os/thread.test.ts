@@ -1,7 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { SallyportError } from '../../src/base/error.js';
 import { type Duration, Millis, Seconds } from '../../src/base/time.js';
 import { ThreadHost, type ThreadOptions } from '../../src/os/thread.js';
+import { startEarly } from '../../src/os/worker.js';
 import { type Transpiled, transpileSources } from './transpile.js';
 
 interface Protocol {
@@ -181,5 +183,36 @@ describe('a packet thread', () => {
     const { host, log } = await start('x', { stallAfter: Millis(600) });
     await new Promise((resolve) => setTimeout(resolve, 1_300));
     expect([log.stalls, host.stalled]).toEqual([[], false]);
+  });
+
+  it('may be started before there is anything to tell it, and serves one host', async () => {
+    const early = built.add('early.js', `// A module of its own.\n${FIXTURE}`);
+    startEarly(early, 'early');
+    const first = await start('x', { url: early });
+    const second = await start('y', { url: early });
+    expect(await Promise.all([first, second].map(({ host }) => host.request('double', 3)))).toEqual([6, 6]);
+    expect(await first.host.stop(Seconds(20))).toBe('stopped');
+    expect(await second.host.request('double', 4)).toBe(8);
+    expect([first, second].map(({ log }) => log.deaths)).toEqual([[], []]);
+  });
+
+  it('that was started early is not taken for another module, nor when it could not run', async () => {
+    const broken = built.add('broken-early.js', 'throw new Error("no")');
+    startEarly(broken, 'broken');
+    const { host } = await start('x');
+    expect(await host.request('double', 5)).toBe(10);
+    // Long enough for the module to have failed: the host's own thread ends in this time.
+    await host.stop(Seconds(20));
+    await expect(start('x', { url: broken })).rejects.toMatchObject({ code: 'THREAD_DIED', kind: 'bug' });
+  });
+
+  it('that nobody takes does not keep the process alive', () => {
+    const program = `
+      import { startEarly } from ${JSON.stringify(built.url('os/worker.js').href)};
+      startEarly(new URL(${JSON.stringify(url.href)}), 'early');
+    `;
+    const options = { input: program, encoding: 'utf8', timeout: 20_000 } as const;
+    const ended = spawnSync(process.execPath, ['--input-type=module'], options);
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
   });
 });

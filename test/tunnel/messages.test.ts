@@ -7,11 +7,11 @@ import {
   FromRelay,
   formatChannel,
   parseChannel,
-  SERVICE_ID,
   ToAgent,
   ToConnector,
   ToRelay,
 } from '../../src/tunnel/messages.js';
+import { SERVICE_ID } from '../../src/tunnel/service-id.js';
 
 const hello: ToRelay = {
   type: 'hello',

@@ -14,8 +14,8 @@ import { OperatorFolder } from '../../identity/operator-folder.js';
 import { createFurtherRelay, loadRelayFolder, reissueRelay } from '../../identity/relay-folder.js';
 import { isLabel } from '../../policy/names.js';
 import { MAX_RELAYS, type RelayContact } from '../../policy/relay-contact.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 import { CONTROL_PORT, hostPort, publishNote, RELAY_PORT } from './operator-text.js';
 
 interface AddRelayOptions {

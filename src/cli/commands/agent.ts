@@ -62,7 +62,7 @@ export function register(program: Command, context: CommandContext): void {
 async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
   const { config: file, forward: forwards, peerPrefix: peerPrefixes, port, ...rest } = flags;
   const given = { ...rest, port: numberText(port), forwards, peerPrefixes, ...switchedOff(flags) };
-  const live = new LiveConfig<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
+  const live = await LiveConfig.read<typeof AgentConfig, Config>(AgentConfig, 'agent', file, given, LIVE, context);
   const config = live.current;
   const { dir } = config;
   const log = createLog('agent', config.logLevel, process.stderr.isTTY);

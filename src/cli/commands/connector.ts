@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { startConnector } from '../../connector/run.js';
 import { makeFolder } from '../../identity/files.js';
-import { SERVICE_ID } from '../../tunnel/messages.js';
+import { SERVICE_ID } from '../../tunnel/service-id.js';
 import { ConnectorConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { enrolledNode } from '../enrolled-node.js';
@@ -54,7 +54,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
   const { config: file, service, port, peerPrefix: peerPrefixes, ...rest } = flags;
   const services = service === undefined ? undefined : Object.fromEntries(service.map(splitService));
   const given = { ...rest, port: numberText(port), services, peerPrefixes, ...switchedOff(flags) };
-  const live = new LiveConfig<typeof ConnectorConfig, Config>(
+  const live = await LiveConfig.read<typeof ConnectorConfig, Config>(
     ConnectorConfig,
     'connector',
     file,

@@ -5,11 +5,11 @@
 import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { loadNode, type NodeState } from '../../identity/node-state.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { type Check, type Finding, failure, ok } from '../doctor/check.js';
 import { checkRelays } from '../doctor/relay-checks.js';
 import { checkOwnCertificate, checkPermissions, checkPolicy, checkRunning, checkTun } from '../doctor/state-checks.js';
+import { stateFolder } from '../state-folder.js';
 
 /** Width of the column of verdicts. */
 const VERDICT_WIDTH = 5;

@@ -16,8 +16,8 @@ import { createRelayFolder } from '../../identity/relay-folder.js';
 import { randomUla } from '../../policy/allocate.js';
 import { POLICY_LIFETIME, type PolicyDocument } from '../../policy/document.js';
 import { isLabel } from '../../policy/names.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 import { CONTROL_PORT, hostPort, RELAY_PORT } from './operator-text.js';
 
 const RELAY_NAME = 'relay';

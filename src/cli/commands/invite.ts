@@ -18,8 +18,8 @@ import type { Grant, PolicyDocument, ServiceEntry } from '../../policy/document.
 import { type Invitation, sealInvitation } from '../../policy/invitation.js';
 import { isLabel, type NodeRole } from '../../policy/names.js';
 import { encodeToken } from '../../policy/token.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 import { parseExpiry, publishNote } from './operator-text.js';
 
 const INVITATION_ID_BYTES = 16;

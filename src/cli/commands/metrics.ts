@@ -2,9 +2,9 @@
 import type { Command } from 'commander';
 import { engineMetricsText } from '../../engine/metrics.js';
 import { askLocal } from '../../os/local-control.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { prometheusText } from '../prometheus.js';
+import { stateFolder } from '../state-folder.js';
 import type { RoleStatus } from '../status-types.js';
 
 export function register(program: Command, context: CommandContext): void {

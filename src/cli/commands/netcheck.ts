@@ -9,10 +9,10 @@ import { type NetcheckReport, netcheck } from '../../node/netcheck/report.js';
 import { resolveHost } from '../../node/relay-name.js';
 import { defaultGateway4 } from '../../os/linux/host-network.js';
 import { askLocal } from '../../os/local-control.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { netcheckText } from '../netcheck-text.js';
 import { many } from '../role-options.js';
+import { stateFolder } from '../state-folder.js';
 import type { RoleStatus } from '../status-types.js';
 
 interface Options {

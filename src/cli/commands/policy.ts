@@ -17,8 +17,8 @@ import { explain, runTests } from '../../policy/explain.js';
 import { type Finding, lint } from '../../policy/lint.js';
 import { formatPorts } from '../../policy/ranges.js';
 import { compile, type Subject } from '../../policy/view.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 import { publishNote } from './operator-text.js';
 
 interface CommonOptions {

@@ -61,7 +61,7 @@ export function register(program: Command, context: CommandContext): void {
 async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
   const { config: file, drain, probePort, ...rest } = flags;
   const given = { ...rest, drain: numberText(drain), probePort: numberText(probePort) };
-  const live: Live = new LiveConfig(RelayConfig, 'relay', file, given, ['drain'], context);
+  const live: Live = await LiveConfig.read(RelayConfig, 'relay', file, given, ['drain'], context);
   const config = live.current;
   const folder = loadRelayFolder(config.dir, config.allowOperatorKey);
   const log = createLog('relay', config.logLevel, process.stderr.isTTY);

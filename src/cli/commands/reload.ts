@@ -1,8 +1,8 @@
 /** `sallyport reload`: what SIGHUP does, and says whether it was taken. */
 import type { Command } from 'commander';
 import { askLocal } from '../../os/local-control.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 
 export function register(program: Command, context: CommandContext): void {
   program

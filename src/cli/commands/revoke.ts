@@ -5,8 +5,8 @@
 import type { Command } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { OperatorFolder } from '../../identity/operator-folder.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
+import { stateFolder } from '../state-folder.js';
 import { publishNote } from './operator-text.js';
 
 interface RevokeOptions {

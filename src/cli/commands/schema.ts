@@ -1,8 +1,8 @@
 /** `sallyport schema ROLE`: prints the JSON Schema of a role's configuration file. */
 import { Argument, type Command } from 'commander';
-import { type ConfigRole, ROLE_CONFIGS } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { toJsonSchema } from '../json-schema.js';
+import { type ConfigRole, ROLE_CONFIGS } from '../role-configs.js';
 
 export function register(program: Command, context: CommandContext): void {
   program

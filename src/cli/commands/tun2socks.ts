@@ -76,7 +76,14 @@ export function register(program: Command, context: CommandContext): void {
 async function run(flags: Flags, context: CommandContext): Promise<void> {
   const { config: file, mtu, mark, address: addresses, dnsServer: dnsServers, rule: rules, ...rest } = flags;
   const given = { ...rest, addresses, dnsServers, rules, mtu: numberText(mtu), mark: numberText(mark) };
-  const live = new LiveConfig<typeof Tun2socksConfig, Config>(Tun2socksConfig, 'tun2socks', file, given, [], context);
+  const live = await LiveConfig.read<typeof Tun2socksConfig, Config>(
+    Tun2socksConfig,
+    'tun2socks',
+    file,
+    given,
+    [],
+    context,
+  );
   const config = live.current;
   const dir = flags.dir === undefined ? join(config.dir, 'tun2socks') : config.dir;
   const log = createLog('tun2socks', config.logLevel, process.stderr.isTTY);

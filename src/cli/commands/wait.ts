@@ -7,9 +7,9 @@ import { type Command, Option } from 'commander';
 import { SallyportError } from '../../base/error.js';
 import { elapsed, later } from '../../base/time.js';
 import { askLocal } from '../../os/local-control.js';
-import { stateFolder } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { parseSpan } from '../span.js';
+import { stateFolder } from '../state-folder.js';
 import type { NodeStatus, RoleStatus } from '../status-types.js';
 
 /** How often the role is asked: a person does not notice, and a role answers in a millisecond. */

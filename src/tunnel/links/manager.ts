@@ -19,14 +19,9 @@ import { COPY_HEADER, emptyHeartbeat, HEARTBEAT_LENGTH, putCopy, putHeartbeat, r
 import { FAST_INTERVAL, type Pace } from './health.js';
 import { isDead, rankOfTrouble, troubleOf, whyLeave } from './judgement.js';
 import { ManagedLink, type ManagedLinkOptions, Tier } from './managed-link.js';
+import type { HeldPath, PathChoice } from './path-choice.js';
 import { preferred, whyBetter } from './rank.js';
 import type { LinkCounter, LinkReason } from './states.js';
-
-/** Which links may carry packets: all, only those through the relay, only direct ones. */
-export const PATH_CHOICES = ['auto', 'relay', 'direct'] as const;
-export type PathChoice = (typeof PATH_CHOICES)[number];
-/** Links of one kind. */
-export type HeldPath = Exclude<PathChoice, 'auto'>;
 
 /** Traffic counts as flowing this long after a packet: long enough to find out that its link is dead. */
 const TRAFFIC_HOLD: Duration = Seconds(1);

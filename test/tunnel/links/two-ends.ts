@@ -9,7 +9,8 @@ import { type Duration, elapsed, type Instant, instantAt, later, Millis, Seconds
 import { CopyWindow } from '../../../src/tunnel/links/copy-window.js';
 import { COPY_HEADER } from '../../../src/tunnel/links/frames.js';
 import { type LinkConnection, type ManagedLink, Tier } from '../../../src/tunnel/links/managed-link.js';
-import { LinkManager, type PathChoice } from '../../../src/tunnel/links/manager.js';
+import { LinkManager } from '../../../src/tunnel/links/manager.js';
+import type { PathChoice } from '../../../src/tunnel/links/path-choice.js';
 import { LINK_COUNTERS, type LinkReason } from '../../../src/tunnel/links/states.js';
 
 const START = instantAt(1_000_000_000);
