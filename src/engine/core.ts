@@ -7,7 +7,7 @@
  *
  * Order in a turn: `receive` for each packet, what the reactor calls, `turn(now)` once. Everything on one thread.
  */
-import { SocketAddress } from '../base/address.js';
+import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import type { DropName } from '../base/drop.js';
@@ -22,7 +22,7 @@ import { DelayedDialer, type Dialer } from './dialer.js';
 import { describeFlow, type FlowInfo } from './flow-list.js';
 import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { Flows } from './flows.js';
-import { askFlow, type EngineHooks } from './hooks.js';
+import { askFlow, type EngineHooks, type FlowRequest, type HookFailed } from './hooks.js';
 import { LoopLag } from './loop-lag.js';
 import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
 import type { EngineSettings } from './settings.js';
@@ -43,6 +43,8 @@ export interface EngineCoreParts {
   readonly traffic?: Traffic;
   /** Packets the device's own queue had no room for; asked for with every snapshot. */
   readonly deviceDrops?: () => number;
+  /** A hook has thrown; it is counted in any case. */
+  readonly onHookError?: HookFailed;
 }
 
 export class EngineCore implements FlowRouter {
@@ -81,7 +83,7 @@ export class EngineCore implements FlowRouter {
       counters: this.flowCounters,
       stack: {
         mtu: settings.mtu,
-        sink: hooks.onPacket === undefined ? sink : new TappedSink(sink, hooks.onPacket, this.counters),
+        sink: hooks.onPacket === undefined ? sink : new TappedSink(sink, hooks.onPacket, this.hookFailed),
         entropy: parts.entropy,
         crypto: parts.crypto,
         counters: this.stackCounters,
@@ -99,8 +101,8 @@ export class EngineCore implements FlowRouter {
     if (onPacket !== undefined) {
       try {
         onPacket(true, arena.bytes, offset, length);
-      } catch {
-        this.counters.add('hook_errors');
+      } catch (error) {
+        this.hookFailed('onPacket', error);
       }
     }
     this.flows.stack.handlePacket(now, arena, offset, length, segmentSize, checked);
@@ -114,6 +116,11 @@ export class EngineCore implements FlowRouter {
     return earliest(this.flows.nextTimeout(), busy);
   }
 
+  readonly hookFailed: HookFailed = (hook, error) => {
+    this.counters.add('hook_errors');
+    this.#parts.onHookError?.(hook, error);
+  };
+
   /** Called by the driver with what a turn took, and how late it began, both in microseconds. */
   measured(micros: number, lag: number): void {
     const { counters } = this;
@@ -126,7 +133,7 @@ export class EngineCore implements FlowRouter {
   }
 
   route(protocol: number, addresses: Uint32Array): FlowTarget | Rejection | undefined {
-    const decision = askFlow(this.#hooks, this.counters, protocol, addresses);
+    const decision = askFlow(this.#hooks, this.hookFailed, protocol, addresses);
     if (decision === undefined) {
       return { service: this.#default.name, address: SocketAddress.read(addresses, 1), dialer: this.#default };
     }
@@ -174,11 +181,16 @@ export class EngineCore implements FlowRouter {
     this.#parts.traffic?.pathChanged();
   }
 
-  /** Rules have changed: live flows are judged again. */
-  reevaluate(): void {
+  /** Rules have changed: live flows are judged again. @param only this TCP or UDP flow alone */
+  reevaluate(only?: FlowRequest): void {
     const { traffic } = this.#parts;
-    if (traffic === undefined) this.flows.reevaluate();
-    else traffic.judgeAgain(() => this.flows.reevaluate());
+    const words = only && new Uint32Array(2 * ADDRESS_WORDS);
+    if (words !== undefined) {
+      only!.source.write(words, 0);
+      only!.destination.write(words, 1);
+    }
+    if (traffic === undefined) this.flows.reevaluate(words);
+    else traffic.judgeAgain(() => this.flows.reevaluate(words));
   }
 
   /** Live flows: TCP in the order they began, then UDP; `most` at most. Echo is only counted. */

@@ -13,8 +13,8 @@
 import { IpAddress, type SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { Entropy } from '../base/entropy.js';
-import { describeError } from '../base/error.js';
-import { Seconds } from '../base/time.js';
+import { describeError, SallyportError } from '../base/error.js';
+import { instantAt, Seconds } from '../base/time.js';
 import { Packetizer } from '../netstack/packetizer.js';
 import { Arena } from '../wire/arena.js';
 import { EngineCore } from './core.js';
@@ -24,17 +24,23 @@ import { type DialFailure, type HostConnections, HostDialer, HostTable } from '.
 import { PacketRing } from './host/packet-ring.js';
 import { type HostClock, HostReactor } from './host/reactor.js';
 import { type EngineDns, trafficOptions } from './host/traffic-options.js';
+import { ENGINE_LOG_LEVELS, type EngineLog, type EngineLogLevel, LogSink } from './log-sink.js';
 import { type EngineCounter, type EngineSnapshot, engineMetricsText } from './metrics.js';
 import { NameTracker } from './names/tracker.js';
+import { lintRules } from './rules/lint.js';
+import { parseRule } from './rules/rule.js';
+import { RuleSet } from './rules/rule-set.js';
 import { type EngineOverrides, type EngineSettings, engineSettings, type PresetName } from './settings.js';
 import { EventTeller } from './taps/event-teller.js';
-import { Traffic, type TrafficParts } from './traffic.js';
+import { type DnsParts, Traffic } from './traffic.js';
 
 /** Packets given to the stack in one turn, before the host's own work gets its time. */
 const TURN_PACKETS = 256;
 /** Packets handed out in one batch at most. */
 const BATCH_PACKETS = 256;
 
+/** Longer lists of rules are generated, and looking through them takes seconds. */
+const LINTED = 4096;
 /** Flows that `flows` lists unless told otherwise: as many as a program can look at between two packets. */
 const FLOWS_LISTED = 1024;
 
@@ -52,8 +58,6 @@ export interface EnginePlatform extends HostClock {
   readonly crypto: Crypto;
 }
 
-export type EngineLogLevel = 'error' | 'warn' | 'info' | 'debug';
-
 export interface EngineOptions {
   readonly device: EngineDevice;
   /** By name; flows take the first one unless `hooks.onFlow` names another. */
@@ -66,12 +70,15 @@ export interface EngineOptions {
   readonly dns?: EngineDns;
   /** The first that fits a flow decides, before `hooks.onFlow`; one per text, as docs/engine.md describes them. */
   readonly rules?: readonly string[];
-  /** Never payload, never more than a few lines a second; level debug: flows that are opened, named, refused and closed. */
-  readonly log?: (level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>) => void;
+  /** Never payload, never more than a few lines a second of a kind; what each level tells is in docs/engine.md. */
+  readonly log?: EngineLog;
+  /** This level and the more serious ones; `debug` by default. */
+  readonly logLevel?: EngineLogLevel;
 }
 
 interface Running {
   readonly core: EngineCore;
+  readonly traffic: Traffic;
   readonly reactor: HostReactor;
   readonly ring: PacketRing;
   readonly table: HostTable;
@@ -93,7 +100,9 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #settings: EngineSettings;
   readonly #tracker: NameTracker;
-  readonly #traffic: Pick<TrafficParts, 'dns' | 'rules'>;
+  readonly #dns: DnsParts | undefined;
+  readonly #log: LogSink;
+  #rules: RuleSet;
   #running: Running | undefined;
   #wanted = false;
   /** `stop` was called within the turn that is under way. */
@@ -104,7 +113,19 @@ export class Engine {
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#settings = engineSettings(options.preset ?? 'server', options.settings);
-    this.#traffic = trafficOptions(options.dns, options.rules);
+    const { log, logLevel = 'debug' } = options;
+    if (!ENGINE_LOG_LEVELS.includes(logLevel)) {
+      const known = ENGINE_LOG_LEVELS.join(', ');
+      throw new SallyportError('caller', 'ENGINE_SETTINGS', `logLevel ${String(logLevel)} is none of ${known}`);
+    }
+    this.#log = new LogSink(
+      log,
+      logLevel,
+      () => instantAt(options.platform.now()),
+      () => this.#running?.core.counters.add('hook_errors'),
+    );
+    this.#dns = trafficOptions(options.dns, (error) => this.#log.threw('resolver', error));
+    this.#rules = new RuleSet(options.rules?.map(parseRule));
     this.#tracker = new NameTracker({
       crypto: options.platform.crypto,
       addresses: this.#settings.host.names,
@@ -155,30 +176,34 @@ export class Engine {
   }
 
   #begin(): void {
-    const { platform, hooks = {}, log } = this.#options;
+    const { platform, hooks = {} } = this.#options;
     const { host, mtu } = this.#settings;
     const reactor = new HostReactor(platform, (error) => this.#bug(error));
     const ring = new PacketRing(host.ringBytes);
     const out = new Packetizer(new Arena(Math.max(host.batchBytes, 2 * mtu)), BATCH_PACKETS, (batch) =>
       this.#emit(batch),
     );
-    const counted = { counters: undefined as EngineCore['counters'] | undefined };
+    const made = { core: undefined as EngineCore | undefined };
+    const sink = this.#log;
     const table = new HostTable({
       reactor,
-      count: (counter: EngineCounter) => counted.counters?.add(counter),
+      count: (counter: EngineCounter) => made.core?.counters.add(counter),
+      onThrow: (call, error) => made.core?.hookFailed(call, error),
+      trace: sink.takes('trace') ? (message, fields) => sink.write('trace', message, fields) : undefined,
       nameOf: ({ ip }: SocketAddress) => this.#tracker.nameOf(reactor.now(), ip)?.host,
       perFlowBytes: host.perFlowBytes,
       totalBytes: host.queueBytes,
     });
     const dialers = Object.entries(this.#options.dialers).map(([name, own]) => new HostDialer(name, table, own));
     const traffic = new Traffic({
-      ...this.#traffic,
+      dns: this.#dns,
+      rules: this.#rules,
       reactor,
       dialer: dialers[0]!,
       entropy: platform.entropy,
       crypto: platform.crypto,
       tracker: this.#tracker,
-      hasListener: hooks.onEvents !== undefined || log !== undefined,
+      hasListener: hooks.onEvents !== undefined || sink.takes('debug'),
     });
     const core = new EngineCore({
       reactor,
@@ -189,12 +214,13 @@ export class Engine {
       hooks,
       entropy: platform.entropy,
       crypto: platform.crypto,
+      onHookError: (hook, error) => sink.threw(hook, error),
     });
-    counted.counters = core.counters;
+    made.core = core;
     const events = new EventTeller(traffic.events, {
       onEvents: hooks.onEvents,
-      log: log && ((message, fields) => this.#log('debug', message, fields)),
-      onError: () => core.counters.add('hook_errors'),
+      log: sink.takes('debug') ? (message, fields) => sink.write('debug', message, fields) : undefined,
+      onError: (error) => core.hookFailed('onEvents', error),
     });
     reactor.onTurn((now) => {
       for (let n = 0; n < TURN_PACKETS; n++) {
@@ -206,8 +232,9 @@ export class Engine {
       core.measured(reactor.readClock() - now, reactor.lag);
       return ring.count > 0 || !isAllTold ? now : next;
     });
-    this.#running = { core, reactor, ring, table, out, events };
-    this.#log('info', 'engine started', { mtu });
+    this.#running = { core, traffic, reactor, ring, table, out, events };
+    sink.write('info', 'engine started', { mtu });
+    this.#warn();
     reactor.wake();
   }
 
@@ -219,7 +246,24 @@ export class Engine {
     while (!running.events.tell(running.reactor.now()));
     this.#lastSnapshot = running.core.snapshot();
     running.reactor.stop();
-    this.#log('info', 'engine stopped', {});
+    this.#log.write('info', 'engine stopped');
+  }
+
+  /** Tells of settings that are legal and surely not meant. */
+  #warn(): void {
+    const { dns } = this.#options;
+    if (dns !== undefined && dns.mode !== 'off' && dns.servers.length === 0 && dns.resolver === undefined) {
+      this.#log.write('warn', 'names are asked for here and nobody is there to answer: dns.servers is empty');
+    }
+    this.#lint();
+  }
+
+  #lint(): void {
+    const { rules } = this.#rules;
+    if (rules.length > LINTED) return;
+    for (const { message } of lintRules(rules)) {
+      this.#log.write('warn', 'a rule that is surely not meant', { rule: message });
+    }
   }
 
   /** Packets of the device, one IP packet each; copied. What finds no room is dropped and counted. */
@@ -266,8 +310,26 @@ export class Engine {
   pathChanged(abortEstablished: boolean): void {
     const running = this.#running;
     if (running === undefined) return;
-    this.#log('info', 'the way out has changed', {});
+    this.#log.write('info', 'the way out has changed');
     running.reactor.at(running.reactor.now(), () => running.core.pathChanged(abortEstablished));
+  }
+
+  /**
+   * Other rules from now on, all at once, at the engine's next turn; texts as in `rules`. Live flows are judged again: those that are
+   * refused end, the others go on, held back as the rules say now.
+   * @throws SallyportError RULE, RULES_MANY (caller); the old ones stay in force.
+   */
+  setRules(rules: readonly string[]): void {
+    const set = new RuleSet(rules.map(parseRule));
+    this.#rules = set;
+    this.#lint();
+    const running = this.#running;
+    running?.reactor.at(running.reactor.now(), () => running.traffic.setRules(set));
+  }
+
+  /** The rules, in order, and how often each has decided since it is there; of more than 256 the first ones that have. */
+  rules(): readonly { readonly rule: string; readonly hits: number }[] {
+    return this.#rules.decided();
   }
 
   /** Rules of `onFlow` have changed: live flows are judged again. */
@@ -302,20 +364,12 @@ export class Engine {
     }
     try {
       this.#options.device.packets(packets, families);
-    } catch {
-      this.#running?.core.counters.add('hook_errors');
+    } catch (error) {
+      this.#running?.core.hookFailed('device.packets', error);
     }
   }
 
   #bug(error: unknown): void {
-    this.#log('error', 'unexpected error', { error: describeError(error) });
-  }
-
-  #log(level: EngineLogLevel, message: string, fields: Readonly<Record<string, string | number>>): void {
-    try {
-      this.#options.log?.(level, message, fields);
-    } catch {
-      this.#running?.core.counters.add('hook_errors');
-    }
+    this.#log.write('error', 'unexpected error', { error: describeError(error) });
   }
 }

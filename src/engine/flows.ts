@@ -88,11 +88,11 @@ export class Flows {
     return earliest(earliest(this.stack.pollTimeout(), sweep), this.#shaper?.nextDue());
   }
 
-  /** The policy has changed: flows that it no longer allows end. */
-  reevaluate(): void {
-    this.tcp.reevaluate();
-    this.udp.reevaluate();
-    this.echo.reevaluate();
+  /** The policy has changed: flows that it no longer allows end. @param only packed as for the router: this TCP or UDP flow alone */
+  reevaluate(only?: Uint32Array): void {
+    this.tcp.reevaluate(only);
+    this.udp.reevaluate(only);
+    if (only === undefined) this.echo.reevaluate();
     this.stack.flush(this.#reactor.now());
   }
 

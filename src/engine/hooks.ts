@@ -3,12 +3,10 @@
  * were not there.
  */
 import { SocketAddress } from '../base/address.js';
-import type { Counters } from '../base/counters.js';
 import type { Duration } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { Rejection } from '../netstack/types.js';
 import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
-import type { EngineCounter } from './metrics.js';
 import type { NameSource } from './names/tracker.js';
 import type { FlowShape } from './shaping/rate.js';
 import type { FlowEvent } from './taps/events.js';
@@ -31,7 +29,7 @@ export type FlowDecision =
       readonly dialer?: string;
       /** Where it goes instead of its destination. */
       readonly target?: SocketAddress;
-      /** How it is held back, from beginning to end; what was decided before stays with a live flow. */
+      /** How it is held back; given again for a live flow, it counts from then on. */
       readonly shape?: FlowShape;
       /** A TCP flow is dialled this much later; `shape.latency` and a part of its jitter when absent. */
       readonly delay?: Duration;
@@ -91,10 +89,13 @@ export function flowProtocol(protocol: number): FlowProtocol {
   return protocol === PROTOCOL_TCP ? 'tcp' : protocol === PROTOCOL_UDP ? 'udp' : 'icmp';
 }
 
+/** Something of the host's has thrown: counted, and told in its log. */
+export type HookFailed = (hook: string, error: unknown) => void;
+
 /** Asks the hook about the flow from index 0 to index 1 of `addresses`. */
 export function askFlow(
   hooks: EngineHooks,
-  counters: Counters<EngineCounter>,
+  failed: HookFailed,
   protocol: number,
   addresses: Uint32Array,
 ): FlowDecision | undefined {
@@ -103,8 +104,8 @@ export function askFlow(
   const destination = SocketAddress.read(addresses, 1);
   try {
     return hooks.onFlow({ protocol: flowProtocol(protocol), source, destination });
-  } catch {
-    counters.add('hook_errors');
+  } catch (error) {
+    failed('onFlow', error);
     return undefined;
   }
 }

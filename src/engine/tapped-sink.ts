@@ -1,23 +1,21 @@
 /** A sink that shows every packet to a hook before it leaves; what leaves is what was shown, joined into one run where it is one. */
-import type { Counters } from '../base/counters.js';
 import type { StackSink } from '../netstack/types.js';
 import { Arena, copyBytes } from '../wire/arena.js';
 import { writeU16 } from '../wire/bytes.js';
 import { writeIpv4Checksum } from '../wire/checksum.js';
 import { IPV6_HEADER } from '../wire/ip.js';
-import type { EngineHooks } from './hooks.js';
-import type { EngineCounter } from './metrics.js';
+import type { EngineHooks, HookFailed } from './hooks.js';
 
 export class TappedSink implements StackSink {
   readonly #sink: StackSink;
   readonly #hook: NonNullable<EngineHooks['onPacket']>;
-  readonly #counters: Counters<EngineCounter>;
+  readonly #failed: HookFailed;
   readonly #whole = new Arena(65_536);
 
-  constructor(sink: StackSink, hook: NonNullable<EngineHooks['onPacket']>, counters: Counters<EngineCounter>) {
+  constructor(sink: StackSink, hook: NonNullable<EngineHooks['onPacket']>, failed: HookFailed) {
     this.#sink = sink;
     this.#hook = hook;
-    this.#counters = counters;
+    this.#failed = failed;
   }
 
   emit(packet: Arena, offset: number, length: number): void {
@@ -48,8 +46,8 @@ export class TappedSink implements StackSink {
   #show(bytes: Uint8Array, offset: number, length: number): void {
     try {
       this.#hook(false, bytes, offset, length);
-    } catch {
-      this.#counters.add('hook_errors');
+    } catch (error) {
+      this.#failed('onPacket', error);
     }
   }
 }

@@ -26,10 +26,10 @@ export class TcpBridge implements TcpHandlers {
   bytesOut = 0;
   /** When bytes last moved, either way. */
   lastUsed: Instant;
-  readonly #reactor: StreamLoop;
+  #reactor: StreamLoop;
   readonly #connection: TcpConnection;
-  readonly #stream: TcpStream;
-  readonly #watch: Watch;
+  #stream: TcpStream;
+  #watch: Watch;
   readonly #owner: BridgeOwner;
   readonly #span: Span = { bytes: new Uint8Array(0), offset: 0, length: 0 };
   #wantsRead = true;
@@ -65,6 +65,24 @@ export class TcpBridge implements TcpHandlers {
   /** What the program sends has to wait for the host's side. */
   get sendPaused(): boolean {
     return this.#wantsWrite || this.#stream.sendPaused === true;
+  }
+
+  /**
+   * The stream goes on inside another one, which is to the bridge what it was, and the loop that watches it.
+   * @param make is told whether our direction of the stream is over.
+   */
+  wrap(make: (inner: TcpStream, isShut: boolean) => TcpStream & StreamLoop): void {
+    if (this.#closed) return;
+    this.#watch.close();
+    const outer = make(this.#stream, this.#shut);
+    this.#stream = outer;
+    this.#reactor = outer;
+    this.#watch = outer.watch(outer.fd, READABLE, (ready) => this.#onReady(ready));
+    // What has waited for room in the old one finds some in the new one.
+    const hasWaited = this.#wantsWrite;
+    this.#wantsWrite = false;
+    this.#setInterest();
+    if (hasWaited) this.#connection.pull();
   }
 
   /** Starts: what the stack has received already is offered now. */

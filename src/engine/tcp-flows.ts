@@ -8,6 +8,7 @@
  *            ├ not allowed, too many ──► ICMP admin-prohibited (or as the router says), RST
  *            └ the engine's own service ──► handed over
  */
+import { sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { elapsed, type Instant, later } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
@@ -24,6 +25,7 @@ import {
   PROTOCOL_TCP,
   targetOf,
 } from './flow-options.js';
+import { type FlowShape, UNSHAPED } from './shaping/rate.js';
 import { ShapedStream } from './shaping/shaped-stream.js';
 import type { Shaper } from './shaping/shaper.js';
 import { TcpBridge } from './tcp-bridge.js';
@@ -47,12 +49,16 @@ interface DiallingFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
   readonly request: TcpRequest;
+  /** How it will be held back. */
+  shape: FlowShape | undefined;
 }
 
 interface OpenFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
   readonly bridge: TcpBridge;
+  /** Where its bytes wait, if they are held back. */
+  shaped: ShapedStream | undefined;
 }
 
 export class TcpFlows {
@@ -127,9 +133,10 @@ export class TcpFlows {
 
   #dial(now: Instant, request: TcpRequest, target: FlowTarget, words: Uint32Array): void {
     const host = this.#host;
+    const flow: DiallingFlow = { target, words, request, shape: target.shape };
     const dial = new Dial(host, (result, stream) => {
       this.#dialling.delete(dial);
-      if (stream !== undefined) this.#established(request, stream, target, words);
+      if (stream !== undefined) this.#established(stream, flow);
       else {
         host.counters.add(`tcp_dial_${dialErrorKind(result)}`);
         request.reject(dialRejection(result, 'reset'));
@@ -143,13 +150,13 @@ export class TcpFlows {
       request.reject('host-unreachable');
       return;
     }
-    this.#dialling.set(dial, { target, words, request });
+    this.#dialling.set(dial, flow);
     request.onCancelled = () => {
       if (this.#dialling.delete(dial)) dial.cancel();
     };
   }
 
-  #established(request: TcpRequest, stream: TcpStream, target: FlowTarget, words: Uint32Array): void {
+  #established(stream: TcpStream, { request, target, words, shape }: DiallingFlow): void {
     const host = this.#host;
     const connection = request.accept(WAITING);
     if (connection === undefined) {
@@ -165,8 +172,8 @@ export class TcpFlows {
       },
     };
     const { shaper, reactor } = host;
-    const isShaped = shaper !== undefined && target.shape !== undefined;
-    const shaped = isShaped ? new ShapedStream(reactor, stream, shaper, target.shape) : undefined;
+    const isShaped = shaper !== undefined && shape !== undefined;
+    const shaped = isShaped ? new ShapedStream(reactor, stream, shaper, shape) : undefined;
     if (isShaped) host.counters.add('flow_shaped');
     const bridge = new TcpBridge(
       shaped ?? reactor,
@@ -176,20 +183,42 @@ export class TcpFlows {
       target.tap,
       host.limits.tcpReadBudget,
     );
-    this.#open.set(bridge, { target, words, bridge });
+    this.#open.set(bridge, { target, words, bridge, shaped });
     host.counters.add('tcp_opened');
     host.onActivity();
   }
 
-  /** Asks the router again about every flow and resets those that it no longer routes to the same service. */
-  reevaluate(): void {
-    for (const flow of [...this.#open.values()]) {
+  /**
+   * Asks the router again about every flow and resets those that it no longer routes to the same service; the others are held
+   * back as it says now.
+   * @param only packed as for the router: asks about this one alone.
+   */
+  reevaluate(only?: Uint32Array): void {
+    const isAsked = ({ words }: { readonly words: Uint32Array }): boolean =>
+      only === undefined || (sameWords(words, 0, only, 0) && sameWords(words, 1, only, 1));
+    for (const flow of [...this.#open.values()].filter(isAsked)) {
       const target = targetOf(this.#host.router.route(PROTOCOL_TCP, flow.words));
       if (target?.service !== flow.target.service) flow.bridge.abort();
+      else this.#shape(flow, target.shape);
     }
-    for (const [dial, flow] of [...this.#dialling]) {
-      const target = targetOf(this.#host.router.route(PROTOCOL_TCP, flow.words));
-      if (target?.service !== flow.target.service) this.#giveUp(dial, flow, 'admin-prohibited');
+    for (const [dial, flow] of [...this.#dialling].filter(([, flow]) => isAsked(flow))) {
+      const route = this.#host.router.route(PROTOCOL_TCP, flow.words);
+      if (targetOf(route)?.service !== flow.target.service) {
+        this.#giveUp(dial, flow, typeof route === 'string' ? route : 'admin-prohibited');
+      } else flow.shape = targetOf(route)?.shape;
+    }
+  }
+
+  /** A live flow is held back otherwise, or begins to be. */
+  #shape(flow: OpenFlow, shape: FlowShape | undefined): void {
+    const { shaper, reactor, counters } = this.#host;
+    if (flow.shaped !== undefined) flow.shaped.change(shape ?? UNSHAPED);
+    else if (shape !== undefined && shaper !== undefined) {
+      counters.add('flow_shaped');
+      flow.bridge.wrap((inner, isShut) => {
+        flow.shaped = new ShapedStream(reactor, inner, shaper, shape, isShut);
+        return flow.shaped;
+      });
     }
   }
 

@@ -25,11 +25,18 @@ import { DnsTcpService } from './dns/tcp-service.js';
 import { checkTls, withTls } from './dns/tls-dialer.js';
 import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
 import type { DnsServer } from './dns/upstream.js';
-import { type EngineHooks, type FlowDecision, type FlowProtocol, type FlowRequest, flowProtocol } from './hooks.js';
-import type { EngineCounter, TrafficCounts } from './metrics.js';
+import {
+  type EngineHooks,
+  type FlowDecision,
+  type FlowProtocol,
+  type FlowRequest,
+  flowProtocol,
+  type HookFailed,
+} from './hooks.js';
+import type { TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
 import { formatRule, type Rule, type RuleShape } from './rules/rule.js';
-import type { RuleSet } from './rules/rule-set.js';
+import { type RuleHits, RuleSet } from './rules/rule-set.js';
 import type { FlowShape } from './shaping/rate.js';
 import { EventStream, type FlowEvent } from './taps/events.js';
 
@@ -46,31 +53,35 @@ export interface TrafficParts {
   readonly crypto: Crypto;
   readonly tracker?: NameTracker;
   readonly rules?: RuleSet;
-  readonly dns?: {
-    readonly mode: DnsMode;
-    readonly servers: readonly DnsServer[];
-    /** Ours inside: queries to them are answered. */
-    readonly addresses: readonly IpAddress[];
-    readonly hook?: DnsHook;
-    readonly pool?: FakeIpPool;
-    /** Streams inside TLS, where the host has them. */
-    readonly tls?: TlsClient;
-  };
+  readonly dns?: DnsParts | undefined;
   /** False: nobody takes events of flows, so none are made. Default true. */
   readonly hasListener?: boolean;
+}
+
+export interface DnsParts {
+  readonly mode: DnsMode;
+  readonly servers: readonly DnsServer[];
+  /** Ours inside: queries to them are answered. */
+  readonly addresses: readonly IpAddress[];
+  readonly hook?: DnsHook;
+  readonly pool?: FakeIpPool;
+  /** Streams inside TLS, where the host has them. */
+  readonly tls?: TlsClient;
 }
 
 interface FlowState {
   readonly name: FlowName;
   /** Its name was told to the host when it began. */
   isTold: boolean;
+  /** What decided about it last. */
+  rule: Rule | undefined;
 }
 
 /** The parts of the engine's core that are needed here. */
 interface TrafficHost {
   readonly flows: { readonly stack: Stack };
-  readonly counters: Counters<EngineCounter>;
-  reevaluate(): void;
+  readonly hookFailed: HookFailed;
+  reevaluate(only?: FlowRequest): void;
 }
 
 export class Traffic {
@@ -85,13 +96,14 @@ export class Traffic {
   readonly #names: Record<string, number> = {};
   readonly #decisions: Record<string, number> = {};
   readonly #packet = new ParsedPacket();
+  #rules: RuleSet;
   #host: TrafficHost | undefined;
   #onMetadata: EngineHooks['onMetadata'];
   #isJudgingAgain = false;
-  #willJudgeAgain = false;
 
   constructor(parts: TrafficParts) {
     this.#parts = parts;
+    this.#rules = parts.rules ?? new RuleSet();
     const { reactor, dns, entropy } = parts;
     this.tracker = parts.tracker ?? new NameTracker({ crypto: parts.crypto });
     if (dns === undefined || dns.mode === 'off') return;
@@ -121,10 +133,15 @@ export class Traffic {
     return { names: { ...this.#names }, rules: { ...this.#decisions }, dns, eventsDropped: this.events.dropped };
   }
 
-  /** How often each rule decided, in their order. */
-  get ruleHits(): { readonly rule: string; readonly hits: number }[] {
-    const { rules } = this.#parts;
-    return rules?.rules.map((rule, i) => ({ rule: formatRule(rule), hits: rules.hits[i]! })) ?? [];
+  /** How often each rule decided since there is this set. */
+  get ruleHits(): readonly RuleHits[] {
+    return this.#rules.decided();
+  }
+
+  /** Other rules from now on, for live flows too: those that are refused end, the others are held back as the rules say now. */
+  setRules(rules: RuleSet): void {
+    this.#rules = rules;
+    this.#host?.reevaluate();
   }
 
   /** The host's hooks with what is decided here before them. */
@@ -180,22 +197,24 @@ export class Traffic {
     }
     const key = keyOf(flow);
     const state = this.#stateOf(flow, key);
-    const rule = this.#judge(flow, state.name);
+    const rule = this.#judge(flow, state);
     if (rule?.action === 'block' || rule?.action === 'reject') return { action: 'block', how: howOf(rule, protocol) };
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
     if (decision.action === 'block') this.#tell('refused', flow, state.name, undefined);
-    if (decision.action !== 'allow' || this.#isJudgingAgain) return decision;
+    if (decision.action !== 'allow') return decision;
+    const shape = rule?.shape && shapeOf(rule.shape, formatRule(rule), state.name, flow);
+    const allowed = shape === undefined ? decision : { ...decision, shape };
+    if (this.#isJudgingAgain) return allowed;
     this.#tell('opened', flow, state.name, rule);
     if (state.name.name !== undefined && !state.isTold) this.#report(flow, state.name);
     state.isTold = true;
     const { tap: hostTap, onClosed } = decision;
     const watches = protocol !== 'icmp';
     return {
-      ...decision,
-      ...(rule?.shape === undefined ? {} : { shape: shapeOf(rule.shape, formatRule(rule), state.name, flow) }),
+      ...allowed,
       tap: (toHost, bytes, offset, length) => {
         const hostWants = hostTap?.(toHost, bytes, offset, length) === true;
-        if (watches && toHost) this.#learn(flow, state.name, bytes, offset, length);
+        if (watches && toHost) this.#learn(flow, state, bytes, offset, length);
         return hostWants || (watches && state.name.isWatching);
       },
       onClosed: (reason, bytesIn, bytesOut) => {
@@ -211,14 +230,15 @@ export class Traffic {
     const old = this.#flows.get(key);
     if (old !== undefined && (this.#isJudgingAgain || flow.protocol === 'udp')) return old;
     const name = this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip);
-    const state = { name, isTold: false };
+    const state: FlowState = { name, isTold: false, rule: undefined };
     this.#flows.delete(key);
     this.#flows.set(key, state);
     if (this.#flows.size > FLOWS_MAX) this.#flows.delete(this.#flows.keys().next().value!);
     return state;
   }
 
-  #learn(flow: FlowRequest, name: FlowName, bytes: Uint8Array, offset: number, length: number): void {
+  #learn(flow: FlowRequest, state: FlowState, bytes: Uint8Array, offset: number, length: number): void {
+    const { name } = state;
     if (!name.isWatching) return;
     const now = this.#parts.reactor.now();
     const hasChanged =
@@ -229,17 +249,16 @@ export class Traffic {
     }
     if (!hasChanged) return;
     this.#tell('named', flow, name, undefined);
-    const { rules } = this.#parts;
-    if (rules?.namesMatter !== true || this.#willJudgeAgain) return;
-    const index = rules.find(judged(flow, name));
-    const action = index < 0 ? 'allow' : rules.rules[index]!.action;
-    if (action !== 'block' && action !== 'reject') return;
+    const rule = this.#ruleFor(flow, name);
+    const changesNothing = !isRefusal(rule) && rule?.shape === undefined && state.rule?.shape === undefined;
+    if (rule === state.rule || changesNothing) return;
     // Not within the flow's own call: it may end.
-    this.#willJudgeAgain = true;
-    this.#parts.reactor.at(now, () => {
-      this.#willJudgeAgain = false;
-      this.#host?.reevaluate();
-    });
+    this.#parts.reactor.at(now, () => this.#host?.reevaluate(flow));
+  }
+
+  #ruleFor(flow: FlowRequest, name: FlowName): Rule | undefined {
+    const index = this.#rules.find(judged(flow, name));
+    return index < 0 ? undefined : this.#rules.rules[index];
   }
 
   /** Tells the host what is known of a flow. */
@@ -256,23 +275,23 @@ export class Traffic {
         nameSource: name?.source,
         hello: hello && { ...hello, quicVersion },
       });
-    } catch {
-      this.#host?.counters.add('hook_errors');
+    } catch (error) {
+      this.#host?.hookFailed('onMetadata', error);
     }
   }
 
-  #judge(flow: FlowRequest, name: FlowName): Rule | undefined {
-    const { rules } = this.#parts;
-    const index = rules?.find(judged(flow, name)) ?? -1;
-    const rule = index < 0 ? undefined : rules!.rules[index];
+  #judge(flow: FlowRequest, state: FlowState): Rule | undefined {
+    const index = this.#rules.find(judged(flow, state.name));
+    const rule = index < 0 ? undefined : this.#rules.rules[index];
+    const before = state.rule;
+    state.rule = rule;
     if (rule === undefined) return undefined;
-    const isRefused = rule.action === 'block' || rule.action === 'reject';
-    // A live flow that stays was counted when it began.
-    if (!this.#isJudgingAgain || isRefused) {
-      rules!.hits[index]!++;
-      increment(this.#decisions, rule.action);
-      if (isRefused) this.#tell('refused', flow, name, rule);
-    }
+    const isRefused = isRefusal(rule);
+    const isNew = !this.#isJudgingAgain || isRefused;
+    // A live flow that stays with its rule was counted when it began, and one that is treated alike has been decided about.
+    if (isNew || rule !== before) this.#rules.hits[index]!++;
+    if (isNew || rule.action !== before?.action) increment(this.#decisions, rule.action);
+    if (isRefused) this.#tell('refused', flow, state.name, rule);
     return rule;
   }
 
@@ -327,6 +346,8 @@ function judged(flow: FlowRequest, { name }: FlowName) {
 function keyOf({ protocol, source, destination }: FlowRequest): string {
   return `${protocol} ${source} ${destination}`;
 }
+
+const isRefusal = (rule: Rule | undefined): boolean => rule?.action === 'block' || rule?.action === 'reject';
 
 /** `block` is silence; `reject` is what a program notices at once. */
 function howOf(rule: Rule, protocol: FlowProtocol): Rejection {

@@ -19,7 +19,7 @@ import type { Dialer, UdpOutlet } from './dialer.js';
 import type { LiveFlow } from './flow-list.js';
 import { DNS_PORT, type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
 import { looksLikeInitial } from './names/quic-initial.js';
-import type { FlowShape } from './shaping/rate.js';
+import { type FlowShape, UNSHAPED } from './shaping/rate.js';
 import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
 import type { FlowHost } from './tcp-flows.js';
 
@@ -198,7 +198,7 @@ export class UdpFlows {
     if (port !== DNS_PORT) flow.isDns = false;
     if (port === QUIC_PORT && looksLikeInitial(bytes, offset, length)) flow.isQuic = true;
     const peer = this.#addPeer(flow, words, target.tap);
-    if (target.shape !== undefined) this.#shape(peer, target.shape);
+    this.#shape(peer, target.shape);
     if (limits.udpFiltering === 'address-dependent') {
       const whole = words.slice();
       whole[PORT] = 0;
@@ -296,9 +296,10 @@ export class UdpFlows {
     return peer;
   }
 
-  #shape(peer: UdpPeer, shape: FlowShape): void {
+  #shape(peer: UdpPeer, shape: FlowShape | undefined): void {
     const { shaper, counters } = this.#host;
-    if (shaper === undefined) return;
+    peer.shaped?.change(shape ?? UNSHAPED);
+    if (peer.shaped !== undefined || shape === undefined || shaper === undefined) return;
     counters.add('flow_shaped');
     const { flow, words } = peer;
     peer.shaped = new ShapedDatagrams(
@@ -381,15 +382,34 @@ export class UdpFlows {
   }
 
   /**
-   * Asks the router again about every flow and ends those that it no longer routes to the same service; a flow with several
-   * destinations forgets them, so that each is asked about again.
+   * Asks the router again about every destination and forgets those that it no longer routes to the same service; a flow without
+   * any ends. The others are held back as it says now.
+   * @param only packed as for the router: asks about this one alone.
    */
-  reevaluate(): void {
-    for (const flow of this.#flows) {
-      const target = targetOf(this.#host.router.route(PROTOCOL_UDP, flow.words));
-      if (target?.service !== flow.target.service) this.#remove(flow);
-      else if (this.#host.limits.udpFiltering !== undefined) this.#forgetPeers(flow);
+  reevaluate(only?: Uint32Array): void {
+    for (const flow of only === undefined ? this.#flows : [this.#find(only)?.flow]) {
+      if (flow !== undefined) this.#judge(flow, only);
     }
+  }
+
+  #judge(flow: UdpFlow, only: Uint32Array | undefined): void {
+    const { peers } = flow;
+    for (const peer of [...peers]) {
+      if (peer.words[PORT] === 0 || (only !== undefined && !sameTuple(peer.words, only))) continue;
+      const target = targetOf(this.#host.router.route(PROTOCOL_UDP, peer.words));
+      if (target?.service === flow.target.service) this.#shape(peer, target.shape);
+      else {
+        peers.splice(peers.indexOf(peer), 1);
+        this.#unlink(peer);
+      }
+    }
+    // An address stays open for its other ports as long as one of them is allowed.
+    for (const peer of peers.filter(({ words }) => words[PORT] === 0)) {
+      if (peers.some(({ words }) => words[PORT] !== 0 && sameAddress(words, peer.words))) continue;
+      peers.splice(peers.indexOf(peer), 1);
+      this.#unlink(peer);
+    }
+    if (peers.length === 0) this.#remove(flow);
   }
 
   /** Ends every flow; the next datagram of a client opens a new one. */
@@ -413,7 +433,10 @@ export class UdpFlows {
   }
 
   #unlink(peer: UdpPeer): void {
-    peer.shaped?.close();
+    if (peer.shaped !== undefined) {
+      this.#host.counters.add('shaped_drops', peer.shaped.count);
+      peer.shaped.close();
+    }
     const hash = this.#hashOf(peer.words, TUPLE_WORDS);
     const first = this.#peers.get(hash);
     if (first === peer) {
@@ -445,6 +468,12 @@ function onlyPeer({ peers }: UdpFlow): UdpPeer | undefined {
     only = peer;
   }
   return only;
+}
+
+/** Whether two 5-tuples have the same destination address. */
+function sameAddress(a: Uint32Array, b: Uint32Array): boolean {
+  for (let i = ADDRESS_WORDS; i < PORT; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function sameTuple(a: Uint32Array, b: Uint32Array): boolean {

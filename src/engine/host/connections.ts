@@ -28,6 +28,7 @@ import {
   WRITABLE,
 } from '../../os/io.js';
 import type { Dialer, UdpOutlet } from '../dialer.js';
+import type { LogFields } from '../log-sink.js';
 import type { EngineCounter } from '../metrics.js';
 import { ChunkQueue } from './chunk-queue.js';
 import type { HostDescriptor, HostReactor } from './reactor.js';
@@ -78,6 +79,10 @@ const ERRNO: Readonly<Record<DialFailure, number>> = {
 export interface HostTableParts {
   readonly reactor: HostReactor;
   readonly count: (counter: EngineCounter) => void;
+  /** A call of the host's has thrown. */
+  readonly onThrow: (call: string, error: unknown) => void;
+  /** Told of every call but those with bytes, where somebody follows them. */
+  readonly trace: ((message: string, fields: LogFields) => void) | undefined;
   readonly nameOf: (address: SocketAddress) => string | undefined;
   /** Bytes that wait for one connection, and for all. */
   readonly perFlowBytes: number;
@@ -128,10 +133,12 @@ export class HostTable {
   }
 
   connected(id: number): void {
+    this.parts.trace?.('host says connected', { id });
     this.#connections.get(id)?.onConnected(0);
   }
 
   failed(id: number, kind: DialFailure): void {
+    this.parts.trace?.('host says failed', { id, kind });
     this.#connections.get(id)?.onConnected(-(ERRNO[kind] ?? EHOSTUNREACH));
   }
 
@@ -140,14 +147,17 @@ export class HostTable {
   }
 
   resumed(id: number): void {
+    this.parts.trace?.('host says resumed', { id });
     this.#connections.get(id)?.onResumed();
   }
 
   ended(id: number): void {
+    this.parts.trace?.('host says ended', { id });
     this.#connections.get(id)?.onEnded();
   }
 
   closed(id: number, isError: boolean): void {
+    this.parts.trace?.('host says closed', { id, reason: isError ? 'error' : 'finished' });
     this.#connections.get(id)?.onHostClosed(isError);
   }
 }
@@ -182,18 +192,26 @@ export class HostDialer implements Dialer {
   }
 
   /** Calls the host; one that throws is counted. */
-  tell(act: (host: HostConnections) => void): void {
+  tell(call: keyof HostConnections, act: (host: HostConnections) => void): void {
     try {
       act(this.#host);
-    } catch {
-      this.table.parts.count('hook_errors');
+    } catch (error) {
+      this.table.parts.onThrow(`${this.name}.${call}`, error);
     }
+  }
+
+  /** The same, followed in the log: not for calls with bytes. */
+  ask(call: keyof HostConnections, id: number, act: (host: HostConnections) => void, fields?: LogFields): void {
+    this.table.parts.trace?.(`host is asked to ${call}`, { id, dialer: this.name, ...fields });
+    this.tell(call, act);
   }
 
   #ask(connection: Connection, protocol: 'tcp' | 'udp', destination: SocketAddress): void {
     this.table.add(connection);
     const host = this.table.parts.nameOf(destination);
-    this.tell((to) => to.dial({ id: connection.id, protocol, destination, host }));
+    const { id } = connection;
+    const fields = { protocol, destination: destination.toString(), host: host ?? '' };
+    this.ask('dial', id, (to) => to.dial({ id, protocol, destination, host }), fields);
   }
 }
 
@@ -231,7 +249,7 @@ abstract class HostConnection implements HostDescriptor {
   pause(): void {
     if (this.#isPaused || this.isClosed) return;
     this.#isPaused = true;
-    this.dialer.tell((host) => host.pause(this.id));
+    this.dialer.ask('pause', this.id, (host) => host.pause(this.id));
   }
 
   /** Lets the host go on, unless this connection has enough of its own or all together have. */
@@ -239,7 +257,7 @@ abstract class HostConnection implements HostDescriptor {
     if (!this.#isPaused || this.isClosed || this.table.isHeld) return;
     if (this.queue.bytes > 0.5 * this.table.parts.perFlowBytes) return;
     this.#isPaused = false;
-    this.dialer.tell((host) => host.resume(this.id));
+    this.dialer.ask('resume', this.id, (host) => host.resume(this.id));
   }
 
   /** False: it does not fit. */
@@ -271,7 +289,7 @@ abstract class HostConnection implements HostDescriptor {
     this.isClosed = true;
     this.discard();
     this.table.forget(this.id, this.fd);
-    if (reason !== undefined) this.dialer.tell((host) => host.close(this.id, reason));
+    if (reason !== undefined) this.dialer.ask('close', this.id, (host) => host.close(this.id, reason), { reason });
   }
 }
 
@@ -358,7 +376,7 @@ class HostStream extends HostConnection implements TcpStream {
   write(source: Uint8Array, offset: number, length: number): IoResult {
     if (this.#broken || this.#gone) return -ECONNRESET;
     if (this.sendPaused) return -EAGAIN;
-    this.dialer.tell((host) => {
+    this.dialer.tell('send', (host) => {
       if (!host.send(this.id, source.subarray(offset, offset + length), undefined)) this.sendPaused = true;
     });
     return length;
@@ -367,7 +385,7 @@ class HostStream extends HostConnection implements TcpStream {
   shutdownWrite(): void {
     if (this.#shut) return;
     this.#shut = true;
-    if (!this.#gone) this.dialer.tell((host) => host.end(this.id));
+    if (!this.#gone) this.dialer.ask('end', this.id, (host) => host.end(this.id));
   }
 
   close(): void {
@@ -436,7 +454,7 @@ class HostOutlet extends HostConnection implements UdpOutlet {
     if (this.sendPaused) return -EAGAIN;
     if (this.#to === undefined || !this.#to.matches(addresses, 1)) this.#to = SocketAddress.read(addresses, 1);
     const to = this.#to;
-    this.dialer.tell((host) => {
+    this.dialer.tell('send', (host) => {
       if (!host.send(this.id, bytes.subarray(offset, offset + length), to)) this.sendPaused = true;
     });
     return length;

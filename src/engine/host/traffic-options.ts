@@ -8,9 +8,7 @@ import type { HookAnswer } from '../dns/resolver.js';
 import { DNS_MODES, type DnsMode } from '../dns/service.js';
 import { checkTls } from '../dns/tls-dialer.js';
 import { parseDnsServer } from '../dns/upstream.js';
-import { parseRule } from '../rules/rule.js';
-import { RuleSet } from '../rules/rule-set.js';
-import type { TrafficParts } from '../traffic.js';
+import type { DnsParts } from '../traffic.js';
 
 /** What the host's own resolver knows of a name: addresses as text, perhaps none; undefined = ask the servers. */
 export type ResolverAnswer = { readonly addresses: readonly string[]; readonly ttlSeconds?: number } | undefined;
@@ -28,19 +26,11 @@ export interface EngineDns {
 }
 
 /**
- * @throws SallyportError ENGINE_SETTINGS, DNS_SERVER, DNS_TLS, RULE, RULES_MANY (caller).
+ * @param onThrow the host's resolver has thrown.
+ * @throws SallyportError ENGINE_SETTINGS, DNS_SERVER, DNS_TLS (caller).
  */
-export function trafficOptions(
-  dns: EngineDns | undefined,
-  rules: readonly string[] | undefined,
-): Pick<TrafficParts, 'dns' | 'rules'> {
-  return {
-    ...(dns === undefined ? {} : { dns: dnsOptions(dns) }),
-    ...(rules === undefined || rules.length === 0 ? {} : { rules: new RuleSet(rules.map(parseRule)) }),
-  };
-}
-
-function dnsOptions(dns: EngineDns): NonNullable<TrafficParts['dns']> {
+export function trafficOptions(dns: EngineDns | undefined, onThrow: (error: unknown) => void): DnsParts | undefined {
+  if (dns === undefined) return undefined;
   const { mode, servers, addresses = [], resolver, tls } = dns;
   if (!DNS_MODES.includes(mode)) throw invalid(`dns.mode ${String(mode)} is none of ${DNS_MODES.join(', ')}`);
   const own = addresses.map((text) => IpAddress.parse(text) ?? fail(`dns.addresses: ${text} is no address`));
@@ -55,7 +45,16 @@ function dnsOptions(dns: EngineDns): NonNullable<TrafficParts['dns']> {
     ...(mode === 'fake-ip' ? { pool: new FakeIpPool() } : {}),
     ...(resolver === undefined
       ? {}
-      : { hook: (host, answer) => resolver(host, (result) => answer(result && hookAnswer(result))) }),
+      : {
+          hook: (host, answer) => {
+            try {
+              resolver(host, (result) => answer(result && hookAnswer(result)));
+            } catch (error) {
+              onThrow(error);
+              throw error;
+            }
+          },
+        }),
   };
 }
 

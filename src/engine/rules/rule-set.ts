@@ -9,12 +9,20 @@
 import type { IpAddress } from '../../base/address.js';
 import { SallyportError } from '../../base/error.js';
 import type { FlowProtocol } from '../hooks.js';
-import type { Rule } from './rule.js';
+import { formatRule, type Rule } from './rule.js';
 
 /** Rules of one set. */
 export const RULES_MAX = 500_000;
 /** Rules of one set without a name, each of which is looked at for every flow. */
 const UNNAMED_MAX = 4096;
+
+/** Rules that are listed with what they decided. */
+const LISTED = 256;
+
+export interface RuleHits {
+  readonly rule: string;
+  readonly hits: number;
+}
 
 /** What a flow is judged by. */
 export interface JudgedFlow {
@@ -27,24 +35,32 @@ export interface JudgedFlow {
 }
 
 export class RuleSet {
-  readonly rules: readonly Rule[];
   /** How often each rule decided. */
-  readonly hits: Float64Array;
+  readonly hits: number[] = [];
+  readonly #rules: Rule[] = [];
   readonly #unnamed: number[] = [];
   readonly #hosts = new Map<string, number[]>();
   readonly #suffixes = new Map<string, number[]>();
 
   /** @throws SallyportError RULES_MANY (caller). */
-  constructor(rules: readonly Rule[]) {
-    this.rules = rules;
-    this.hits = new Float64Array(rules.length);
-    for (const [i, { host, suffix }] of rules.entries()) {
-      if (host !== undefined) add(this.#hosts, host, i);
-      else if (suffix !== undefined) add(this.#suffixes, suffix, i);
-      else this.#unnamed.push(i);
-    }
-    if (rules.length > RULES_MAX || this.#unnamed.length > UNNAMED_MAX) {
-      const most = rules.length > RULES_MAX ? `${RULES_MAX} rules` : `${UNNAMED_MAX} rules without a host`;
+  constructor(rules: readonly Rule[] = []) {
+    for (const rule of rules) this.add(rule);
+  }
+
+  get rules(): readonly Rule[] {
+    return this.#rules;
+  }
+
+  /** One more, behind the others. @throws SallyportError RULES_MANY (caller). */
+  add(rule: Rule): void {
+    const { host, suffix } = rule;
+    const i = this.#rules.push(rule) - 1;
+    this.hits.push(0);
+    if (host !== undefined) add(this.#hosts, host, i);
+    else if (suffix !== undefined) add(this.#suffixes, suffix, i);
+    else this.#unnamed.push(i);
+    if (i >= RULES_MAX || this.#unnamed.length > UNNAMED_MAX) {
+      const most = i >= RULES_MAX ? `${RULES_MAX} rules` : `${UNNAMED_MAX} rules without a host`;
       throw new SallyportError('caller', 'RULES_MANY', `there are more than ${most}`);
     }
   }
@@ -52,6 +68,16 @@ export class RuleSet {
   /** Whether any rule names a host: otherwise names change nothing. */
   get namesMatter(): boolean {
     return this.#hosts.size + this.#suffixes.size > 0;
+  }
+
+  /** Every rule with how often it decided, in order; of more than 256 the first ones that did. */
+  decided(): readonly RuleHits[] {
+    const listed: RuleHits[] = [];
+    for (let i = 0; i < this.#rules.length && listed.length < LISTED; i++) {
+      const hits = this.hits[i]!;
+      if (this.#rules.length <= LISTED || hits > 0) listed.push({ rule: formatRule(this.#rules[i]!), hits });
+    }
+    return listed;
   }
 
   /** The number of the rule that decides about a flow; −1: none, so it is allowed. */

@@ -3,7 +3,7 @@
  *
  *   paid   when everything taken so far will have been paid for; a full bucket is a debt of −burst
  */
-import { type Duration, type Instant, instantAt, Seconds } from '../../base/time.js';
+import { type Duration, type Instant, instantAt, Micros, Seconds } from '../../base/time.js';
 
 /** How a flow is held back, each direction by itself. */
 export interface FlowShape {
@@ -16,6 +16,19 @@ export interface FlowShape {
   readonly jitter: Duration;
   /** Flows with the same key share the rates; undefined: a flow has its own. */
   readonly key: string | undefined;
+}
+
+/** Not held back at all. */
+export const UNSHAPED: FlowShape = {
+  up: Number.POSITIVE_INFINITY,
+  down: Number.POSITIVE_INFINITY,
+  latency: Micros(0),
+  jitter: Micros(0),
+  key: undefined,
+};
+
+export function sameShape(a: FlowShape, b: FlowShape): boolean {
+  return a.up === b.up && a.down === b.down && a.latency === b.latency && a.jitter === b.jitter && a.key === b.key;
 }
 
 /** What may leave at once after a pause: so long at the rate, and two segments at least. */

@@ -19,7 +19,7 @@ import {
   type Watch,
   WRITABLE,
 } from '../../os/io.js';
-import type { FlowShape } from './rate.js';
+import { type FlowShape, sameShape } from './rate.js';
 import type { Lane, Shaper } from './shaper.js';
 
 /** What a bridge needs of a loop. */
@@ -31,6 +31,7 @@ const LINGER = Seconds(60);
 export class ShapedStream implements TcpStream, StreamLoop {
   readonly #reactor: Reactor;
   readonly #inner: TcpStream;
+  readonly #shaper: Shaper;
   readonly #up: Lane;
   readonly #down: Lane;
   readonly #watch: Watch;
@@ -40,15 +41,21 @@ export class ShapedStream implements TcpStream, StreamLoop {
   /** When the other end's end of stream is due, and ours. */
   #endDue: Instant | undefined;
   #shutDue: Instant | undefined;
-  #isShut = false;
+  #isShut: boolean;
   #isBlocked = false;
   #isClosing = false;
   #isOver = false;
   #stopLinger: () => void = () => {};
 
-  constructor(reactor: Reactor, inner: TcpStream, shaper: Shaper, shape: FlowShape) {
+  #shape: FlowShape;
+
+  /** @param isShut of a stream that had a life before: our direction of it is over. */
+  constructor(reactor: Reactor, inner: TcpStream, shaper: Shaper, shape: FlowShape, isShut = false) {
     this.#reactor = reactor;
     this.#inner = inner;
+    this.#shaper = shaper;
+    this.#shape = shape;
+    this.#isShut = isShut;
     const { up, down } = shaper.lanes(
       shape,
       true,
@@ -58,6 +65,15 @@ export class ShapedStream implements TcpStream, StreamLoop {
     this.#up = up;
     this.#down = down;
     this.#watch = reactor.watch(inner.fd, READABLE, (ready) => this.#onReady(ready));
+  }
+
+  /** Held back otherwise from now on; what waits keeps its time. */
+  change(shape: FlowShape): void {
+    if (sameShape(shape, this.#shape)) return;
+    this.#shape = shape;
+    this.#shaper.change({ up: this.#up, down: this.#down }, shape);
+    // There may be room now.
+    this.#setInterest();
   }
 
   get fd(): number {

@@ -37,12 +37,12 @@ export class Lane implements HeapEntry {
   heapSlot = -1;
   readonly ring: DelayRing;
   /** Bytes of one record of a stream at most. */
-  readonly piece: number;
+  piece = 0;
   /** Bytes of a stream that may wait here. */
-  readonly limit: number;
+  limit = 0;
   readonly #shaper: Shaper;
-  readonly #bucket: Bucket;
-  readonly #shape: FlowShape;
+  #bucket: Bucket;
+  #shape: FlowShape;
   readonly #onDue: (now: Instant) => void;
   #lastLeaves = Number.NEGATIVE_INFINITY;
 
@@ -52,6 +52,13 @@ export class Lane implements HeapEntry {
     this.#bucket = bucket;
     this.#shape = shape;
     this.#onDue = onDue;
+    this.change(bucket, shape);
+  }
+
+  /** Held back otherwise from now on; what waits leaves when it would have, and nothing before it. */
+  change(bucket: Bucket, shape: FlowShape): void {
+    this.#bucket = bucket;
+    this.#shape = shape;
     const { bytesPerSecond } = bucket;
     const during = (span: number): number => (bytesPerSecond * span) / 1_000_000;
     this.piece = Math.floor(Math.min(Math.max(during(PIECE), PIECE_MIN), PIECE_MAX));
@@ -130,6 +137,13 @@ export class Shaper {
       return new Lane(this, ring, bucket, shape, onDue);
     };
     return { up: lane(up, onUp), down: lane(down, onDown) };
+  }
+
+  /** Other terms for the two directions of a live flow. */
+  change({ up, down }: { readonly up: Lane; readonly down: Lane }, shape: FlowShape): void {
+    const buckets = this.#bucketsOf(shape);
+    up.change(buckets.up, shape);
+    down.change(buckets.down, shape);
   }
 
   /** A random part of `span`, microseconds. */

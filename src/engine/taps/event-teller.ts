@@ -18,7 +18,7 @@ export interface EventListener {
   readonly onEvents?: ((events: readonly FlowEvent[], dropped: number) => void) | undefined;
   readonly log?: ((message: string, fields: Readonly<Record<string, string | number>>) => void) | undefined;
   /** The hook has thrown. */
-  readonly onError: () => void;
+  readonly onError: (error: unknown) => void;
 }
 
 export class EventTeller {
@@ -38,8 +38,8 @@ export class EventTeller {
     const { events, dropped } = this.#stream.take(EVENTS_PER_TURN);
     try {
       this.#listener.onEvents?.(events, dropped);
-    } catch {
-      this.#listener.onError();
+    } catch (error) {
+      this.#listener.onError(error);
     }
     if (this.#listener.log !== undefined) for (const event of events) this.#line(now, event);
     this.#suppressed += dropped;

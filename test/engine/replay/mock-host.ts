@@ -71,7 +71,9 @@ export class MockClient implements TcpHandlers {
   }
 }
 
-type Overrides = Partial<Pick<EngineOptions, 'hooks' | 'preset' | 'settings' | 'dns' | 'rules'>> & {
+type Overrides = Partial<
+  Pick<EngineOptions, 'hooks' | 'preset' | 'settings' | 'dns' | 'rules' | 'log' | 'logLevel'>
+> & {
   readonly dialers?: readonly string[];
 };
 
