@@ -69,7 +69,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
   if (begun === undefined) savePending(dir, invitation.id, keyPem);
   ensureRoom(dir, ENROLMENT_BYTES);
   const state = unenrolled(token, dir, keyPem);
-  const csr = await createCsr(keyPem, invitation.name);
+  const csr = createCsr(keyPem, invitation.name);
   let answer: Certified;
   try {
     answer = await askControl(state, '/api/v1/enrol', { proof: state.proof, csr });
@@ -119,7 +119,7 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
 }
 
 async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certified> {
-  const request = { time: wall, proof: state.proof, csr: await createCsr(state.keyPem, state.name) };
+  const request = { time: wall, proof: state.proof, csr: createCsr(state.keyPem, state.name) };
   return askControl(state, '/api/v1/renew', sealJson(tlsSigner(state.keyPem), 'renew', state.network, request));
 }
 
