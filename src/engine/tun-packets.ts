@@ -3,7 +3,8 @@
  * leave as one write each, cut by the kernel.
  *
  *   read (virtio header · packet up to 64 KB) ─► take(arena, offset, length, segment size, checked)
- *   emit, emitTcp ─► virtio header · packet ─► write            datagrams of one flow are joined where the device cuts them
+ *   emit, emitTcp ─► virtio header · packet ─► write            datagrams of one flow are joined where the device cuts them,
+ *                                                               until something long comes or the turn ends
  */
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
@@ -31,9 +32,12 @@ import {
 const START = 2;
 const PACKET = START + VNET_HEADER;
 const READ_SIZE = 65_535 + VNET_HEADER;
-/** What one turn takes before others get theirs: half a millisecond of work at most, which an answer that came meanwhile waits. */
+/** What one turn takes before others get theirs. */
 const TURN_BYTES = 256 * 1024;
-const TURN_PACKETS = 128;
+/** A packet counts for as many bytes at least: by the work there is with it. */
+const LEAST_BYTES = 512;
+/** Bytes of a packet that others should not have to wait for: its way to a socket takes tens of microseconds. */
+const LONG = 16 * 1024;
 const TCP_CHECKSUM = 16;
 
 /** Takes one packet or run, as `Stack.handlePacket`. */
@@ -49,10 +53,13 @@ export class TunPackets implements StackSink {
   readonly #fields = new VnetFields();
   readonly #coalescer: Coalescer | undefined;
   readonly #coalesced: DeviceMemory | undefined;
+  readonly #beforeLong: () => void;
 
-  constructor(tun: TunDevice, drops: Counters<DropName>) {
+  /** @param beforeLong called before what takes a while: lets go what packets have left to be joined on the host's side. */
+  constructor(tun: TunDevice, drops: Counters<DropName>, beforeLong: () => void = () => {}) {
     this.#tun = tun;
     this.#drops = drops;
+    this.#beforeLong = beforeLong;
     this.#inMemory = tun.register(this.#in.bytes);
     this.#outMemory = tun.register(this.#out.bytes);
     if (tun.udpOffload) {
@@ -61,14 +68,14 @@ export class TunPackets implements StackSink {
     }
   }
 
-  /** Takes what the device has, as far as one turn goes. */
+  /** Takes what the device has, as far as one turn goes. Datagrams never wait for a long packet, on either side. */
   read(take: TakePacket): void {
     const fields = this.#fields;
-    let bytes = 0;
-    for (let packets = 0; packets < TURN_PACKETS && bytes < TURN_BYTES; packets++) {
+    this.flush();
+    for (let bytes = 0; bytes < TURN_BYTES; ) {
       const n = this.#tun.read(this.#inMemory, START, READ_SIZE);
       if (n <= VNET_HEADER) return;
-      bytes += n;
+      bytes += Math.max(n, LEAST_BYTES);
       readVnet(this.#in.bytes, START, fields);
       const type = fields.gsoType & ~GSO_ECN;
       if (type !== GSO_NONE && type !== GSO_TCPV4 && type !== GSO_TCPV6 && type !== GSO_UDP_L4) {
@@ -77,6 +84,7 @@ export class TunPackets implements StackSink {
       }
       // What the kernel left for us to sum it vouches for.
       const checked = (fields.flags & VNET_NEEDS_CSUM) !== 0;
+      if (n > LONG) this.#beforeLong();
       take(this.#in, PACKET, n - VNET_HEADER, type === GSO_NONE ? 0 : fields.gsoSize, checked);
     }
   }
@@ -105,6 +113,7 @@ export class TunPackets implements StackSink {
     length: number,
     segmentSize: number,
   ): void {
+    if (length > LONG) this.flush();
     const { bytes } = this.#out;
     copyBytes(header, headerOffset, this.#out, PACKET, headerLength);
     const isV4 = bytes[PACKET]! >>> 4 === 4;

@@ -9,7 +9,7 @@ import { type Dialer, DirectDialer } from '../engine/dialer.js';
 import { HttpDialer } from '../engine/proxies/http-dialer.js';
 import { Socks5Dialer } from '../engine/proxies/socks5-dialer.js';
 import { engineSettings } from '../engine/settings.js';
-import { TunPackets } from '../engine/tun-packets.js';
+import { type TakePacket, TunPackets } from '../engine/tun-packets.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
 import { READABLE, type Reactor, type Sockets } from '../os/io.js';
@@ -43,7 +43,7 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     reactor,
     dialers: [dialer],
     sink: (drops) => {
-      packets = new TunPackets(tun, drops);
+      packets = new TunPackets(tun, drops, () => sockets.flushDatagrams());
       return packets;
     },
     settings: engineSettings(data.preset, { mtu: data.mtu, flows: { udpFiltering: data.udpFiltering } }),
@@ -54,11 +54,13 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     deviceDrops: () => deviceDrops(tun.name),
   });
   const device = packets!;
-  reactor.watch(tun.fd, READABLE, () =>
-    device.read((arena, offset, length, segmentSize, checked) =>
-      core.receive(reactor.now(), arena, offset, length, segmentSize, checked),
-    ),
-  );
+  const take: TakePacket = (arena, offset, length, segmentSize, checked) =>
+    core.receive(reactor.now(), arena, offset, length, segmentSize, checked);
+  reactor.watch(tun.fd, READABLE, () => {
+    device.read(take);
+    // What other sockets have may take a while.
+    sockets.flushDatagrams();
+  });
   reactor.onTurn((now) => {
     const next = core.turn(now);
     device.flush();

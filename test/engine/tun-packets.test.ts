@@ -101,6 +101,29 @@ test('joins datagrams of one flow where the device cuts them, and not where it d
   }
 });
 
+test('datagrams wait neither for a long packet nor for what the device has', () => {
+  const { tun, packets } = setup(true);
+  const order: string[] = [];
+  const beside = new TunPackets(tun, new Counters(DROP_REASONS), () => order.push('before'));
+  const header = tcpPacket(ends, 1, 2, 0x10);
+  const datagram = udpPacket(ends, 1, 2, new Uint8Array(500));
+  const payload = new Arena(40_000);
+  const kinds = (): (string | undefined)[] =>
+    tun.delivered.splice(0).map((packet) => (packet[VNET_HEADER_SIZE + 9] === 17 ? 'udp' : 'tcp'));
+  packets.emit(arenaOf(datagram), 0, datagram.length);
+  packets.emitTcp(arenaOf(header), 0, header.length, payload, 0, 1_000, 1_360);
+  expect(kinds()).toEqual(['tcp']);
+  packets.emitTcp(arenaOf(header), 0, header.length, payload, 0, 20_000, 1_360);
+  expect(kinds()).toEqual(['udp', 'tcp']);
+  packets.emit(arenaOf(datagram), 0, datagram.length);
+  packets.read(() => {});
+  expect(kinds()).toEqual(['udp']);
+  tun.send(tcpPacket(ends, 1, 2));
+  tun.send(tcpPacket(ends, 1, 2, 0x10, new Uint8Array(20_000)));
+  beside.read((_arena, _offset, length) => order.push(`${length}`));
+  expect(order).toEqual(['40', 'before', '20040']);
+});
+
 test('a device that takes nothing: every packet is counted, also those of a run of datagrams', () => {
   const { tun, drops, packets } = setup(true);
   tun.takesNothing = true;

@@ -58,7 +58,7 @@ class LinuxUdpFlow implements UdpFlowSocket {
   }
 
   close(): void {
-    this.#runs.flush();
+    this.#runs.send(this.#sender);
     this.#receiver.close();
     if (this.#open) close(this.fd);
     this.#open = false;

@@ -59,7 +59,7 @@ class LinuxUdpPort implements UdpPortSocket {
   }
 
   close(): void {
-    this.#runs.flush();
+    this.#runs.send(this.#sender);
     this.#receiver.close();
     if (this.#open) close(this.fd);
     this.#open = false;
