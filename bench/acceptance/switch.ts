@@ -1,7 +1,7 @@
 /**
  * `switch`: in the middle of a UDP stream, at the highest rate that the relay's way carries here without loss, packets leave the relay for
- * a direct link, a direct link for the relay because the operator wants it, or a relay that stops for another one. The relay's way is
- * 40 ms longer than the direct one: what overtakes is put in order by whoever cares, and nothing may be lost.
+ * a direct link, a direct link for the relay because the operator wants it, or a relay that stops for a farther one. Of the two ways one is
+ * always 40 ms longer: what overtakes is put in order by whoever cares, and nothing may be lost.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,15 +9,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Seconds } from '../../src/base/time.js';
 import { cutDirectPath } from '../../test/e2e/direct-path.js';
 import type { AgentThreadStatus, Network } from '../../test/e2e/network.js';
+import type { Host } from '../../test/lab/host.js';
+import { impairedLink } from '../../test/lab/impaired-link.js';
+import { defaultRoutes } from '../../test/lab/lab.js';
 import { startIperf } from '../../test/lab/services.js';
-import { impairUplink } from '../../test/lab/topology.js';
+import { impairUplink, type StandardTopology } from '../../test/lab/topology.js';
 import { roomyBuffers } from '../measure/iperf.js';
 import { goesBy, makeScene, startPing } from './scene.js';
 import type { Case, Hold } from './suite.js';
 
 /** Mbit/s, best first. */
 const RATES = [500, 300, 200, 100, 50, 20, 10] as const;
-/** One way, on the relay's own link, which packets through it cross twice; milliseconds. */
+/** One way, on the own link of the relay that is farther away, which packets through it cross twice; milliseconds. */
 const DELAY = 20;
 /** Bytes of a datagram. */
 const SIZE = 1200;
@@ -32,7 +35,7 @@ const OPENS = 3000;
 export const SWITCH_CASES: readonly Case[] = [
   { name: 'relay to direct, under load', peers: '', run: toDirect },
   { name: 'direct to relay, under load', peers: '', run: toRelay },
-  { name: 'relay that stops to another, under load', peers: '', run: drain },
+  { name: 'relay that stops to a farther one, under load', peers: '', run: drain },
 ];
 
 interface Stream {
@@ -85,8 +88,11 @@ function wantPath({ agent }: Network, path: 'relay' | 'auto'): void {
 
 async function drain(hold: Hold): Promise<string> {
   const network = await makeScene(hold, { topology: { serviceClosed: false }, path: 'relay' });
-  await startIperf(network.topology.backend);
-  const second = await network.addRelay('r2', { quic: 4435, control: 8445 });
+  const { topology } = network;
+  // The same cable as the other relay's, whose program has its own limit: the rate is found on this one.
+  await impairUplink(topology, 'relay', {});
+  await startIperf(topology.backend);
+  const second = await network.addRelay('r2', { quic: 4435, control: 8445 }, await farHost(topology));
   const ping = await startPing(network);
   const before = await network.agent.waitForStatus<AgentThreadStatus>(
     'a link through each relay',
@@ -105,6 +111,17 @@ async function drain(hold: Hold): Promise<string> {
   );
   await ping.stop();
   return verdict(await streaming, rate);
+}
+
+/** A host for a relay that is farther away than the first one. Its network is of the benchmarking prefix (RFC 2544). */
+async function farHost({ lab, net }: StandardTopology): Promise<{ readonly host: Host; readonly at: string }> {
+  const host = lab.host('far-relay');
+  const at = '198.18.9.2';
+  const left = { host, device: 'to-net', addresses: [`${at}/24`] };
+  const right = { host: net, device: 'to-far-relay', addresses: ['198.18.9.1/24'] };
+  await impairedLink(lab, left, right, { profile: { delay: DELAY } });
+  defaultRoutes(host, ['198.18.9.1']);
+  return { host, at };
 }
 
 function verdict({ packets, lost }: Stream, rate: number): string {

@@ -59,6 +59,8 @@ const STANDBY_PROOF_AGE: Duration = Seconds(4);
 /** What a session knows of its direct way. */
 export interface DirectSide {
   readonly path: DirectPath;
+  /** Whether both operators want direct links, as far as is known of the connector's. */
+  isOn: boolean;
   /** In its handshake. */
   attempt: Link | undefined;
   attemptPair: Pair | undefined;
@@ -100,6 +102,7 @@ export class AgentDirect {
       path: new DirectPath(punching, (message) => {
         for (const link of session.allLinks()) if (link.isLive) link.say(message);
       }),
+      isOn: punching.path !== 'relay',
       attempt: undefined,
       attemptPair: undefined,
       attemptEnds: undefined,
@@ -117,12 +120,12 @@ export class AgentDirect {
   }
 
   tellActive({ direct, set }: AgentSession, link: Link, reason: string): void {
-    if (this.#isOn() || set.size > 1) direct.path.tellActive(link.number, reason);
+    if (direct.isOn || set.size > 1) direct.path.tellActive(link.number, reason);
   }
 
   /** The link through the relay is live: the connector is told where we are, as it may have missed it. */
   relayLive(now: Instant, { direct }: AgentSession): void {
-    if (this.#isOn()) direct.path.linkLive(now, false);
+    if (this.#parts.punching.path !== 'relay') direct.path.linkLive(now, false);
   }
 
   onPunch(now: Instant, session: AgentSession, message: PunchMessage): void {
@@ -130,7 +133,8 @@ export class AgentDirect {
     if (!direct.path.isNews(message.n)) return;
     // Heard though nothing comes of it now: direct links may be switched on later.
     direct.path.hearPunch(message);
-    if (!this.#isOn()) return;
+    this.#switch(now, session);
+    if (!direct.isOn) return;
     direct.failedRounds = 0;
     this.#soon(now, direct);
   }
@@ -138,7 +142,7 @@ export class AgentDirect {
   /** Own addresses or routes have changed. */
   networkChanged(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    if (!this.#isOn()) return;
+    if (!direct.isOn) return;
     for (const link of directLinks(direct)) {
       if (direct.path.mayUse(link.connection.remote)) continue;
       this.#parts.links.close(now, link, CloseCode.done, 'its address may no longer be used');
@@ -158,10 +162,19 @@ export class AgentDirect {
 
   /** The operator may have switched direct links on or off; the session's manager knows already. */
   pathChanged(now: Instant, session: AgentSession): void {
+    this.#switch(now, session);
+  }
+
+  /** Direct links are wanted by both operators, or no longer. */
+  #switch(now: Instant, session: AgentSession): void {
     const { direct } = session;
-    const wasOn = direct.reason !== 'operator';
-    if (this.#isOn() === wasOn) return;
-    if (this.#isOn()) {
+    const refusal = direct.path.isPeerOff ? 'operator_of_connector' : undefined;
+    const why = this.#parts.punching.path === 'relay' ? 'operator' : refusal;
+    const wasOn = direct.isOn;
+    direct.isOn = why === undefined;
+    if (why !== undefined) direct.reason = why;
+    if (direct.isOn === wasOn) return;
+    if (direct.isOn) {
       direct.reason = 'not tried yet';
       this.relayLive(now, session);
       this.#soon(now, direct);
@@ -169,7 +182,7 @@ export class AgentDirect {
     }
     const { attempt, link, standby } = direct;
     this.#rest(direct);
-    direct.reason = 'operator';
+    direct.reason = why!;
     letGo(direct);
     if (attempt !== undefined) {
       this.#parts.links.close(now, attempt, CloseCode.done, 'operator');
@@ -184,6 +197,7 @@ export class AgentDirect {
     direct.path.forgetPeer();
     for (const link of directLinks(direct)) this.#parts.links.close(now, link, CloseCode.done, reason);
     this.#clear(now, direct);
+    this.#switch(now, session);
   }
 
   /** The session ends. */
@@ -273,7 +287,7 @@ export class AgentDirect {
   turn(now: Instant, session: AgentSession): void {
     const { direct } = session;
     if (direct.replaced !== undefined && now >= direct.replaced.endsAt) this.#closeReplaced(now, direct);
-    if (!this.#isOn()) return;
+    if (!direct.isOn) return;
     if (direct.attempt !== undefined) {
       if (now < direct.attemptEnds!) return;
       const { attempt } = direct;
@@ -303,7 +317,7 @@ export class AgentDirect {
   }
 
   due(now: Instant, { direct }: AgentSession): Instant | undefined {
-    const next = this.#isOn() ? this.#nextStep(now, direct) : undefined;
+    const next = direct.isOn ? this.#nextStep(now, direct) : undefined;
     return earliest(direct.replaced?.endsAt, next);
   }
 
@@ -311,10 +325,6 @@ export class AgentDirect {
     if (direct.attempt !== undefined) return direct.attemptEnds;
     if (isServed(now, direct)) return direct.link!.renewAt;
     return earliest(direct.gatherUntil, direct.nextRound);
-  }
-
-  #isOn(): boolean {
-    return this.#parts.punching.path !== 'relay';
   }
 
   #round(now: Instant, session: AgentSession): void {

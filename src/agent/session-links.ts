@@ -7,9 +7,10 @@
 import type { SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { type Duration, type Instant, later, Millis, Minutes, Seconds, scale, type WallTime } from '../base/time.js';
+import { type Duration, type Instant, Seconds, type WallTime } from '../base/time.js';
 import { closeText } from '../node/close-text.js';
 import { Link } from '../node/link.js';
+import { renewalOf } from '../node/renewal.js';
 import type { Channel } from '../node/underlay.js';
 import type { ConnectionHandler, DatagramBatch } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
@@ -22,9 +23,6 @@ import type { AgentSession } from './session.js';
  * sent until then takes the other half. Longer round trips than this are not used by anybody who would notice.
  */
 export const IN_FLIGHT: Duration = Seconds(1);
-
-/** Certificates that end sooner are not outlived by a newer link either. */
-const LEAST_LIFETIME: Duration = Minutes(1);
 
 export interface SessionLinksParts {
   readonly links: QuicEndpoint;
@@ -143,10 +141,4 @@ export class SessionLinks {
       this.#parts.owner.onWelcome(now, session, link, message);
     }
   }
-}
-
-/** Five sixths of the way to the end of the certificates (protocol.md §4); undefined when that is too near to be worth it. */
-function renewalOf(now: Instant, wall: WallTime, expiry: WallTime): Instant | undefined {
-  const left = Millis(expiry - wall);
-  return left < LEAST_LIFETIME ? undefined : later(now, scale(left, 5 / 6));
 }

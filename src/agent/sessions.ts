@@ -298,7 +298,7 @@ export class Sessions implements SessionLinksOwner {
       next = earliest(next, session.set.manager.nextTimeout(now));
       if (relayed?.isLive) next = earliest(next, relayed.lifeSigns.due);
       next = earliest(next, earliest(direct.link?.lifeSigns.due, direct.standby?.lifeSigns.due));
-      next = earliest(next, this.#spares.nextTimeout(session));
+      next = earliest(next, this.#spares.nextTimeout(now, session));
       if (session.isLive) continue;
       if (session.absentSince !== undefined && session.waiting.length > 0) {
         next = earliest(next, later(session.absentSince, ABSENT_GRACE));

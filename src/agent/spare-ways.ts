@@ -6,9 +6,10 @@
  *    ▲                                               │                     │                  │ relay or link lost
  *    └──── back-off, or until that relay says more ◄─┴─────────────────────┴──────────────────┘
  *
- * When the first way is lost, or its relay drains, a live spare takes its place (`promote`) and the next relay's turn comes.
+ * When the first way is lost, or its relay drains, a live spare takes its place (`promote`) and the next relay's turn comes. A link whose
+ * certificates end soon is left for a newer one in the same way; where there is no other relay, for one through the same.
  */
-import { type Duration, earliest, elapsed, type Instant, later, Seconds } from '../base/time.js';
+import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
 import type { Link } from '../node/link.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Relays } from '../node/relays.js';
@@ -32,6 +33,8 @@ export interface SpareWay {
   /** When it may ask, while it waits for its turn. */
   turn: Instant | undefined;
   readonly backoff: Backoff;
+  /** Since when packets have been leaving its link, as its relay stops or its certificates end soon. */
+  leftSince: Instant | undefined;
   /** Relays that have no way to the connector. */
   readonly refusedBy: Set<RelayClient>;
 }
@@ -52,12 +55,17 @@ export class SpareWays {
 
   turn(now: Instant, session: AgentSession): void {
     const { spare } = session;
+    if (isDue(now, session.relayed)) this.#renewFirst(now, session);
     const { link } = spare;
     if (link?.isLive) {
+      if (spare.relay?.isDraining || isDue(now, link)) this.#leave(now, session, link);
       const state = link.lifeSigns.check(now, link.connection);
       if (state === 'gone') this.drop(now, session, 'no life sign');
       else if (state === 'back') this.#parts.owner.onBack(now, session, link);
-      else if (this.#isLeft(now, session, link)) this.drop(now, session, 'the relay is about to stop');
+      else if (this.#isLeft(now, session, link)) {
+        this.drop(now, session, spare.relay?.isDraining ? 'the relay is about to stop' : 'renewed');
+        if (isDue(now, session.relayed)) spare.deadline = now;
+      }
       return;
     }
     if (session.relayState !== 'live' || spare.deadline === undefined || now < spare.deadline) return;
@@ -65,14 +73,13 @@ export class SpareWays {
     else this.#open(now, session);
   }
 
-  nextTimeout(session: AgentSession): Instant | undefined {
-    const { link, deadline, relay } = session.spare;
+  nextTimeout(now: Instant, session: AgentSession): Instant | undefined {
+    const { link, deadline } = session.spare;
+    const first = dueAfter(now, session.relayed);
     if (link?.isLive) {
-      const isLeft = relay?.isDraining === true && session.link !== undefined && session.link !== link;
-      const left = isLeft ? later(session.set.manager.activeSince, IN_FLIGHT) : undefined;
-      return earliest(link.lifeSigns.due, left);
+      return earliest(earliest(first, dueAfter(now, link)), earliest(link.lifeSigns.due, this.#leftAt(session, link)));
     }
-    return session.relayState === 'live' ? deadline : undefined;
+    return session.relayState === 'live' ? earliest(first, deadline) : first;
   }
 
   /** The first way stands, or a relay has become usable: it is time to look for a spare one. */
@@ -103,6 +110,7 @@ export class SpareWays {
     spare.channel = session.channel;
     spare.link = session.relayed;
     spare.deadline = undefined;
+    spare.leftSince = undefined;
     session.relay = relay;
     session.channel = channel;
     session.relayed = link;
@@ -129,6 +137,7 @@ export class SpareWays {
     spare.relay = undefined;
     spare.channel = undefined;
     spare.link = undefined;
+    spare.leftSince = undefined;
     spare.deadline = later(now, spare.backoff.next(false));
     if (channel !== undefined) this.#parts.asker.close(now, relay, channel, tellRelay ? reason : undefined);
     if (link !== undefined) this.#parts.links.close(now, link, code, reason);
@@ -140,16 +149,43 @@ export class SpareWays {
     session.spare.deadline = undefined;
   }
 
-  /** Its relay stops, and packets have taken another way for a while. */
+  /** The first way's certificates end soon: a live spare one takes its place, or one is made for that. */
+  #renewFirst(now: Instant, session: AgentSession): void {
+    const { spare, relayed } = session;
+    if (!spare.link?.isLive) {
+      if (spare.relay === undefined) spare.deadline ??= now;
+      return;
+    }
+    // Of two that end the one in use stays for now: the other makes room for its successor.
+    if (isDue(now, spare.link) && session.link !== spare.link) return;
+    this.promote(now, session);
+    this.#leave(now, session, relayed!);
+  }
+
+  /** Packets take other links than this one, if there are any. */
+  #leave(now: Instant, session: AgentSession, { managed }: Link): void {
+    session.spare.leftSince ??= now;
+    if (managed?.isDrained === false) session.set.manager.drain(now, managed);
+  }
+
+  /** The spare link is wanted no more, and packets have taken another one for a while. */
   #isLeft(now: Instant, session: AgentSession, link: Link): boolean {
-    if (session.spare.relay?.isDraining !== true || session.link === undefined || session.link === link) return false;
-    return elapsed(session.set.manager.activeSince, now) >= IN_FLIGHT;
+    const at = this.#leftAt(session, link);
+    return at !== undefined && now >= at;
+  }
+
+  #leftAt(session: AgentSession, link: Link): Instant | undefined {
+    const { leftSince } = session.spare;
+    if (leftSince === undefined || session.link === undefined || session.link === link) return undefined;
+    return later(Math.max(leftSince, session.set.manager.activeSince) as Instant, IN_FLIGHT);
   }
 
   #open(now: Instant, session: AgentSession): void {
     const { spare } = session;
     const { asker, links } = this.#parts;
-    const relay = asker.pick(session.service, spare.refusedBy, session.relay);
+    const relay =
+      asker.pick(session.service, spare.refusedBy, session.relay) ??
+      (isDue(now, session.relayed) ? asker.pick(session.service, spare.refusedBy) : undefined);
     spare.deadline = undefined;
     if (relay === undefined) return;
     spare.turn ??= asker.turnAt(now, relay);
@@ -182,6 +218,15 @@ export class SpareWays {
   }
 }
 
+/** Whether another link is to take its place, as its certificates end soon. */
+function isDue(now: Instant, link: Link | undefined): boolean {
+  return link?.renewAt !== undefined && now >= link.renewAt;
+}
+
+function dueAfter(now: Instant, link: Link | undefined): Instant | undefined {
+  return isDue(now, link) ? undefined : link?.renewAt;
+}
+
 export function noSpareWay(backoff: Backoff): SpareWay {
   return {
     relay: undefined,
@@ -189,6 +234,7 @@ export function noSpareWay(backoff: Backoff): SpareWay {
     link: undefined,
     deadline: undefined,
     turn: undefined,
+    leftSince: undefined,
     backoff,
     refusedBy: new Set(),
   };

@@ -36,6 +36,7 @@ import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import { type FromRelay, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { BirthdayRole } from '../tunnel/punch/birthday.js';
@@ -233,6 +234,13 @@ export class ConnectorCore {
     this.relays.routesChanged(now, ({ ip }) => this.punching.rules.route(ip) !== 'none');
     this.relays.wake(now);
     this.suspect(now);
+  }
+
+  /** The links that packets may take are others from now on. */
+  setPath(now: Instant, path: PathChoice): void {
+    if (path === this.punching.path) return;
+    this.punching.path = path;
+    this.links.pathChanged(now);
   }
 
   /** Socket `index` is readable: takes one batch. Returns the number of entries. */

@@ -8,9 +8,7 @@
  */
 import { ADDRESS_WORDS } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
-import type { Crypto } from '../base/crypto.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { SallyportError } from '../base/error.js';
 import {
   type Duration,
   earliest,
@@ -28,13 +26,13 @@ import { Link } from '../node/link.js';
 import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
 import type { Channel, Underlay } from '../node/underlay.js';
-import type { PolicyKeeper } from '../policy/keeper.js';
-import { type Identity, verifyProof } from '../policy/proof.js';
+import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import { Tier } from '../tunnel/links/managed-link.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
+import { type Hello, type HelloParts, identify } from './hello.js';
 import { LinkWatch, type WatchedLink } from './link-watch.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
 
@@ -50,7 +48,8 @@ const MAX_SESSIONS = 10_000;
 /** A direct link's hello comes at most this long after the PUNCH from its address: that opens it, and a handshake follows. */
 const PROOF_AGE: Duration = Seconds(20);
 
-type Hello = Extract<ToConnector, { type: 'hello' }>;
+/** Agents end direct links that are not wanted here any more within a second and a round trip; those of earlier versions do not. */
+const LEAVE_TIME: Duration = Seconds(5);
 
 export type ConnectorEvent =
   | {
@@ -69,16 +68,11 @@ export type ConnectorEvent =
     }
   | { readonly kind: 'link-lost'; readonly agent: string; readonly reason: string };
 
-export interface LinksParts {
+export interface LinksParts extends HelloParts {
   readonly underlay: Underlay;
   readonly punching: Punching;
-  readonly policy: PolicyKeeper;
-  readonly policyKey: Uint8Array;
-  readonly network: string;
-  readonly crypto: Crypto;
   readonly drops: Counters<DropName>;
   readonly linkCounters: Counters<LinkCounter>;
-  readonly wall: () => WallTime;
   readonly proof: () => unknown;
   readonly innerMtu: number;
   readonly parseCertificate: (der: Uint8Array) => PeerIdentity;
@@ -112,15 +106,14 @@ export class ConnectorLinks {
   /** Links of ended sessions, still open for the resets of their flows. */
   readonly #ending: { readonly link: Link; readonly reason: string }[] = [];
   readonly #timers = new TimerQueue();
+  /** When direct links that are not wanted any more are ended from here. */
+  #directUntil: Instant | undefined;
   readonly #watch: LinkWatch;
 
   constructor(parts: LinksParts) {
     this.#parts = parts;
     this.#watch = new LinkWatch(this.#timers, {
-      onGone: (now, session, link) => {
-        link.connection.close(now, CloseCode.done, 'the agent has gone silent');
-        this.#leave(now, session, link, 'the agent has gone silent');
-      },
+      onGone: (now, session, link) => this.#end(now, session, link, 'the agent has gone silent'),
       onBack: (now, session, link) => {
         if (session.link === link) parts.onLink(now, session);
       },
@@ -219,24 +212,13 @@ export class ConnectorLinks {
     hello: Hello,
     channel: Channel | undefined,
   ): ConnectorSession | undefined {
-    const { crypto, policyKey, network, policy, wall } = this.#parts;
     const refuse = (code: string): undefined => {
       this.#parts.onEvent({ kind: 'link-refused', agent: certificate.name, code });
       connection.close(now, CloseCode.refused, `${code}: the connector refuses this link`);
       return undefined;
     };
-    if (hello.version !== PROTOCOL_VERSION) return refuse('VERSION');
-    const view = policy.view;
-    if (view === undefined || !policy.admits(wall())) return refuse('POLICY_EXPIRED');
-    let identity: Identity;
-    try {
-      identity = verifyProof(crypto, policyKey, network, hello.proof, certificate.spki, {
-        revocations: view.revocations,
-      });
-    } catch (error) {
-      return refuse(error instanceof SallyportError ? error.code : 'PROOF_MALFORMED');
-    }
-    if (identity.role !== 'agent' || identity.name !== certificate.name) return refuse('IDENTITY_MISMATCH');
+    const identity = identify(this.#parts, certificate, hello);
+    if (typeof identity === 'string') return refuse(identity);
     const existing = this.#sessions.get(identity.invitationId);
     if (channel === undefined) {
       if (existing?.id !== hello.session) return refuse('NO_SUCH_SESSION');
@@ -301,7 +283,7 @@ export class ConnectorLinks {
     link.enter(now, 'live');
     session.links.add(link);
     session.lastLink = now;
-    if (this.#parts.punching.path !== 'relay') session.path.linkLive(now, link.isDirect);
+    if (this.#parts.punching.path !== 'relay' || session.path.hasTold) session.path.linkLive(now, link.isDirect);
     const tier = link.isDirect ? Tier.direct : this.#parts.tierAt(link);
     session.set.add(now, link, tier, link.isDirect && link.connection.remote.ip.family === 6);
   }
@@ -342,16 +324,33 @@ export class ConnectorLinks {
     }
   }
 
+  /** The operator wants other links used: packets move first, then the agents end theirs; `sweep` ends what is left. */
+  pathChanged(now: Instant): void {
+    const { path } = this.#parts.punching;
+    this.#directUntil = path === 'relay' ? later(now, LEAVE_TIME) : undefined;
+    for (const session of this.#sessions.values()) {
+      session.set.manager.setPath(now, path);
+      session.path.puncher.stop();
+      session.path.announce(now);
+    }
+  }
+
   /** Own addresses or the host's routes have changed. */
   networkChanged(now: Instant): void {
+    if (this.#parts.punching.path === 'relay') return;
     for (const session of this.#sessions.values()) {
       session.path.announceChange(now);
       for (const link of [...session.links]) {
         if (!link.isDirect || session.path.mayUse(link.connection.remote)) continue;
-        link.connection.close(now, CloseCode.done, 'its address may no longer be used');
-        this.#leave(now, session, link, 'its address may no longer be used');
+        this.#end(now, session, link, 'its address may no longer be used');
       }
     }
+  }
+
+  /** Ends a link from here; the session goes on. */
+  #end(now: Instant, session: ConnectorSession, link: Link, reason: string): void {
+    link.connection.close(now, CloseCode.done, reason);
+    this.#leave(now, session, link, reason);
   }
 
   #leave(now: Instant, session: ConnectorSession, link: Link, reason: string): void {
@@ -391,9 +390,7 @@ export class ConnectorLinks {
   relayLost(now: Instant, relay: number, reason: string): void {
     for (const session of this.#sessions.values()) {
       for (const link of [...session.links]) {
-        if (link.channel?.relay !== relay) continue;
-        link.connection.close(now, CloseCode.done, reason);
-        this.#leave(now, session, link, reason);
+        if (link.channel?.relay === relay) this.#end(now, session, link, reason);
       }
     }
   }
@@ -469,8 +466,14 @@ export class ConnectorLinks {
     }
   }
 
-  /** Ends sessions without a link whose time is up, and connections that never said hello. */
+  /** Ends sessions without a link whose time is up, connections that never said hello, and direct links that should have ended. */
   sweep(now: Instant): void {
+    if (this.#directUntil !== undefined && now >= this.#directUntil) {
+      this.#directUntil = undefined;
+      for (const session of this.#sessions.values()) {
+        for (const link of [...session.links]) if (link.isDirect) this.#end(now, session, link, 'operator');
+      }
+    }
     for (const session of [...this.#sessions.values()]) {
       if (session.links.size === 0 && elapsed(session.lastLink, now) >= SESSION_KEPT)
         this.close(now, session, 'no link');

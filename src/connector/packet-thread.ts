@@ -81,6 +81,10 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
         }
         return undefined;
       },
+      path: (path) => {
+        core.setPath(reactor.now(), path);
+        return undefined;
+      },
       services: (wanted) => {
         const removed = [...backends.keys()].filter((id) => !(id in wanted));
         for (const id of removed) backends.delete(id);

@@ -19,6 +19,7 @@ import { SystemEntropy } from '../os/entropy.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
 import { KernelNetwork } from './kernel-network.js';
@@ -54,10 +55,10 @@ export interface ConnectorOptions {
 export interface RunningConnector {
   status(): Promise<ConnectorThreadStatus & NetworkView>;
   /**
-   * Reads the state folder again and puts these services in the place of the configured ones.
+   * Reads the state folder again, puts these services in the place of the configured ones, and has packets take these links.
    * @throws SallyportError BACKEND_INVALID (caller), those of `reloadIdentity`; then the services stay as they were.
    */
-  reload(services: Readonly<Record<string, string>>): Promise<void>;
+  reload(services: Readonly<Record<string, string>>, path: PathChoice): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -149,11 +150,12 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
       const counters = { ...status.counters, ...kernel?.counters(), ...ways.counters };
       return { ...status, counters, portMapping: mapping.status, nat: ways.nat.status };
     },
-    reload: async (configured) => {
+    reload: async (configured, path) => {
       const present = await reloadIdentity(thread, state);
       const wanted = { ...present.services, ...configured };
       const compiled = compile(wanted);
       await thread.request('services', wanted);
+      await thread.request('path', path);
       backends = compiled;
       await resolveBackends();
     },

@@ -4,6 +4,7 @@ import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-sta
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
+import type { PathChoice } from '../tunnel/links/manager.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ConnectorCoreEvent } from './core.js';
 import type { KernelPlan } from './kernel-rules.js';
@@ -79,6 +80,7 @@ export type ConnectorProtocol = {
     };
     /** Replaces the services: id → backend URL, checked. */
     readonly services: { readonly input: Readonly<Record<string, string>>; readonly output: undefined };
+    readonly path: { readonly input: PathChoice; readonly output: undefined };
     /** What rules and routes of mode kernel are to follow. */
     readonly kernel: { readonly input: undefined; readonly output: KernelPlan };
     readonly shutdown: { readonly input: undefined; readonly output: undefined };

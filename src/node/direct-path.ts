@@ -35,6 +35,8 @@ export class DirectPath {
   believed: number | undefined;
   /** How easily one gets through the peer's NAT, as it says. */
   peerEase: NatEase = 'unknown';
+  /** The peer has said that it wants no direct links. */
+  isPeerOff = false;
   /** Where the peer has seen our own sockets, by family: it is told, as it may have forgotten when it punches again. */
   readonly #seen = new Map<number, SocketAddress>();
   #n = 0;
@@ -76,8 +78,9 @@ export class DirectPath {
 
   /** Tells the peer a new token and where we are. */
   announce(now: Instant): void {
-    const { reflexive, ease } = this.#punching;
-    const candidates = this.#candidates;
+    const { reflexive, ease, path } = this.#punching;
+    const isOff = path === 'relay';
+    const candidates = isOff ? [] : this.#candidates;
     this.#told = this.#news(candidates);
     this.#hasMoved = false;
     const token = this.puncher.renewToken(now);
@@ -89,7 +92,13 @@ export class DirectPath {
       candidates: tellCandidates(candidates),
       ...(reflexive.isStrict === undefined ? {} : { strict: reflexive.isStrict }),
       ease,
+      ...(isOff ? { off: true } : {}),
     });
+  }
+
+  /** Whether the peer has been told of anything. */
+  get hasTold(): boolean {
+    return this.#told !== undefined;
   }
 
   /** The same, if what was told is no longer so, or more of the peer's addresses can be reached. Returns whether it was. */
@@ -130,6 +139,7 @@ export class DirectPath {
 
   /** The peer has begun anew and counts from the beginning. */
   forgetPeer(): void {
+    this.isPeerOff = false;
     this.#heard = -1;
     this.puncher.stop();
   }
@@ -138,7 +148,8 @@ export class DirectPath {
     return `${this.#punching.reflexive.isStrict} ${this.#punching.ease} ${candidates.map(({ address }) => address.toString()).join()}`;
   }
 
-  hearPunch({ token, candidates, strict, ease = 'unknown' }: PunchMessage): void {
+  hearPunch({ token, candidates, strict, ease = 'unknown', off = false }: PunchMessage): void {
+    this.isPeerOff = off;
     this.peerEase = strict === true ? 'strict' : ease;
     this.#peerTold = candidates;
     const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));

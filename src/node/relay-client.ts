@@ -12,18 +12,18 @@
  */
 import type { SocketAddress } from '../base/address.js';
 import { TokenBucket } from '../base/bucket.js';
-import type { Entropy } from '../base/entropy.js';
 import { describeError } from '../base/error.js';
-import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds, type WallTime } from '../base/time.js';
+import { type Duration, earliest, elapsed, type Instant, later, Millis, Seconds } from '../base/time.js';
 import type { CloseReason, ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import type { ControlStream } from '../quic/control-stream.js';
-import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Backoff, RECONNECT_WANTED_CAP } from '../tunnel/backoff.js';
 import { decodeObserved, encodeRevalidated, type Word64 } from '../tunnel/frames.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION, type ToRelay } from '../tunnel/messages.js';
 import { closeText } from './close-text.js';
 import { LifeSigns } from './life-signs.js';
+import type { RelayClientParts } from './relay-client-parts.js';
 import { RelayProbes } from './relay-probes.js';
+import { RelayRenewal, type RenewalClient } from './relay-renewal.js';
 import { type Answer, RelayRequests } from './relay-requests.js';
 
 /** An attempt that has not become ready by then is given up. */
@@ -48,37 +48,7 @@ const NO_ADDRESS = 'the relay’s name has no address that this machine reaches'
 
 export type RelayState = 'waiting' | 'connecting' | 'greeting' | 'ready' | 'stopped';
 
-export interface RelayClientOwner {
-  onRelayReady(now: Instant, relay: RelayClient): void;
-  onRelayLost(now: Instant, relay: RelayClient, reason: string): void;
-  /** Every message that is not the answer to a request. */
-  onRelayMessage(now: Instant, relay: RelayClient, message: FromRelay): void;
-  onObserved(now: Instant, relay: RelayClient, address: SocketAddress): void;
-  /** The next attempt is about to be made: the address may be looked up anew. */
-  onRelayAttempt(now: Instant, relay: RelayClient, attempt: number): void;
-  /** Whether somebody's packets wait for the relay. */
-  isRelayWanted(): boolean;
-}
-
-export interface RelayClientParts {
-  readonly endpoint: QuicEndpoint;
-  readonly entropy: Entropy;
-  readonly role: 'agent' | 'connector';
-  /** The relay's name in its certificate. */
-  readonly name: string;
-  readonly serverName: string;
-  /** Where the underlay knows it. */
-  readonly slot: number;
-  readonly software: string;
-  readonly proof: () => unknown;
-  readonly owner: RelayClientOwner;
-  readonly wall: () => WallTime;
-  /** The relay is at this address from now on; over TCP with what the bridge there shares. */
-  readonly setRelay: (address: SocketAddress, credit?: SharedArrayBuffer) => void;
-  readonly sendProbe: (address: SocketAddress, bytes: Uint8Array) => void;
-}
-
-export class RelayClient implements ConnectionHandler {
+export class RelayClient implements RenewalClient {
   #state: RelayState = 'waiting';
   #connection: QuicConnection | undefined;
   #control: ControlStream | undefined;
@@ -99,6 +69,7 @@ export class RelayClient implements ConnectionHandler {
   readonly #backoff: Backoff;
   readonly #parts: RelayClientParts;
   readonly #probes: RelayProbes;
+  readonly #renewal: RelayRenewal;
   /** The last attempt or connection ended because nothing came any more. */
   #isUnreachable = false;
   /** The present attempt was begun by an answered probe. */
@@ -114,6 +85,7 @@ export class RelayClient implements ConnectionHandler {
     this.#parts = parts;
     this.#backoff = new Backoff(parts.entropy);
     this.#probes = new RelayProbes(parts.entropy, parts.sendProbe);
+    this.#renewal = new RelayRenewal(this, parts.wall);
   }
 
   get state(): RelayState {
@@ -291,6 +263,7 @@ export class RelayClient implements ConnectionHandler {
     this.#enter(now, 'stopped');
     this.#deadline = undefined;
     this.#connection?.close(now, 0, 'done');
+    this.#renewal.lost(now);
     this.#requests.failAll(now, 'stopped');
   }
 
@@ -306,6 +279,7 @@ export class RelayClient implements ConnectionHandler {
     if (this.#state === 'ready' && this.#lifeSigns.check(now, this.#connection!) === 'gone') {
       this.#drop(now, 'the relay has gone silent');
     }
+    this.#renewal.turn(now);
     if (this.#isProbing()) this.#probes.ask(now, this.#addresses);
     else if (this.#upgradeAt !== undefined && now >= this.#upgradeAt) {
       this.#upgradeAt = later(now, this.#upgradeWait);
@@ -317,7 +291,8 @@ export class RelayClient implements ConnectionHandler {
   nextTimeout(): Instant | undefined {
     const request = this.#requests.nextTimeout();
     const own = this.#state === 'ready' ? this.#lifeSigns.due : this.#isProbing() ? this.#probes.due : undefined;
-    return earliest(earliest(this.#deadline, request), earliest(own, this.#upgradeAt));
+    const upkeep = earliest(this.#upgradeAt, this.#renewal.nextTimeout());
+    return earliest(earliest(this.#deadline, request), earliest(own, upkeep));
   }
 
   #isProbing(): boolean {
@@ -360,17 +335,34 @@ export class RelayClient implements ConnectionHandler {
     if (connection !== this.#connection) return;
     this.#deadline = later(this.#since, CONNECT_TIMEOUT);
     this.#enter(now, 'greeting');
-    this.#control = connection.openControl();
-    this.#control.send(
+    this.#control = this.sendHello(connection, false);
+  }
+
+  sendHello(connection: QuicConnection, resume: boolean): ControlStream {
+    const control = connection.openControl();
+    const { role, software, proof } = this.#parts;
+    control.send(
       encodeMessage({
         type: 'hello',
         version: PROTOCOL_VERSION,
-        role: this.#parts.role,
-        software: this.#parts.software,
+        role,
+        software,
         capabilities: [],
-        proof: this.#parts.proof(),
+        proof: proof(),
+        ...(resume ? { resume } : {}),
       }),
     );
+    return control;
+  }
+
+  connectBeside(now: Instant, handler: ConnectionHandler): QuicConnection {
+    const { endpoint, serverName } = this.#parts;
+    return endpoint.connect(now, this.#connection!.remote, serverName, handler);
+  }
+
+  adopt(connection: QuicConnection, control: ControlStream): void {
+    this.#connection = connection;
+    this.#control = control;
   }
 
   onControlMessage(now: Instant, bytes: Uint8Array): void {
@@ -387,7 +379,7 @@ export class RelayClient implements ConnectionHandler {
     const { message } = decoded;
     this.#lifeSigns.heard();
     if (message.type === 'hello') {
-      if (this.#state === 'greeting') this.#ready(now);
+      if (this.#state === 'greeting') this.#ready(now, message.capabilities);
       return;
     }
     if (
@@ -410,12 +402,13 @@ export class RelayClient implements ConnectionHandler {
   /** Pushes that overtook the relay's hello: streams have no order among each other. */
   readonly #early: FromRelay[] = [];
 
-  #ready(now: Instant): void {
+  #ready(now: Instant, capabilities: readonly string[]): void {
     this.#enter(now, 'ready');
     this.#deadline = undefined;
     this.#isUnreachable = false;
     this.#lastProblem = '';
     if (this.#isOverTcp) this.#upgradeAt = later(now, this.#upgradeWait);
+    this.#renewal.ready(now, capabilities);
     this.#parts.owner.onRelayReady(now, this);
     for (const message of this.#early.splice(0)) this.#parts.owner.onRelayMessage(now, this, message);
   }
@@ -455,6 +448,7 @@ export class RelayClient implements ConnectionHandler {
     this.#control = undefined;
     this.#early.length = 0;
     this.#lifeSigns.heard();
+    this.#renewal.lost(now);
     if (this.#state === 'stopped') return;
     this.#lastProblem = reason;
     this.#requests.failAll(now, reason);

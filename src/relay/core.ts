@@ -19,7 +19,7 @@ import type { CloseReason, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import type { Word64 } from '../tunnel/frames.js';
-import { PROTOCOL_VERSION, parseChannel, type ToRelay } from '../tunnel/messages.js';
+import { PROTOCOL_VERSION, parseChannel, RESUME, type ToRelay } from '../tunnel/messages.js';
 import { ChannelTable } from './channels.js';
 import { Drain } from './drain.js';
 import { type FormerNode, FormerNodes } from './former-nodes.js';
@@ -34,12 +34,18 @@ import { Registry } from './registry.js';
 
 /** How often idle channels are looked for and connectors' life signs are taken. */
 const SWEEP_INTERVAL = Seconds(5);
+/** A node's former connection is closed by then: nodes do it themselves, a moment after they have another. */
+const FORMER_TIME = Seconds(10);
 /** Relay connections accepted at once, greeting ones included. */
 const MAX_CONNECTIONS = 20_000;
 
 /** What the relay reports; the driver logs and counts it. */
 export type RelayEvent =
-  | { readonly kind: 'node-connected' | 'node-replaced'; readonly node: string; readonly address: string }
+  | {
+      readonly kind: 'node-connected' | 'node-replaced' | 'node-resumed';
+      readonly node: string;
+      readonly address: string;
+    }
   | { readonly kind: 'node-refused'; readonly node: string; readonly code: string }
   | { readonly kind: 'node-lost'; readonly node: string; readonly reason: string }
   | { readonly kind: 'node-moved'; readonly node: string; readonly address: string }
@@ -183,7 +189,8 @@ export class RelayCore implements ConnectionOwner {
   }
 
   onHello(now: Instant, connection: NodeConnection, hello: Extract<ToRelay, { type: 'hello' }>): void {
-    const admission = this.registry.admit(now, this.#identify(connection.certificate, hello), connection);
+    const identity = this.#identify(connection.certificate, hello);
+    const admission = this.registry.admit(now, identity, connection, hello.resume === true);
     switch (admission.outcome) {
       case 'name-taken':
         throw this.#refusal(connection.certificate, 'NAME_TAKEN', 'another node uses this name');
@@ -194,6 +201,9 @@ export class RelayCore implements ConnectionOwner {
         break;
       case 'replaced':
         this.#admit(now, connection, admission.node, admission.older);
+        break;
+      case 'resumed':
+        this.#resume(now, connection, admission.node);
         break;
     }
   }
@@ -249,17 +259,45 @@ export class RelayCore implements ConnectionOwner {
       node: node.key,
       address: from.toString(),
     });
+    this.#greet(connection, false);
+    connection.tellObserved(from);
+    this.#pushPolicy(node);
+    if (older !== undefined && older.services.size > 0) this.#pushCatalogues();
+    else if (node.identity.role === 'agent') this.#pushCatalogue(node);
+  }
+
+  /** The node goes on on this connection, as it is: channels, services, and where its packets go. */
+  #resume(now: Instant, connection: NodeConnection, node: RelayNode): void {
+    this.#greeting.delete(connection);
+    connection.open(node);
+    this.#endFormer(now, node);
+    node.former = { connection: node.connection, since: now };
+    node.connection = connection;
+    node.heard = now;
+    this.#parts.onEvent({ kind: 'node-resumed', node: node.key, address: connection.quic.remote.toString() });
+    this.#greet(connection, true);
+    connection.tellObserved(node.forwardingAddress);
+    this.onMoved(now, node);
+    // What the connection before has not delivered any more.
+    this.#pushPolicy(node);
+    if (node.identity.role === 'agent') this.#pushCatalogue(node);
+  }
+
+  #greet(connection: NodeConnection, isResumed: boolean): void {
     connection.send({
       type: 'hello',
       version: PROTOCOL_VERSION,
       role: 'relay',
       software: this.#parts.software,
-      capabilities: [],
+      capabilities: [RESUME],
+      ...(isResumed ? { resume: true } : {}),
     });
-    connection.tellObserved(from);
-    this.#pushPolicy(node);
-    if (older !== undefined && older.services.size > 0) this.#pushCatalogues();
-    else if (node.identity.role === 'agent') this.#pushCatalogue(node);
+  }
+
+  #endFormer(now: Instant, node: RelayNode): void {
+    const { former } = node;
+    node.former = undefined;
+    former?.connection.close(now, CloseCode.replaced, 'replaced by a newer connection');
   }
 
   isAwaited(node: RelayNode, message: ToRelay): boolean {
@@ -336,10 +374,13 @@ export class RelayCore implements ConnectionOwner {
     if (!remote.matches(node.forwarding, 0)) this.forwarder.askToMove(now, node, remote);
   }
 
-  onClosed(_now: Instant, connection: NodeConnection, reason: CloseReason): void {
+  onClosed(now: Instant, connection: NodeConnection, reason: CloseReason): void {
     this.#connections--;
     this.#greeting.delete(connection);
     const node = connection.node;
+    if (node?.former?.connection === connection) node.former = undefined;
+    if (node !== undefined && node.connection !== connection) return;
+    if (node !== undefined) this.#endFormer(now, node);
     // A thousand nodes that are told goodbye are no thousand losses, and have nobody left to be told of.
     if (this.#isStopping || node === undefined || !this.registry.remove(node)) return;
     this.forwarder.forgetNode(node);
@@ -430,6 +471,7 @@ export class RelayCore implements ConnectionOwner {
     for (const side of this.channels.idle(now)) this.#opener.close(side, 'idle', undefined);
     for (const node of this.registry.nodes) {
       this.onMoved(now, node);
+      if (node.former !== undefined && elapsed(node.former.since, now) >= FORMER_TIME) this.#endFormer(now, node);
       if (node.identity.role !== 'connector') continue;
       const silent = node.connection.quic.silentFor(now);
       if (silent < elapsed(node.heard, now)) node.heard = (now - silent) as Instant;

@@ -23,6 +23,8 @@ export const CHANNELS_AT_ONCE = 1000;
 export class RelayNode {
   readonly identity: Identity;
   connection: NodeConnection;
+  /** The connection before, since this one took its place: what was sent on it still counts, until the node closes it. */
+  former: { readonly connection: NodeConnection; readonly since: Instant } | undefined;
   /** Packed address of `ADDRESS_WORDS` words that downlink goes to, and the local address it leaves from. */
   readonly forwarding = new Uint32Array(ADDRESS_WORDS);
   readonly local = new Uint32Array(ADDRESS_WORDS);

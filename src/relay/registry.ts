@@ -1,7 +1,8 @@
 /**
  * Which nodes are connected, and who may replace whom.
  *
- *   same node        same name, role and invitation: its new connection replaces the old one at once
+ *   same node        same name, role and invitation: its new connection replaces the old one at once, or, when it asks for
+ *                    that, goes on with what the old one has
  *   older key        same node, but its proof has fewer key rotations than the connected one's: refused
  *   another node     same name and role, other invitation: refused while the first is connected
  */
@@ -15,6 +16,7 @@ import type { NodeConnection } from './node-connection.js';
 export type Admission =
   | { readonly outcome: 'admitted'; readonly node: RelayNode }
   | { readonly outcome: 'replaced'; readonly node: RelayNode; readonly older: RelayNode }
+  | { readonly outcome: 'resumed'; readonly node: RelayNode }
   | { readonly outcome: 'name-taken' | 'superseded' };
 
 export class Registry {
@@ -41,12 +43,13 @@ export class Registry {
     return this.#nodes.get(nodeKey('connector', name));
   }
 
-  /** Admits the node behind a connection whose proof has been verified. */
-  admit(now: Instant, identity: Identity, connection: NodeConnection): Admission {
+  /** Admits the node behind a connection whose proof has been verified. @param resume it wants to go on as it is, with the same key. */
+  admit(now: Instant, identity: Identity, connection: NodeConnection, resume: boolean): Admission {
     const key = nodeKey(identity.role, identity.name);
     const older = this.#nodes.get(key);
     if (older !== undefined && older.identity.invitationId !== identity.invitationId) return { outcome: 'name-taken' };
     if (older !== undefined && older.identity.rotations > identity.rotations) return { outcome: 'superseded' };
+    if (resume && older?.identity.rotations === identity.rotations) return { outcome: 'resumed', node: older };
     const node = new RelayNode(identity, connection, now, this.#limits[identity.role]);
     this.#nodes.set(key, node);
     return older === undefined ? { outcome: 'admitted', node } : { outcome: 'replaced', node, older };

@@ -21,6 +21,9 @@ export const LINK_ALPN = 'sallyport-1';
 /** Either end of a relay connection gives the other new connection ids after this time: who watches the wire cannot follow it. */
 export const CONNECTION_ID_LIFETIME: Duration = Minutes(5);
 
+/** Capability of a relay: a node's new connection takes the place of the one before, and its channels go on (`hello {resume}`). */
+export const RESUME = 'resume';
+
 /** Services one `register` may hold, so that it fits into one message. */
 export const MAX_SERVICES_PER_MESSAGE = 256;
 
@@ -42,6 +45,8 @@ const Hello = v.object({
   software: text(100),
   capabilities: v.pipe(v.array(text(40)), v.maxLength(32)),
   proof: v.optional(v.unknown()),
+  /** Node: its channels are to go on on this connection. Relay: they do. */
+  resume: v.optional(v.boolean()),
 });
 
 const Register = v.object({
@@ -122,6 +127,8 @@ const Punch = v.object({
   strict: v.optional(v.boolean()),
   /** How easily a peer gets through the sender's NAT (docs/nat.md); absent: not known. */
   ease: v.optional(v.picklist(NAT_EASES)),
+  /** The sender’s operator wants no direct links: those that there are end, once packets have left them. */
+  off: v.optional(v.boolean()),
   candidates: v.pipe(
     v.array(
       v.object({

@@ -2,7 +2,7 @@
  * Direct links with the real programs: agent and connector find each other, packets leave the relay, and come back to it when the
  * direct path dies.
  */
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
@@ -79,6 +79,35 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     cutDirectPath(network, 'none');
     await goesBy('direct');
     await fetches();
+  });
+
+  it('of a connector whose operator wants none are left at a reload, and come back at another', async () => {
+    await goesBy('direct');
+    const wantPath = (path: 'auto' | 'relay'): void => {
+      writeFileSync(join(network.connector.dir, 'sallyport.json'), JSON.stringify({ path }));
+      network.connector.process.signal('SIGHUP');
+    };
+    const download = await Download.start(network, url, BYTES, RATE);
+    wantPath('relay');
+    const { sessions } = await goesBy('relay');
+    expect(sessions[0]!.direct).toBe('operator_of_connector');
+    wantPath('auto');
+    await goesBy('direct');
+    expect(await download.outcome()).toBe('complete');
+    expect(network.connector.logged('these keys count from the next start')).toEqual([]);
+  });
+
+  it('an agent on the connector’s own host finds it there', async () => {
+    const { service } = network.topology;
+    const agent = await network.newAgent('bob', service, ['--mode', 'proxy', '--socks', '127.0.0.1:1080']);
+    await network.startAgent(agent);
+    await service.exec(['curl', '-sSf', '--max-time', '10', '--socks5', '127.0.0.1:1080', `${url}/bytes/10`]);
+    const { sessions } = await agent.waitForStatus<AgentThreadStatus>(
+      'packets to go directly',
+      (status) => status.sessions[0]?.link?.via === 'direct',
+    );
+    expect(sessions[0]!.link!.remote).toMatch(/^(203\.0\.113\.2|10\.20\.0\.1|\[2001:db8:3::2\]|\[fd00:20::1\]):\d+$/);
+    await agent.stop();
   });
 
   it('a service that the operator holds to the relay keeps to it beside a direct link', async () => {

@@ -48,7 +48,7 @@ export interface NetworkOptions {
   readonly closedServices?: Readonly<Record<string, string>>;
   /** Arguments of the agent `alice`; default `--mode tun`. False: no agent yet. */
   readonly agent?: readonly string[] | false;
-  /** The connector's `--path`; default relay, as most tests are about the way through it. */
+  /** The connector's `--path`; default relay, as most tests are about the way through it; `auto` is its own default, not said. */
   readonly path?: 'auto' | 'relay' | 'direct';
   /** The relay's environment, from the network's folder. */
   readonly relayEnv?: (folder: string) => Readonly<Record<string, string>>;
@@ -83,8 +83,9 @@ export class Network {
     const listen = LISTEN[family].flatMap((ip) => ['--listen', `${ip}:4433`]);
     const control = `${LISTEN[family].at(-1)!}:8443`;
     this.relay = this.role('relay', topology.relay, ['relay', ...listen, '--control', control]);
-    const connector = ['connector', '--join-file', this.tokenFile('office'), '--path', path];
-    this.connector = this.role('office', topology.service, connector);
+    const connector = ['connector', '--join-file', this.tokenFile('office')];
+    const choice = path === 'auto' ? [] : ['--path', path];
+    this.connector = this.role('office', topology.service, [...connector, ...choice]);
   }
 
   static async make(options: NetworkOptions): Promise<Network> {
@@ -151,13 +152,17 @@ export class Network {
     return role;
   }
 
-  /** Adds a relay beside the first, on its host, and starts it; nodes that run hear of it by the first. */
-  async addRelay(name: string, ports: { readonly quic: number; readonly control: number }): Promise<Role> {
+  /** Adds a relay beside the first, on its host unless another is given, and starts it; nodes that run hear of it by the first. */
+  async addRelay(
+    name: string,
+    ports: { readonly quic: number; readonly control: number },
+    place = { host: this.topology.relay, at: ADDRESSES.relay.v4 as string },
+  ): Promise<Role> {
     const { quic, control } = ports;
-    const at = ADDRESSES.relay.v4;
+    const { host, at } = place;
     const argv = [name, '--relay', `${at}:${quic}`, '--control', `${at}:${control}`, '--ca', this.relay.dir];
     await this.must('add-relay', ...argv, '--dir', this.operatorFolder);
-    const added = this.role(name, this.topology.relay, [
+    const added = this.role(name, host, [
       ...['relay', '--listen', `0.0.0.0:${quic}`, '--control', `0.0.0.0:${control}`, '--probe-port', String(quic + 1)],
     ]);
     cpSync(join(this.operatorFolder, `relay-${name}`), added.dir, { recursive: true });

@@ -95,12 +95,15 @@ export class Pinger {
   }
 }
 
-/** A scene whose pinger goes over the direct link. */
-export async function pinging(options: Parameters<typeof scene>[0] = {}): Promise<Scene & { readonly pinger: Pinger }> {
+/** A scene whose pinger goes over the direct link; not `isDirect`: over the relay's, as it is told by `options`. */
+export async function pinging(
+  options: Parameters<typeof scene>[0] = {},
+  isDirect = true,
+): Promise<Scene & { readonly pinger: Pinger }> {
   const it = await directScene({ ...options, agent: { tun: true, ...options.agent } });
   const pinger = new Pinger(it);
   pinger.run(Seconds(1));
-  expect(it.world.until(() => bothUse(it, 'direct'), Seconds(5))).toBe(true);
+  expect(it.world.until(() => bothUse(it, isDirect ? 'direct' : 'relay'), Seconds(5))).toBe(true);
   pinger.run(Seconds(1));
   return { ...it, pinger };
 }

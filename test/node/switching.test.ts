@@ -66,6 +66,68 @@ test('an operator who wants other links used while packets flow loses none, and 
   expect(it.pinger.lost(from).length).toBe(it.pinger.sent.length - from);
 });
 
+test.each(['relay', 'auto'] as const)(
+  'a connector’s operator who wants other links used loses none either, first %s',
+  async (first) => {
+    const it = await pinging(
+      { connector: { direct: { path: first === 'relay' ? 'auto' : 'relay' } } },
+      first === 'relay',
+    );
+    it.world.relay.host.path.delay = FAR;
+    const { core } = it.connector;
+    const { direct } = it.agent.session('c1')!;
+    const directAt = () => [...it.connector.sessions[0]!.links].filter(({ isDirect }) => isDirect).length;
+    for (let i = 0; i < 6; i++) {
+      if (i % 2 === (first === 'relay' ? 0 : 1)) {
+        core.setPath(it.world.now, 'relay');
+        it.connector.host.reactor.wake();
+        it.pinger.run(Millis(900), Millis(2));
+        expect([bothUse(it, 'relay'), direct.reason, direct.link]).toEqual([true, 'operator_of_connector', undefined]);
+        it.pinger.run(Seconds(1), Millis(2));
+        expect([direct.replaced, directAt()]).toEqual([undefined, 0]);
+        // Nothing is tried meanwhile, whatever the agent's network does.
+        let between = 0;
+        it.world.network.filter = (packet) => {
+          if (isBetween(it, packet) !== undefined) between++;
+          return true;
+        };
+        it.agent.core.sessions.networkChanged(it.world.now);
+        it.pinger.run(Seconds(30));
+        expect(between).toBe(0);
+        it.world.network.filter = undefined;
+      } else {
+        core.setPath(it.world.now, 'auto');
+        it.connector.host.reactor.wake();
+        it.pinger.run(Seconds(2), Millis(2));
+        expect([bothUse(it, 'direct'), direct.reason]).toEqual([true, 'best_rank']);
+      }
+    }
+    it.world.run(Seconds(1));
+    expect(it.pinger.lost()).toEqual([]);
+    expect(it.pinger.duplicates).toBe(0);
+  },
+);
+
+test('direct links of agents that do not follow the connector’s operator end five seconds later; a new link hears of it too', async () => {
+  const it = await pinging();
+  const session = it.agent.session('c1')!;
+  // What an earlier version does with the word: it takes it for a list of no addresses.
+  const hear = session.direct.path.hearPunch.bind(session.direct.path);
+  session.direct.path.hearPunch = (message) => hear({ ...message, off: false });
+  it.connector.core.setPath(it.world.now, 'relay');
+  it.connector.host.reactor.wake();
+  it.pinger.run(Seconds(3));
+  expect([session.link!.isDirect, it.connector.sessions[0]!.link!.isDirect]).toEqual([true, false]);
+  it.pinger.run(Seconds(12));
+  expect([bothUse(it, 'relay'), session.direct.link]).toEqual([true, undefined]);
+  session.direct.path.hearPunch = hear;
+  const { relayed } = session;
+  relayed!.connection.close(it.world.now, 0, 'test');
+  it.pinger.run(Seconds(5));
+  expect(session.relayed).not.toBe(relayed);
+  expect([bothUse(it, 'relay'), session.direct.reason]).toEqual([true, 'operator_of_connector']);
+});
+
 test('an agent that was started without direct links gets them when the operator wants them', async () => {
   const it = await directScene({ agent: { tun: true, direct: { path: 'relay' } } });
   const pinger = new Pinger(it);

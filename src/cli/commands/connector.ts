@@ -59,7 +59,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
     'connector',
     file,
     given,
-    ['services'],
+    ['services', 'path'],
     context,
   );
   const config = live.current;
@@ -92,7 +92,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
       log.info({ network: state.network, name: state.name }, 'connector started');
       return {
         status: async () => ({ network: state.network, name: state.name, ...(await connector.status()) }),
-        reload: () => live.reload(log, (next) => connector.reload(next.services)),
+        reload: () => live.reload(log, (next) => connector.reload(next.services, next.path)),
         stop: () => connector.stop(),
       };
     },
