@@ -36,7 +36,7 @@ import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { Fragmenter } from '../tunnel/fragments.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import { LINK_COUNTERS } from '../tunnel/links/states.js';
 import { type FromRelay, parseChannel, type RegistrationStatus } from '../tunnel/messages.js';
 import type { BirthdayRole } from '../tunnel/punch/birthday.js';

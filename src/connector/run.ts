@@ -19,7 +19,7 @@ import { SystemEntropy } from '../os/entropy.js';
 import { type HostNetworkWatch, watchHostNetwork } from '../os/linux/host-network.js';
 import { createNetwork } from '../os/linux/network.js';
 import { ThreadHost } from '../os/thread.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import { type ServiceBackend, serviceBackend } from './backends.js';
 import type { ConnectorCoreEvent } from './core.js';
 import { KernelNetwork } from './kernel-network.js';

@@ -4,7 +4,7 @@ import type { LinkStatus, RelayPlaceStatus, RelayStatus } from '../node/link-sta
 import type { MappedRequest } from '../node/portmap/keep-mapped.js';
 import type { NodeThreadData, RelayAddresses, RelayAttempt, RelayTcpAddress } from '../node/thread-setup.js';
 import type { HostNetwork } from '../os/io.js';
-import type { PathChoice } from '../tunnel/links/manager.js';
+import type { PathChoice } from '../tunnel/links/path-choice.js';
 import type { NatEase } from '../tunnel/punch-plan.js';
 import type { ConnectorCoreEvent } from './core.js';
 import type { KernelPlan } from './kernel-rules.js';
