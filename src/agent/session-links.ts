@@ -14,7 +14,7 @@ import { renewalOf } from '../node/renewal.js';
 import type { Channel } from '../node/underlay.js';
 import type { ConnectionHandler, DatagramBatch } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
-import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToAgent } from '../tunnel/messages.js';
+import { decodeMessage, encodeMessage, OPEN_CHECKSUMS, PROTOCOL_VERSION, ToAgent } from '../tunnel/messages.js';
 import type { LinkAdmission, Welcome } from './link-admission.js';
 import type { AgentSession } from './session.js';
 
@@ -119,7 +119,7 @@ export class SessionLinks {
         session: session.id,
         link: link.number,
         proof: proof(),
-        capabilities: [],
+        capabilities: [OPEN_CHECKSUMS],
       }),
     );
   }
@@ -136,6 +136,7 @@ export class SessionLinks {
     const problem = this.#parts.admission.problemOf(link.connection, message, session.connector, session.id);
     if (problem !== undefined) this.#fail(now, session, link, 0, problem);
     else {
+      link.takesOpen = message.capabilities.includes(OPEN_CHECKSUMS);
       link.enter(now, 'live');
       link.renewAt = renewalOf(now, this.#parts.wall(), link.connection.certificateExpiry);
       this.#parts.owner.onWelcome(now, session, link, message);

@@ -31,7 +31,7 @@ import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/c
 import { CloseCode } from '../tunnel/close-codes.js';
 import { Tier } from '../tunnel/links/managed-link.js';
 import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
-import { decodeMessage, encodeMessage, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
+import { decodeMessage, encodeMessage, OPEN_CHECKSUMS, PROTOCOL_VERSION, ToConnector } from '../tunnel/messages.js';
 import { type Hello, type HelloParts, identify } from './hello.js';
 import { LinkWatch, type WatchedLink } from './link-watch.js';
 import { type ConnectorSession, SESSION_KEPT } from './session.js';
@@ -169,6 +169,7 @@ export class ConnectorLinks {
             if (watched !== undefined) this.#watch.traffic(sent, watched);
             if (channel !== undefined) this.#parts.onSentRelayed(sent, channel.relay);
           });
+          link.takesOpen = message.capabilities.includes(OPEN_CHECKSUMS);
           watched = this.#watch.add(session, link);
           this.#join(at, session, link);
         } else this.#message(at, session!, message);
@@ -256,6 +257,7 @@ export class ConnectorLinks {
         proof: this.#parts.proof(),
         services: session.services,
         innerMtu: this.#parts.innerMtu,
+        capabilities: [OPEN_CHECKSUMS],
       }),
     );
   }

@@ -3,6 +3,7 @@
  * that have come already left out, and packets coalesced into super-segments for the device or stack behind.
  *
  *   0100, 0110 (4, 6)   one IP packet            0000   fragment          0001   copy of one of these
+ *   0101, 0111 (5, 7)   one IP packet whose TCP checksum is left open (wire/open-checksum.ts)
  *   0010                heartbeat                the rest   reserved, dropped
  */
 import type { Counters } from '../base/counters.js';
@@ -13,6 +14,7 @@ import { Reassembler } from '../tunnel/fragments.js';
 import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena } from '../wire/arena.js';
 import { Coalescer, type CoalescerOptions, type CoalescerSink } from '../wire/gro.js';
+import { OPEN_MARK } from '../wire/open-checksum.js';
 import type { Link } from './link.js';
 
 export class Inbound {
@@ -34,6 +36,10 @@ export class Inbound {
       const nibble = length === 0 ? -1 : arena.bytes[offset]! >>> 4;
       if (nibble === 4 || nibble === 6) {
         this.#coalescer.push(arena, offset, length);
+        packets++;
+      } else if (nibble === 5 || nibble === 7) {
+        arena.bytes[offset]! &= ~OPEN_MARK;
+        this.#coalescer.push(arena, offset, length, true);
         packets++;
       } else if (nibble === 0) {
         this.#fragment(now, arena, offset, length, state);

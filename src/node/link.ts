@@ -45,6 +45,8 @@ export class Link {
   /** The session's links, while this is one of them, and what their manager knows of it. */
   set: LinkSet | undefined;
   managed: ManagedLink | undefined;
+  /** Whether the peer takes packets whose TCP checksum is left open. */
+  takesOpen = false;
   packetsOut = 0;
   packetsIn = 0;
   lastOut: Instant;

@@ -18,6 +18,7 @@ import type { Instant } from '../base/time.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena, align } from '../wire/arena.js';
+import { closeChecksum, isOpen } from '../wire/open-checksum.js';
 import type { Link } from './link.js';
 import { SendQueue } from './send-queue.js';
 import { Staging } from './staging.js';
@@ -122,8 +123,23 @@ export class Outbound {
     this.count = 0;
     if (link === undefined || count === 0) return;
     const second = link.set?.secondOf(now, link, this.#isHeld);
-    if (second === undefined && this.#isWhole(link.maxDatagram, count)) this.#write(now, link, this.arena, 0, count);
+    const isWhole = second === undefined && this.#isWhole(link.maxDatagram, count);
+    if (!isWhole || this.#mustWait) this.#complete(count);
+    if (isWhole) this.#write(now, link, this.arena, 0, count);
     else this.#stage(now, link, second, count);
+  }
+
+  /** What is cut, copied or waits is complete: whoever looks into it finds a packet like any other. */
+  #complete(count: number): void {
+    const { arena, table } = this;
+    for (let i = 0; i < count; i++) {
+      const offset = table[i * 2]!;
+      if (isOpen(arena.bytes, offset)) closeChecksum(arena, offset, table[i * 2 + 1]!);
+    }
+  }
+
+  get #mustWait(): boolean {
+    return this.#gate.isBlocked || this.#gate.isMetered || this.queue.size > 0;
   }
 
   /** Whether every packet fits a DATAGRAM of this size. */
@@ -142,8 +158,7 @@ export class Outbound {
 
   /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
   #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
-    if (this.#gate.isBlocked || this.#gate.isMetered || this.queue.size > 0)
-      this.queue.put(now, link, arena, this.table, count);
+    if (this.#mustWait) this.queue.put(now, link, arena, this.table, count);
     else this.#feed(now, link, count, memory);
   }
 

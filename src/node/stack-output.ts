@@ -91,6 +91,7 @@ export class StackOutput implements StackSink {
       outbound.offset,
       outbound.table,
       outbound.count,
+      link.takesOpen,
     );
     if (made > 0) outbound.commit(made);
     else this.#drops.values[-made]! += packets;

@@ -95,7 +95,8 @@ export class TunPort {
     const room = gsoType === GSO_NONE ? align(length) : packets * align(gsoSize + MAX_HEADERS);
     if (!outbound.begin(now, link, packets, room, isHeld)) return Drop.no_room;
     const { arena, table, count, offset } = outbound;
-    const made = segment(this.arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count);
+    const { takesOpen } = link;
+    const made = segment(this.arena, PACKET_OFFSET, length, this.#fields, arena, offset, table, count, takesOpen);
     if (made < 0) return -made;
     if (protocol === PROTO_TCP && (tcpFlags & TCP_SYN) !== 0) {
       const at = table[count * 2]!;

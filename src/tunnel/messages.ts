@@ -18,6 +18,12 @@ export const PROTOCOL_VERSION = 1;
 export const RELAY_ALPN = 'sallyport-relay-1';
 export const LINK_ALPN = 'sallyport-1';
 
+/**
+ * Capability of an end of a link: it takes IP packets whose TCP checksum is left open (docs/protocol.md). The packets of a link are
+ * authenticated, so that a sum over each at both ends would say nothing more.
+ */
+export const OPEN_CHECKSUMS = 'open-checksums';
+
 /** Either end of a relay connection gives the other new connection ids after this time: who watches the wire cannot follow it. */
 export const CONNECTION_ID_LIFETIME: Duration = Minutes(5);
 
@@ -117,6 +123,8 @@ const Welcome = v.object({
   proof: v.unknown(),
   services: v.pipe(v.array(label), v.maxLength(4096)),
   innerMtu: v.pipe(v.number(), v.integer(), v.minValue(1280), v.maxValue(65535)),
+  /** Absent from connectors that have none. */
+  capabilities: v.optional(v.pipe(v.array(text(40)), v.maxLength(32)), []),
 });
 /** Where one end may be reached, and its own token: the one to be used towards it (32 hex digits). */
 const Punch = v.object({

@@ -12,6 +12,7 @@ import { readU16, readU32, writeU16 } from './bytes.js';
 import { copyAndSum, fold, ipv4HeaderIntact, isIntact, pseudoSum, sumRange, writeIpv4Checksum } from './checksum.js';
 import type { ParsedPacket } from './inner.js';
 import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP } from './ip.js';
+import { TCP_CHECKSUM } from './open-checksum.js';
 import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_HEADER } from './vnet.js';
 
 /** Before each packet: a virtio-net header, rounded up so that the packet stays aligned. */
@@ -65,6 +66,8 @@ export class GroFlow {
   headerLength = 0;
   /** IP header bytes. */
   start = 0;
+  /** The first packet's checksum was left open. */
+  isOpen = false;
   /** When the run began, for eviction. */
   order = 0;
   #protocol = 0;
@@ -110,8 +113,9 @@ export class GroFlow {
   /**
    * Begins a run with a mergeable packet, which is copied into the slot in any case. REFUSED: a checksum is wrong, so the copy
    * is to be passed on alone and unvouched for.
+   * @param isOpen its checksum is left open (open-checksum.ts): whoever sent it vouches for it
    */
-  begin(source: Arena, packet: ParsedPacket): number {
+  begin(source: Arena, packet: ParsedPacket, isOpen: boolean): number {
     const bytes = source.bytes;
     this.start = packet.headerLength;
     this.headerLength = packet.payloadOffset - packet.offset;
@@ -136,13 +140,14 @@ export class GroFlow {
     this.#acknowledgment = packet.acknowledgment;
     this.#window = packet.window;
     this.#flags = packet.tcpFlags;
+    this.isOpen = isOpen;
     copyBytes(source, packet.offset, this.arena, this.offset, this.headerLength);
-    if (!this.#copyPayload(source, packet, this.headerLength)) return REFUSED;
+    if (!this.#copyPayload(source, packet, this.headerLength, isOpen)) return REFUSED;
     return packet.protocol === PROTO_TCP && packet.tcpFlags & (PSH | FIN) ? ENDED : JOINED;
   }
 
-  /** Adds a mergeable packet that `matches`; REFUSED when it does not go on where the run is. */
-  append(source: Arena, packet: ParsedPacket): number {
+  /** Adds a mergeable packet that `matches`; REFUSED when it does not go on where the run is. @param isOpen as for `begin`. */
+  append(source: Arena, packet: ParsedPacket, isOpen: boolean): number {
     const bytes = source.bytes;
     const size = packet.payloadLength;
     if (
@@ -159,7 +164,7 @@ export class GroFlow {
       return REFUSED;
     const isTcp = this.#protocol === PROTO_TCP;
     if (isTcp ? !this.#goesOn(bytes, packet) : this.segments === UDP_SEGMENTS_MAX) return REFUSED;
-    if (!this.#copyPayload(source, packet, this.length)) return REFUSED;
+    if (!this.#copyPayload(source, packet, this.length, isOpen)) return REFUSED;
     this.length += size;
     this.segments++;
     if (!isTcp) return size < this.gsoSize ? ENDED : JOINED;
@@ -169,14 +174,21 @@ export class GroFlow {
     return size < this.gsoSize || last !== 0 ? ENDED : JOINED;
   }
 
-  /** Writes the lengths and partial checksum of a run of several packets; returns its gso type. One packet stays as it came. */
+  /**
+   * Writes the lengths and partial checksum of a run of several packets; returns its gso type. One packet stays as it came, but that
+   * an open checksum becomes a partial one too.
+   */
   finish(): number {
-    if (this.segments === 1) return GSO_NONE;
     const bytes = this.arena.bytes;
     const at = this.offset;
-    const isV4 = this.start === IPV4_HEADER;
     const transport = at + this.start;
     const transportLength = this.length - this.start;
+    if (this.segments === 1) {
+      if (this.isOpen)
+        writeU16(bytes, transport + TCP_CHECKSUM, fold(pseudoSum(bytes, at, PROTO_TCP, transportLength)));
+      return GSO_NONE;
+    }
+    const isV4 = this.start === IPV4_HEADER;
     if (isV4) {
       writeU16(bytes, at + 2, this.length);
       writeIpv4Checksum(bytes, at);
@@ -187,7 +199,7 @@ export class GroFlow {
       writeU16(bytes, transport + 6, partial);
       return GSO_UDP_L4;
     }
-    writeU16(bytes, transport + 16, partial);
+    writeU16(bytes, transport + TCP_CHECKSUM, partial);
     return (isV4 ? GSO_TCPV4 : GSO_TCPV6) | (this.#flags & CWR ? GSO_ECN : 0);
   }
 
@@ -218,8 +230,12 @@ export class GroFlow {
   }
 
   /** Copies the payload to `at` bytes into the packet. False when a checksum of the packet is wrong. */
-  #copyPayload(source: Arena, packet: ParsedPacket, at: number): boolean {
+  #copyPayload(source: Arena, packet: ParsedPacket, at: number, isOpen: boolean): boolean {
     const { offset, transportLength } = packet;
+    if (isOpen) {
+      copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
+      return true;
+    }
     if (packet.family === 4 && !ipv4HeaderIntact(source.bytes, offset)) {
       copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
       return false;

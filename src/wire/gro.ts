@@ -15,6 +15,7 @@ import { Arena, copyBytes } from './arena.js';
 import { ENDED, GroFlow, isMergeable, JOINED, REFUSED, SLOT_SIZE } from './gro-flow.js';
 import { ParsedPacket, parsePacket } from './inner.js';
 import { IP_LENGTH_MAX, PROTO_TCP, PROTO_UDP } from './ip.js';
+import { TCP_CHECKSUM, writeTcpChecksum } from './open-checksum.js';
 import { GSO_NONE, GSO_UDP_L4, VNET_DATA_VALID, VNET_HEADER, VNET_NEEDS_CSUM, VnetFields, writeVnet } from './vnet.js';
 
 /** Flows open side by side unless told otherwise: 8 runs and one slot for single packets are 576 KiB. */
@@ -38,9 +39,11 @@ export class CoalescedPacket {
   offset = 0;
   length = 0;
   /**
-   * GSO_NONE: one packet as it came. Otherwise a super-segment whose transport checksum field holds the pseudo-header's sum.
+   * GSO_NONE: one packet. Otherwise a super-segment.
    */
   gsoType = GSO_NONE;
+  /** The transport checksum field holds the pseudo-header's sum: in every super-segment, and where it came open (open-checksum.ts). */
+  isPartial = false;
   /** Payload bytes of each segment but the last; 0 with GSO_NONE. */
   gsoSize = 0;
   /** Bytes of IP and transport header; 0 when not known (GSO_NONE and not checked). */
@@ -49,7 +52,7 @@ export class CoalescedPacket {
   transportStart = 0;
   /** Packets inside. */
   segments = 1;
-  /** Whether the IP and transport checksums of everything inside were verified. */
+  /** Whether the IP and transport checksums of everything inside were verified, or are vouched for. */
   checked = false;
   readonly #fields = new VnetFields();
 
@@ -61,13 +64,15 @@ export class CoalescedPacket {
   writeVnetHeader(): number {
     const fields = this.#fields;
     fields.clear();
-    if (this.gsoType !== GSO_NONE) {
+    if (this.isPartial) {
       fields.flags = VNET_NEEDS_CSUM;
-      fields.gsoType = this.gsoType;
-      fields.headerLength = this.headerLength;
-      fields.gsoSize = this.gsoSize;
+      if (this.gsoType !== GSO_NONE) {
+        fields.gsoType = this.gsoType;
+        fields.headerLength = this.headerLength;
+        fields.gsoSize = this.gsoSize;
+      }
       fields.csumStart = this.transportStart;
-      fields.csumOffset = this.gsoType === GSO_UDP_L4 ? 6 : 16;
+      fields.csumOffset = this.gsoType === GSO_UDP_L4 ? 6 : TCP_CHECKSUM;
     } else if (this.checked) fields.flags = VNET_DATA_VALID;
     writeVnet(this.arena.bytes, this.offset - VNET_HEADER, fields);
     return this.offset - VNET_HEADER;
@@ -101,11 +106,12 @@ export class Coalescer {
    * Takes the packet of `length` bytes at `offset`; it is copied, and comes out now or by the next `flush`. What is no IP packet comes
    * out as it is, for the sink to judge; only one that fits no slot (0 or more than 65,535 bytes) is refused:
    * returns its drop reason, else `Drop.none`.
+   * @param isOpen its TCP checksum was left open by somebody who vouches for it; the mark has been taken off, `source` may be written to
    */
-  push(source: Arena, offset: number, length: number): number {
+  push(source: Arena, offset: number, length: number, isOpen = false): number {
     if (length <= 0 || length > IP_LENGTH_MAX) return Drop.bad_length;
     if (parsePacket(source.bytes, offset, length, this.#parsed) === Drop.none) {
-      this.add(source, this.#parsed);
+      this.add(source, this.#parsed, isOpen);
     } else {
       this.flush();
       this.#pass(source, offset, length);
@@ -114,8 +120,9 @@ export class Coalescer {
   }
 
   /** The same for a packet that the caller has parsed. */
-  add(source: Arena, packet: ParsedPacket): void {
+  add(source: Arena, packet: ParsedPacket, isMarked = false): void {
     const { protocol, offset, totalLength } = packet;
+    const isOpen = isMarked && protocol === PROTO_TCP;
     if (packet.isFragment) this.flush();
     if (protocol !== PROTO_TCP && protocol !== PROTO_UDP) {
       this.#pass(source, offset, totalLength);
@@ -124,16 +131,19 @@ export class Coalescer {
     let flow = this.#find(packet);
     if (!isMergeable(source.bytes, packet) || (protocol === PROTO_UDP && !this.#udp)) {
       if (flow !== undefined) this.#close(flow);
+      if (isOpen && !packet.isFragment) {
+        writeTcpChecksum(source, offset, packet.transportOffset, packet.transportLength);
+      }
       this.#pass(source, offset, totalLength);
       return;
     }
     if (flow !== undefined) {
-      const result = flow.append(source, packet);
+      const result = flow.append(source, packet, isOpen);
       if (result === JOINED) return;
       this.#close(flow);
       if (result === ENDED) return;
     } else flow = this.#vacate();
-    const result = flow.begin(source, packet);
+    const result = flow.begin(source, packet, isOpen);
     this.#open++;
     flow.order = this.#order++;
     if (result !== JOINED) this.#close(flow, result !== REFUSED);
@@ -171,6 +181,7 @@ export class Coalescer {
     out.offset = flow.offset;
     out.length = flow.length;
     out.gsoType = flow.finish();
+    out.isPartial = flow.isOpen || flow.segments > 1;
     out.gsoSize = flow.segments > 1 ? flow.gsoSize : 0;
     out.headerLength = flow.headerLength;
     out.transportStart = flow.start;
@@ -187,6 +198,7 @@ export class Coalescer {
     out.offset = this.#single.offset;
     out.length = length;
     out.gsoType = GSO_NONE;
+    out.isPartial = false;
     out.gsoSize = 0;
     out.headerLength = 0;
     out.transportStart = 0;

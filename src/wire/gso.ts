@@ -14,15 +14,17 @@ import { type Arena, align, copyBytes } from './arena.js';
 import { readU16, readU32, writeU16, writeU32 } from './bytes.js';
 import { copyAndSum, finish, finishUdp, pseudoSum, sumBytes, sumOfWord, sumRange } from './checksum.js';
 import { IP_LENGTH_MAX, IPV4_HEADER, IPV6_HEADER, PROTO_TCP, PROTO_UDP, TCP_HEADER, UDP_HEADER } from './ip.js';
+import { OPEN_MARK, TCP_CHECKSUM } from './open-checksum.js';
 import { TCP_CWR, TCP_FIN, TCP_PSH } from './tcp.js';
 import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_NEEDS_CSUM, type VnetFields } from './vnet.js';
 
-const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
 
 /**
  * Cuts the packet of `length` bytes at `offset` of `source` as `header` says and writes the pieces to `target` from
  * `targetOffset` on (rounded up to a multiple of 4), with an `offset, length` pair each in `table` from entry `tableIndex` on.
+ *
+ * With `leavesOpen` segments of TCP leave their checksum open where their form allows it (open-checksum.ts): nothing is summed.
  *
  * Returns the number of packets, or a negated drop reason: `bad_length` and `malformed` (the packet contradicts its header),
  * `protocol_not_allowed` (a gso type that is never asked for), `no_room` (target or table too small; nothing is valid).
@@ -36,6 +38,7 @@ export function segment(
   targetOffset: number,
   table: Uint32Array,
   tableIndex: number,
+  leavesOpen = false,
 ): number {
   if (length < IPV4_HEADER) return -Drop.bad_length;
   const type = header.gsoType & ~GSO_ECN;
@@ -71,6 +74,7 @@ export function segment(
     targetOffset,
     table,
     tableIndex,
+    leavesOpen,
   );
 }
 
@@ -102,6 +106,7 @@ export function segmentPayload(
   targetOffset: number,
   table: Uint32Array,
   tableIndex: number,
+  leavesOpen = false,
 ): number {
   if (gsoSize === 0) return -Drop.malformed;
   const first = align(targetOffset);
@@ -133,6 +138,7 @@ export function segmentPayload(
     fixedSum -= sumOfWord(sequence) + flags + readU16(h, transport + TCP_CHECKSUM);
   }
   const checksumAt = start + (isUdp ? UDP_CHECKSUM : TCP_CHECKSUM);
+  const isOpen = leavesOpen && !isUdp && start === (isV4 ? IPV4_HEADER : IPV6_HEADER);
 
   let from = payloadOffset;
   let left = payloadLength;
@@ -142,7 +148,9 @@ export function segmentPayload(
     const n = Math.min(left, gsoSize);
     const total = headerLength + n;
     copyBytes(headers, headerOffset, target, to, headerLength);
-    let sum = fixedSum + copyAndSum(payload, from, target, to + headerLength, n) + transportLength + n;
+    let sum = 0;
+    if (isOpen) copyBytes(payload, from, target, to + headerLength, n);
+    else sum = fixedSum + copyAndSum(payload, from, target, to + headerLength, n) + transportLength + n;
     if (isV4) {
       const id = (identification + k) & 0xffff;
       writeU16(bytes, to + 2, total);
@@ -160,8 +168,10 @@ export function segmentPayload(
       if (k < count - 1) own &= ~(TCP_FIN | TCP_PSH);
       writeU32(bytes, to + start + 4, seq);
       bytes[to + start + 13] = own;
-      sum += sumOfWord(seq) + own;
-      writeU16(bytes, to + checksumAt, finish(sum));
+      if (isOpen) {
+        bytes[to]! |= OPEN_MARK;
+        writeU16(bytes, to + checksumAt, 0);
+      } else writeU16(bytes, to + checksumAt, finish(sum + sumOfWord(seq) + own));
     }
     table[entry] = to;
     table[entry + 1] = total;
