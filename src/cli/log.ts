@@ -28,7 +28,7 @@ const NAMES: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 
 const PLAIN: ReadonlySet<string> = new Set(['level', 'time', 'msg', 'role']);
 
 /** A log whose level may be changed while it is in use. */
-export type LevelLog = Log & { level: LogLevel };
+export type LevelLog = Log & { level: LogLevel; trace(fields: object, message: string): void };
 
 /**
  * @param pretty text for people instead of JSON.
@@ -47,6 +47,7 @@ export function createLog(
   };
   const log: LevelLog = {
     level,
+    trace: (fields, message) => say(LEVELS.trace, fields, message),
     debug: (fields, message) => say(LEVELS.debug, fields, message),
     info: (fields, message) => say(LEVELS.info, fields, message),
     warn: (fields, message) => say(LEVELS.warn, fields, message),

@@ -130,6 +130,9 @@ export const Tun2socksConfig = v.strictObject({
     ),
     [],
   ),
+  rulesFile: v.optional(
+    v.pipe(text, v.description('File of more rules, one a line, behind those of rules; read again by a reload.')),
+  ),
   pcap: v.optional(
     v.pipe(text, v.description('Writes every packet into this file (pcapng), and full ones beside it.')),
   ),

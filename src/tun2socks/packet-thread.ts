@@ -8,6 +8,8 @@ import { EngineCore } from '../engine/core.js';
 import { type Dialer, DirectDialer } from '../engine/dialer.js';
 import { HttpDialer } from '../engine/proxies/http-dialer.js';
 import { Socks5Dialer } from '../engine/proxies/socks5-dialer.js';
+import { parseRule } from '../engine/rules/rule.js';
+import { RuleSet } from '../engine/rules/rule-set.js';
 import { engineSettings } from '../engine/settings.js';
 import { type TakePacket, TunPackets } from '../engine/tun-packets.js';
 import { createCrypto } from '../os/crypto.js';
@@ -54,6 +56,8 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
     deviceDrops: () => deviceDrops(tun.name),
   });
   const device = packets!;
+  /** Rules of which more are to come. */
+  let loading: RuleSet | undefined;
   const take: TakePacket = (arena, offset, length, segmentSize, checked) =>
     core.receive(reactor.now(), arena, offset, length, segmentSize, checked);
   reactor.watch(tun.fd, READABLE, () => {
@@ -94,6 +98,14 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
       path: ({ device: name }) => {
         path.device = name;
         core.pathChanged(true);
+        return undefined;
+      },
+      rules: ({ rules, last }) => {
+        const set = loading ?? new RuleSet();
+        loading = undefined;
+        for (const rule of rules) set.add(parseRule(rule));
+        if (last) traffic.setRules(set);
+        else loading = set;
         return undefined;
       },
       shutdown: () => {

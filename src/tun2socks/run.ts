@@ -24,6 +24,10 @@ import type { TrafficOptions } from './traffic.js';
 const QUEUE_LENGTH = 16_384;
 /** How often the way out is looked at: a change of network is noticed by people after seconds. */
 const PATH_CHECK = Seconds(5);
+/** Rules that the packet thread is given at once: it reads them between two packets, in a millisecond or two. */
+const RULES_AT_ONCE = 500;
+/** Warnings about rules in the log; long lists are generated, and repeat themselves. */
+const RULE_WARNINGS = 20;
 const STOP_WITHIN = Seconds(1);
 
 export interface Tun2socksOptions {
@@ -54,6 +58,8 @@ export interface RunningTun2socks {
   readonly device: string;
   readonly routes: readonly string[];
   status(): Promise<Tun2socksThreadStatus>;
+  /** Other rules; flows that they allow go on. @param rules texts that parse */
+  setRules(rules: readonly string[]): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -81,8 +87,7 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
     mark: options.mark,
     traffic: planTraffic(options, network, resolver),
   };
-  for (const { message } of lintRules(options.rules.map(parseRule)))
-    log.warn({ rule: message }, 'a rule that is surely not meant');
+  warnOfRules(options.rules, log);
   const thread = await ThreadHost.start<Tun2socksProtocol>({
     url: new URL('./packet-thread.js', import.meta.url),
     name: 'tun2socks',
@@ -129,6 +134,15 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
     device,
     routes,
     status: () => thread.request('status', undefined),
+    setRules: async (rules) => {
+      warnOfRules(rules, log);
+      let at = 0;
+      do {
+        const piece = rules.slice(at, at + RULES_AT_ONCE);
+        at += RULES_AT_ONCE;
+        await thread.request('rules', { rules: piece, last: at >= rules.length });
+      } while (at < rules.length);
+    },
     stop: async () => {
       clearInterval(watch);
       // Programs learn of it while the device can still carry it.
@@ -141,6 +155,12 @@ export async function startTun2socks(options: Tun2socksOptions): Promise<Running
       await thread.stop(STOP_WITHIN);
     },
   };
+}
+
+function warnOfRules(rules: readonly string[], log: Log): void {
+  for (const { message } of lintRules(rules.map(parseRule)).slice(0, RULE_WARNINGS)) {
+    log.warn({ rule: message }, 'a rule that is surely not meant');
+  }
 }
 
 /** Gives the device its addresses and, when asked for, routes; returns those. */

@@ -54,6 +54,11 @@ export type Tun2socksProtocol = {
     readonly status: { readonly input: undefined; readonly output: Tun2socksThreadStatus };
     /** The device sockets leave by is another now. */
     readonly path: { readonly input: { readonly device: string }; readonly output: undefined };
+    /** Other rules, in pieces so that packets do not wait for long lists; those of the last piece and all before it then count. */
+    readonly rules: {
+      readonly input: { readonly rules: readonly string[]; readonly last: boolean };
+      readonly output: undefined;
+    };
     /** Ends every flow, before the device goes. */
     readonly shutdown: { readonly input: undefined; readonly output: undefined };
   };

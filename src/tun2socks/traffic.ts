@@ -57,7 +57,7 @@ export function setUpTraffic(
     dialer,
     entropy,
     crypto,
-    ...(rules.length === 0 ? {} : { rules: new RuleSet(rules.map(parseRule)) }),
+    rules: new RuleSet(rules.map(parseRule)),
     dns: {
       mode: dnsMode,
       servers: dnsServers.map(parseDnsServer),

@@ -13,7 +13,7 @@ import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
 import { REPOSITORY, startDns, startHttp } from '../lab/services.js';
 import { authority } from '../quic/harness.js';
-import { Role } from './role.js';
+import { Role, sallyport } from './role.js';
 
 describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captures', () => {
   let lab: Lab;
@@ -89,6 +89,31 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
       'tcp port 8080 and tcp[tcpflags] & tcp-syn != 0',
     ]);
     expect(stdout).toContain('> 10.50.0.1.8080: Flags [S]');
+  });
+
+  it('takes other rules while flows are open, all of a file or none, and tells at level trace what is counted', async () => {
+    const file = join(folder, 'rules');
+    const reload = () => user.exec(sallyport('reload', '--dir', dir), { check: false });
+    const megabyte = 1_000_000;
+    const wget = (count: number) => curl(`http://10.50.0.1:8080/bytes/${count}?seed=1`);
+    writeFileSync(file, '# slow\nshape port=8080 rate=800kbit\n');
+    await start(['--rules', file, '--log-level', 'trace']);
+    const slow = curl(`http://10.50.0.1:8080/bytes/${4 * megabyte}?seed=1`, '--max-time', '20');
+    await role.waitForStatus<Tun2socksThreadStatus>('a flow that is held back', ({ flowList }) =>
+      flowList.some(({ bytesOut }) => bytesOut > 20_000),
+    );
+    writeFileSync(file, 'allow\nreject prot=1\n');
+    expect((await reload()).stderr).toContain(`${file}:2:`);
+    const { rules: kept, flows } = await role.status<Tun2socksThreadStatus>();
+    expect([kept, flows.tcp]).toEqual([[{ rule: 'shape port=8080 rate=800kbit', hits: 1 }], 1]);
+    // 40 s at the old rate; now as fast as it goes.
+    writeFileSync(file, 'reject port=8081\n'.repeat(700));
+    expect((await reload()).code).toBe(0);
+    expect(await slow).toMatch(/^200 /);
+    writeFileSync(file, 'reject port=8080\n');
+    expect((await reload()).code).toBe(0);
+    expect(await wget(10)).toMatch(/^000 /);
+    await role.waitForLog('counters');
   });
 
   it('dials by name what has a fake address', async () => {

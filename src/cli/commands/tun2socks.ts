@@ -5,11 +5,13 @@ import { SallyportError } from '../../base/error.js';
 import { makeFolder } from '../../identity/files.js';
 import { resolveHost } from '../../node/relay-name.js';
 import { parseProxyUrl } from '../../tun2socks/proxy-url.js';
+import { readRuleFile } from '../../tun2socks/rule-file.js';
 import { startTun2socks } from '../../tun2socks/run.js';
 import type { WayOut } from '../../tun2socks/thread-protocol.js';
 import type { CommandContext } from '../context.js';
 import { numberText } from '../key-text.js';
 import { createLog } from '../log.js';
+import { traceCounters } from '../moved-counters.js';
 import { runRole } from '../role.js';
 import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
 import { Tun2socksConfig } from '../tun2socks-config.js';
@@ -31,6 +33,8 @@ interface Flags extends RoleFlags {
   readonly dnsMode?: string;
   readonly dnsServer?: string[];
   readonly rule?: string[];
+  /** File of rules. */
+  readonly rules?: string;
   readonly pcap?: string;
 }
 
@@ -58,6 +62,7 @@ export function register(program: Command, context: CommandContext): void {
       'allow, block, reject or shape flows, e.g. "shape port=443 rate=2mbit delay=50ms"; first match',
       many,
     )
+    .option('--rules <file>', 'more rules, one a line; SIGHUP reads them again, and flows they allow go on')
     .option('--pcap <file>', 'write every packet, with the names of flows, into this pcapng file')
     .option('--interface <name>', 'interface that sockets leave by (with --routes: that of the default route)')
     .option('--mark <number>', 'mark of sockets, for routing rules of your own')
@@ -73,15 +78,33 @@ export function register(program: Command, context: CommandContext): void {
   addRoleOptions(command).action((flags: Flags) => run(flags, context));
 }
 
+/** Keys that a reload may change. */
+const LIVE = ['rules', 'rulesFile'] as const;
+
+/** @throws SallyportError RULES_FILE (caller). */
+const rulesOf = ({ rules, rulesFile }: Config): string[] => [
+  ...rules,
+  ...(rulesFile === undefined ? [] : readRuleFile(resolve(rulesFile))),
+];
+
 async function run(flags: Flags, context: CommandContext): Promise<void> {
-  const { config: file, mtu, mark, address: addresses, dnsServer: dnsServers, rule: rules, ...rest } = flags;
-  const given = { ...rest, addresses, dnsServers, rules, mtu: numberText(mtu), mark: numberText(mark) };
+  const {
+    config: file,
+    mtu,
+    mark,
+    address: addresses,
+    dnsServer: dnsServers,
+    rule: rules,
+    rules: rulesFile,
+    ...rest
+  } = flags;
+  const given = { ...rest, addresses, dnsServers, rules, rulesFile, mtu: numberText(mtu), mark: numberText(mark) };
   const live = await LiveConfig.read<typeof Tun2socksConfig, Config>(
     Tun2socksConfig,
     'tun2socks',
     file,
     given,
-    [],
+    LIVE,
     context,
   );
   const config = live.current;
@@ -112,16 +135,20 @@ async function run(flags: Flags, context: CommandContext): Promise<void> {
         dns: config.dns,
         dnsMode: config.dnsMode,
         dnsServers: config.dnsServers,
-        rules: config.rules,
+        rules: rulesOf(config),
         pcap: config.pcap === undefined ? undefined : resolve(config.pcap),
         log,
         onDeath,
       });
       log.info({ tun: running.device, way: way.kind, routes: running.routes.length }, 'tun2socks started');
+      const stopTracing = traceCounters(log, async () => (await running.status()).metrics.values);
       return {
         status: async () => ({ name: running.device, ...(await running.status()) }),
-        reload: () => live.reload(log, async () => {}),
-        stop: () => running.stop(),
+        reload: () => live.reload(log, (next) => running.setRules(rulesOf(next))),
+        stop: () => {
+          stopTracing();
+          return running.stop();
+        },
       };
     },
   });
