@@ -10,7 +10,7 @@
 import { ADDRESS_WORDS, SocketAddress } from '../base/address.js';
 import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
-import type { DropName } from '../base/drop.js';
+import { Drop, type DropName, dropName } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import { SallyportError } from '../base/error.js';
 import { earliest, type Instant, later, Micros } from '../base/time.js';
@@ -191,6 +191,12 @@ export class EngineCore implements FlowRouter {
     }
     if (traffic === undefined) this.flows.reevaluate(words);
     else traffic.judgeAgain(() => this.flows.reevaluate(words));
+  }
+
+  /** A datagram from packed address 0 to 1, which is a program's. */
+  answer(now: Instant, addresses: Uint32Array, bytes: Uint8Array): void {
+    const drop = this.flows.stack.sendUdp(now, addresses, 0, 1, bytes, 0, bytes.length);
+    if (drop !== Drop.none) this.stackCounters.drops.add(dropName(drop));
   }
 
   /** Live flows: TCP in the order they began, then UDP; `most` at most. Echo is only counted. */

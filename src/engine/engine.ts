@@ -10,7 +10,7 @@
  * Every call of the host only takes a note; what follows happens in a turn, for which the engine asks the host's scheduler:
  * at once when there is something to do, else when the next timer is due, and every 5 ms at most while flows are open.
  */
-import { IpAddress, type SocketAddress } from '../base/address.js';
+import { ADDRESS_WORDS, IpAddress, type SocketAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { Entropy } from '../base/entropy.js';
 import { describeError, SallyportError } from '../base/error.js';
@@ -41,6 +41,8 @@ const BATCH_PACKETS = 256;
 
 /** Longer lists of rules are generated, and looking through them takes seconds. */
 const LINTED = 4096;
+/** Datagrams of the host's own services that wait for a turn. */
+const ANSWERS = 1024;
 /** Flows that `flows` lists unless told otherwise: as many as a program can look at between two packets. */
 const FLOWS_LISTED = 1024;
 
@@ -84,6 +86,8 @@ interface Running {
   readonly table: HostTable;
   readonly out: Packetizer;
   readonly events: EventTeller;
+  /** Datagrams of `answer` that wait for the turn. */
+  answers: number;
 }
 
 export class Engine {
@@ -232,7 +236,7 @@ export class Engine {
       core.measured(reactor.readClock() - now, reactor.lag);
       return ring.count > 0 || !isAllTold ? now : next;
     });
-    this.#running = { core, traffic, reactor, ring, table, out, events };
+    this.#running = { core, traffic, reactor, ring, table, out, events, answers: 0 };
     sink.write('info', 'engine started', { mtu });
     this.#warn();
     reactor.wake();
@@ -289,6 +293,28 @@ export class Engine {
   /** Bytes of a TCP connection, or one datagram that came `from` somewhere; copied. */
   received(id: number, bytes: Uint8Array, from?: SocketAddress): void {
     this.#running?.table.received(id, bytes, from);
+  }
+
+  /**
+   * A datagram for the program at `to`, as if from `from`: what a `serve` decision's `udp` answers with, at once or later. Copied. Of
+   * two families, or longer than UDP can say, it is dropped; so is what finds 1,024 others waiting for the next turn (both counted).
+   */
+  answer(from: SocketAddress, to: SocketAddress, bytes: Uint8Array): void {
+    const running = this.#running;
+    if (running === undefined || this.#isEnding) return;
+    if (running.answers >= ANSWERS) {
+      running.core.counters.add('host_queue_drops');
+      return;
+    }
+    running.answers++;
+    const words = new Uint32Array(2 * ADDRESS_WORDS);
+    from.write(words, 0);
+    to.write(words, 1);
+    const copy = bytes.slice();
+    running.reactor.at(running.reactor.now(), (now) => {
+      running.answers--;
+      running.core.answer(now, words, copy);
+    });
   }
 
   /** After `send` returned false: more may come. */

@@ -27,7 +27,7 @@ export type FlowDecision =
       readonly action: 'allow';
       /** Name of a dialer; the first one when absent. */
       readonly dialer?: string;
-      /** Where it goes instead of its destination. */
+      /** TCP: where it goes instead of its destination. Datagrams each go where they say. */
       readonly target?: SocketAddress;
       /** How it is held back; given again for a live flow, it counts from then on. */
       readonly shape?: FlowShape;
@@ -38,7 +38,10 @@ export type FlowDecision =
       readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
     }
   | { readonly action: 'block'; readonly how: Rejection }
-  /** A service of the host's own, such as a resolver; the one that fits the protocol has to be there. */
+  /**
+   * A service of the host's own, such as a resolver; the one that fits the protocol has to be there. `udp` is given each datagram,
+   * lent, with its addresses (`SocketAddress.read`: 0 = the program, 1 = where it sent it), and answers by `Engine.answer`.
+   */
   | {
       readonly action: 'serve';
       readonly tcp?: (request: TcpRequest) => void;
