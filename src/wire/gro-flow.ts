@@ -142,8 +142,56 @@ export class GroFlow {
     this.#flags = packet.tcpFlags;
     this.isOpen = isOpen;
     copyBytes(source, packet.offset, this.arena, this.offset, this.headerLength);
-    if (!this.#copyPayload(source, packet, this.headerLength, isOpen)) return REFUSED;
+    if (!this.#copyPayload(source, packet.offset, packet.payloadLength, this.headerLength, isOpen)) return REFUSED;
     return packet.protocol === PROTO_TCP && packet.tcpFlags & (PSH | FIN) ? ENDED : JOINED;
+  }
+
+  /**
+   * `append` for the `length` bytes at `offset`, not parsed yet, where they show by themselves that they go on where the run is: TCP, and
+   * every word of the headers is the run's own but for lengths, identification, sequence and checksums. REFUSED says nothing else.
+   * @param isOpen as for `begin`
+   */
+  follow(source: Arena, offset: number, length: number, isOpen: boolean): number {
+    const { start, headerLength } = this;
+    const size = length - headerLength;
+    if (size <= 0 || size > this.gsoSize || this.length + size > IP_LENGTH_MAX) return REFUSED;
+    if (this.#protocol !== PROTO_TCP || (offset & 3) !== 0 || (this.#flags & (PSH | FIN | CWR)) !== 0) return REFUSED;
+    const bytes = source.bytes;
+    const theirs = source.words;
+    const ours = this.arena.words;
+    let i = offset >>> 2;
+    let k = this.offset >>> 2;
+    const end = k + (headerLength >>> 2);
+    if (start === IPV4_HEADER) {
+      if (!this.#dontFragment || readU16(bytes, offset + 2) !== length) return REFUSED;
+      // Version and DSCP, DF, TTL and protocol: the halves of the words that are not compared are lengths, identification, checksum.
+      const differs =
+        ((theirs[i]! ^ ours[k]!) & 0xffff) |
+        ((theirs[i + 1]! ^ ours[k + 1]!) >>> 16) |
+        ((theirs[i + 2]! ^ ours[k + 2]!) & 0xffff);
+      if (differs !== 0) return REFUSED;
+      i += 3;
+      k += 3;
+    } else {
+      if (readU16(bytes, offset + 4) !== length - IPV6_HEADER || theirs[i] !== ours[k]) return REFUSED;
+      if ((theirs[i + 1]! ^ ours[k + 1]!) >>> 16 !== 0) return REFUSED;
+      i += 2;
+      k += 2;
+    }
+    const transport = offset + start;
+    if (readU32(bytes, transport + 4) !== this.#nextSequence) return REFUSED;
+    const sequence = transport >>> 2;
+    for (; k < end; i++, k++) {
+      if (theirs[i] === ours[k]) continue;
+      // The sequence differs, and the checksum, which shares its word with the urgent pointer.
+      const isSequence = i === sequence + 1;
+      if (!isSequence && (i !== sequence + 4 || (theirs[i]! ^ ours[k]!) >>> 16 !== 0)) return REFUSED;
+    }
+    if (!this.#copyPayload(source, offset, size, this.length, isOpen)) return REFUSED;
+    this.length += size;
+    this.segments++;
+    this.#nextSequence = (this.#nextSequence + size) >>> 0;
+    return size < this.gsoSize ? ENDED : JOINED;
   }
 
   /** Adds a mergeable packet that `matches`; REFUSED when it does not go on where the run is. @param isOpen as for `begin`. */
@@ -164,7 +212,7 @@ export class GroFlow {
       return REFUSED;
     const isTcp = this.#protocol === PROTO_TCP;
     if (isTcp ? !this.#goesOn(bytes, packet) : this.segments === UDP_SEGMENTS_MAX) return REFUSED;
-    if (!this.#copyPayload(source, packet, this.length, isOpen)) return REFUSED;
+    if (!this.#copyPayload(source, packet.offset, size, this.length, isOpen)) return REFUSED;
     this.length += size;
     this.segments++;
     if (!isTcp) return size < this.gsoSize ? ENDED : JOINED;
@@ -229,20 +277,19 @@ export class GroFlow {
     return true;
   }
 
-  /** Copies the payload to `at` bytes into the packet. False when a checksum of the packet is wrong. */
-  #copyPayload(source: Arena, packet: ParsedPacket, at: number, isOpen: boolean): boolean {
-    const { offset, transportLength } = packet;
-    if (isOpen) {
-      copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
-      return true;
-    }
-    if (packet.family === 4 && !ipv4HeaderIntact(source.bytes, offset)) {
-      copyBytes(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength);
-      return false;
+  /** Copies the payload of the packet at `offset` behind what is there, or behind the header. False when a checksum of the packet is wrong. */
+  #copyPayload(source: Arena, offset: number, size: number, at: number, isOpen: boolean): boolean {
+    const { start, headerLength } = this;
+    const from = offset + headerLength;
+    const to = this.offset + at;
+    const isV4 = start === IPV4_HEADER;
+    if (isOpen || (isV4 && !ipv4HeaderIntact(source.bytes, offset))) {
+      copyBytes(source, from, this.arena, to, size);
+      return isOpen;
     }
     // Addresses and transport header follow each other: IPv4 from byte 12, IPv6 from byte 8.
-    const from = packet.family === 4 ? offset + 12 : offset + 8;
-    const sum = sumRange(source, from, packet.payloadOffset - from, packet.protocol + transportLength);
-    return isIntact(sum + copyAndSum(source, packet.payloadOffset, this.arena, this.offset + at, packet.payloadLength));
+    const first = offset + (isV4 ? 12 : 8);
+    const sum = sumRange(source, first, from - first, this.#protocol + headerLength - start + size);
+    return isIntact(sum + copyAndSum(source, from, this.arena, to, size));
   }
 }

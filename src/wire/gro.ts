@@ -88,6 +88,8 @@ export class Coalescer {
   readonly #udp: boolean;
   readonly #out: CoalescedPacket;
   readonly #parsed = new ParsedPacket();
+  /** The run that a packet went into last: mostly the next one does too. */
+  #last: GroFlow | undefined;
   #open = 0;
   #order = 0;
 
@@ -110,6 +112,12 @@ export class Coalescer {
    */
   push(source: Arena, offset: number, length: number, isOpen = false): number {
     if (length <= 0 || length > IP_LENGTH_MAX) return Drop.bad_length;
+    const last = this.#last;
+    if (last !== undefined && last.length !== 0) {
+      const result = last.follow(source, offset, length, isOpen);
+      if (result === ENDED) this.#close(last);
+      if (result !== REFUSED) return Drop.none;
+    }
     if (parsePacket(source.bytes, offset, length, this.#parsed) === Drop.none) {
       this.add(source, this.#parsed, isOpen);
     } else {
@@ -138,11 +146,13 @@ export class Coalescer {
       return;
     }
     if (flow !== undefined) {
+      this.#last = flow;
       const result = flow.append(source, packet, isOpen);
       if (result === JOINED) return;
       this.#close(flow);
       if (result === ENDED) return;
     } else flow = this.#vacate();
+    this.#last = flow;
     const result = flow.begin(source, packet, isOpen);
     this.#open++;
     flow.order = this.#order++;
