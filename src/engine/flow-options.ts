@@ -147,5 +147,6 @@ export const FLOW_COUNTERS = [
   'flow_denied',
   'flow_shaped',
   'shaped_drops',
+  'shaped_losses',
 ] as const;
 export type FlowCounter = (typeof FLOW_COUNTERS)[number];

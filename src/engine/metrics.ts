@@ -94,6 +94,7 @@ export const ENGINE_METRICS: readonly Metric[] = [
   ),
   count('flows_denied', 'Flows that a hook or rule refused.', flows('flow_denied')),
   count('flows_shaped', 'TCP flows, and destinations of UDP flows, that are held back.', flows('flow_shaped')),
+  count('shaped_losses', 'Datagrams lost at random because a rule or hook says so.', flows('shaped_losses')),
   count('flows_rate_limited', 'New flows beyond the rate.', flows('flow_rate_limited')),
   count('tcp_admission_fail', 'TCP flows refused because all are taken.', flows('tcp_admission_fail')),
   count('udp_admission_fail', 'UDP flows refused because all are taken.', flows('udp_admission_fail')),

@@ -21,6 +21,7 @@ import { DNS_PORT, type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } fr
 import { looksLikeInitial } from './names/quic-initial.js';
 import { type FlowShape, UNSHAPED } from './shaping/rate.js';
 import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
+import type { Lane } from './shaping/shaper.js';
 import type { FlowHost } from './tcp-flows.js';
 
 /** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
@@ -122,7 +123,7 @@ export class UdpFlows {
     peer.length = length;
     if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
     if (peer.shaped !== undefined) {
-      if (!peer.shaped.up.hold(now, bytes, offset, length)) this.#host.counters.add('shaped_drops');
+      this.#hold(peer.shaped.up, now, bytes, offset, length);
       return undefined;
     }
     return this.#send(flow, addresses, bytes, offset, length);
@@ -310,6 +311,11 @@ export class UdpFlows {
     );
   }
 
+  #hold(lane: Lane, now: Instant, bytes: Uint8Array, offset: number, length: number): void {
+    if (lane.loses()) this.#host.counters.add('shaped_losses');
+    else if (!lane.hold(now, bytes, offset, length)) this.#host.counters.add('shaped_drops');
+  }
+
   #read(flow: UdpFlow): void {
     this.#reading = flow;
     const result = flow.outlet.receive(this.#onAnswer);
@@ -335,7 +341,7 @@ export class UdpFlows {
     flow.bytesOut += length;
     const shaped = this.#from?.shaped;
     if (shaped !== undefined) {
-      if (!shaped.down.hold(now, bytes, offset, length)) counters.add('shaped_drops');
+      this.#hold(shaped.down, now, bytes, offset, length);
       return;
     }
     const { source } = flow.outlet;

@@ -361,6 +361,17 @@ const shaped = (name: string): MoveByHand => ({
   },
 });
 
+const LOSSY: MoveByHand = {
+  name: 'shaped_losses',
+  move: (seen) => {
+    const host = new MockHost({ rules: ['shape loss=100%'] });
+    seen(host.values);
+    host.engine.packets([udpPacket(ends, 1, 443, 'x')]);
+    host.run(Millis(20));
+    seen(host.values);
+  },
+};
+
 export const MOVES_BY_HAND: readonly MoveByHand[] = [
   raw('rto', ({ host }) => {
     host.reply(host.last, new Uint8Array(100));
@@ -418,6 +429,7 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
   late('loop_lag_microseconds{quantile=1}', 10),
   ...['0.5', '0.99'].map((share) => lateOften(`loop_lag_microseconds{quantile=${share}}`)),
   ...['flows_shaped', 'shaped_bytes', 'backpressure_drops{where=shaper}'].map(shaped),
+  LOSSY,
   ...DNS_MOVES,
   ...LABELS,
 ];

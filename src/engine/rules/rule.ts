@@ -2,7 +2,7 @@
  * One rule about flows, as text, as an object (configuration files), and compiled:
  *
  *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp]
- *          [rate=UP[/DOWN]] [delay=…] [jitter=…] [per=rule|host|flow]
+ *          [rate=UP[/DOWN]] [delay=…] [jitter=…] [loss=…] [per=rule|host|flow]
  *
  *   allow       goes its way                  block     gets no answer at all
  *   reject      refused at once               shape     goes its way, held back: rate=2mbit delay=100ms jitter=20ms
@@ -33,6 +33,7 @@ export interface RuleText {
   readonly per?: RateShare | undefined;
   readonly delay?: string | undefined;
   readonly jitter?: string | undefined;
+  readonly loss?: string | undefined;
 }
 
 /** Who shares a rate: all flows of the rule, those to one host (or, without a name, address), or nobody. */
@@ -55,7 +56,7 @@ export interface Rule {
   readonly shape: RuleShape | undefined;
 }
 
-const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'rate', 'delay', 'jitter', 'per'] as const;
+const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'rate', 'delay', 'jitter', 'loss', 'per'] as const;
 /** Delays beyond this are mistakes: connections end before. */
 const DELAY_MAX = Seconds(60);
 /** Bits a second; slower than the first nothing gets anywhere, faster than the last the machine does not. */
@@ -100,10 +101,12 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
   if (ports !== undefined && protocol === 'icmp') fail('ICMP has no ports');
   const shape = shapeOf(rule, fail);
   const isShaping = action === 'delay' || action === 'shape';
-  if (shape !== undefined && !isShaping) fail(`rate=, delay=, jitter= and per= belong to shape, not to ${action}`);
+  if (shape !== undefined && !isShaping)
+    fail(`rate=, delay=, jitter=, loss= and per= belong to shape, not to ${action}`);
   if (shape !== undefined && protocol === 'icmp') fail('echo is not held back: protocol= is tcp or udp');
-  if (action === 'shape' && rule.rate === undefined && rule.delay === undefined && rule.jitter === undefined) {
-    fail('shape wants rate=, delay= or jitter=');
+  if (rule.loss !== undefined && protocol === 'tcp') fail('loss= is of datagrams: TCP loses nothing here');
+  if (action === 'shape' && (rule.rate ?? rule.delay ?? rule.jitter ?? rule.loss) === undefined) {
+    fail('shape wants rate=, delay=, jitter= or loss=');
   }
   if (action === 'delay' && rule.delay === undefined) fail('delay wants delay=…');
   return { action, host: nameOf('host'), suffix: nameOf('suffix'), prefix, ports, protocol, shape };
@@ -123,6 +126,7 @@ export function formatRule(rule: Rule): string {
     delay: shape && span(shape.latency),
     jitter: shape && span(shape.jitter),
     rate: shape && formatRates(shape),
+    loss: shape?.loss === undefined ? undefined : `${Number((shape.loss * 100).toFixed(3))}%`,
     per: shape === undefined || shape.per === 'rule' ? undefined : shape.per,
   });
 }
@@ -133,8 +137,8 @@ function formatRuleText(rule: RuleText): string {
 }
 
 function shapeOf(rule: RuleText, fail: (why: string) => never): RuleShape | undefined {
-  const { delay, jitter, rate, per = 'rule' } = rule;
-  if (delay === undefined && jitter === undefined && rate === undefined && rule.per === undefined) return undefined;
+  const { delay, jitter, rate, loss, per = 'rule' } = rule;
+  if ((delay ?? jitter ?? rate ?? loss ?? rule.per) === undefined) return undefined;
   if (!RATE_SHARES.includes(per)) fail(`per= is ${RATE_SHARES.join(', ')}`);
   const [up, down = up, ...more] = (rate ?? '').split('/');
   if (more.length > 0) fail(`rate=${rate} is more than one rate up and one down`);
@@ -151,7 +155,16 @@ function shapeOf(rule: RuleText, fail: (why: string) => never): RuleShape | unde
     const span = match === null ? Micros(-1) : (match[2] === 's' ? Seconds : Millis)(Number(match[1]));
     return span < 0 || span > DELAY_MAX ? fail(`"${text}" is no time such as 100ms or 2s, at most 60s`) : span;
   };
-  return { up: rateOf(up!), down: rateOf(down!), latency: spanOf(delay), jitter: spanOf(jitter), per };
+  const percent = Number(/^(\d{1,3}(?:\.\d{1,3})?)%$/.exec(loss ?? '')?.[1] ?? 0);
+  if (loss !== undefined && (percent === 0 || percent > 100)) fail(`loss=${loss} is no share such as 1% or 0.5%`);
+  return {
+    up: rateOf(up!),
+    down: rateOf(down!),
+    latency: spanOf(delay),
+    jitter: spanOf(jitter),
+    ...(loss === undefined ? {} : { loss: percent / 100 }),
+    per,
+  };
 }
 
 /** `2mbit`, `1mbit/8mbit`, `any/8mbit`; undefined without a limit. */

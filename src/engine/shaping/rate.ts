@@ -14,6 +14,8 @@ export interface FlowShape {
   readonly latency: Duration;
   /** Added at random, 0 to this much; never reorders a flow. */
   readonly jitter: Duration;
+  /** Share of datagrams lost at random, 0 … 1; none when absent. TCP loses nothing: here it is a stream of bytes. */
+  readonly loss?: number;
   /** Flows with the same key share the rates; undefined: a flow has its own. */
   readonly key: string | undefined;
 }
@@ -28,7 +30,8 @@ export const UNSHAPED: FlowShape = {
 };
 
 export function sameShape(a: FlowShape, b: FlowShape): boolean {
-  return a.up === b.up && a.down === b.down && a.latency === b.latency && a.jitter === b.jitter && a.key === b.key;
+  const isSame = a.up === b.up && a.down === b.down && a.key === b.key;
+  return isSame && a.latency === b.latency && a.jitter === b.jitter && (a.loss ?? 0) === (b.loss ?? 0);
 }
 
 /** What may leave at once after a pause: so long at the rate, and two segments at least. */

@@ -73,6 +73,12 @@ export class Lane implements HeapEntry {
     return instantAt(this.#lastLeaves);
   }
 
+  /** Whether the next datagram is lost, at random. */
+  loses(): boolean {
+    const { loss = 0 } = this.#shape;
+    return loss > 0 && this.#shaper.chance() < loss;
+  }
+
   /** A datagram waits; false: dropped, because the rate or the memory has no room for it. */
   hold(now: Instant, bytes: Uint8Array, offset: number, length: number): boolean {
     if (this.#bucket.quote(now, length) - now > DATAGRAM_WAIT) return false;
@@ -148,7 +154,12 @@ export class Shaper {
 
   /** A random part of `span`, microseconds. */
   upTo(span: Duration): number {
-    return (span * this.#entropy.uint32()) / 2 ** 32;
+    return span * this.chance();
+  }
+
+  /** A random number from 0 to below 1. */
+  chance(): number {
+    return this.#entropy.uint32() / 2 ** 32;
   }
 
   nextDue(): Instant | undefined {

@@ -31,6 +31,9 @@ describe('rules', () => {
       'shape rate=500kbit/1.5mbit delay=20ms',
       'shape rate=any/12.345kbit jitter=5ms per=flow',
       'shape port=443 jitter=5ms',
+      'shape protocol=udp loss=0.5%',
+      'shape rate=2mbit delay=5ms loss=100% per=host',
+      'shape loss=0.001%',
     ];
     for (const text of texts) expect(formatRule(parseRule(text))).toBe(text);
     expect(formatRule(parseRule('  delay   suffix=Example.COM.  delay=2s '))).toBe(
@@ -62,6 +65,11 @@ describe('rules', () => {
     ['shape rate=1mbit/2mbit/3mbit', 'more than one rate'],
     ['shape rate=1mbit per=day', 'per= is'],
     ['shape rate=1mbit protocol=icmp', 'echo is not held back'],
+    ['shape loss=0%', 'no share'],
+    ['shape loss=100.001%', 'no share'],
+    ['shape loss=1', 'no share'],
+    ['shape loss=1% protocol=tcp', 'TCP loses nothing'],
+    ['block loss=1%', 'belong to shape'],
     ['delay host=a.example', 'wants delay='],
     ['delay delay=61s', 'at most 60s'],
     ['delay delay=-1ms', 'no time'],

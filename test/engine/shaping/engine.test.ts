@@ -167,6 +167,44 @@ describe('UDP', () => {
     expect(host.values).toMatchObject({ 'flows_active{protocol=udp}': 0, shaped_bytes: 0 });
   });
 
+  it('is lost at random as often as a rule says, each way; what arrives and what is counted is what was sent', () => {
+    const host = new MockHost({ rules: ['shape loss=25%'] });
+    const many = (from: number): void => {
+      for (let i = 0; i < 20; i++) {
+        host.engine.packets(Array.from({ length: 100 }, (_, k) => udpPacket(ends, 1234, 443, `${from + i} ${k}`)));
+        host.run(Millis(1));
+      }
+    };
+    many(0);
+    const up = host.last.received.length;
+    const lost = host.values['shaped_losses']!;
+    expect(up + lost).toBe(2000);
+    expect(Math.abs(lost - 500)).toBeLessThan(100);
+    for (let i = 0; i < 2000; i++) {
+      host.reply(host.last, 'x', WEB);
+      if (i % 50 === 0) host.run(Millis(1));
+    }
+    host.run(Millis(10));
+    const lostDown = host.values['shaped_losses']! - lost;
+    expect(host.packets.length + lostDown).toBe(2000);
+    expect(Math.abs(lostDown - 500)).toBeLessThan(100);
+    expect(host.values).toMatchObject({ 'backpressure_drops{where=shaper}': 0, 'backpressure_drops{where=host}': 0 });
+    host.engine.setRules(['shape loss=100%']);
+    host.run(Millis(1));
+    many(20);
+    expect(host.last.received).toHaveLength(up);
+    host.engine.setRules([]);
+    host.run(Millis(1));
+    host.engine.packets([udpPacket(ends, 1234, 443, 'through')]);
+    host.run(Millis(1));
+    expect(host.last.received).toHaveLength(up + 1);
+    const flow = open(host);
+    host.engine.setRules(['shape loss=100%']);
+    flow.client.connection.write(pattern(1000), 0, 1000);
+    host.run(Millis(10));
+    expect(flow.host.bytes).toBe(1000);
+  });
+
   it('leaves other flows alone', () => {
     const host = new MockHost({ rules: ['shape protocol=udp port=1000 delay=1s'] });
     host.engine.packets([udpPacket(ends, 1234, 1000, 'a'), udpPacket(ends, 1234, 2000, 'b')]);
