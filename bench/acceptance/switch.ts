@@ -10,7 +10,7 @@ import { Seconds } from '../../src/base/time.js';
 import { cutDirectPath } from '../../test/e2e/direct-path.js';
 import type { AgentThreadStatus, Network } from '../../test/e2e/network.js';
 import type { Host } from '../../test/lab/host.js';
-import { impairedLink } from '../../test/lab/impaired-link.js';
+import { type ImpairedLink, impairedLink } from '../../test/lab/impaired-link.js';
 import { defaultRoutes } from '../../test/lab/lab.js';
 import { startIperf } from '../../test/lab/services.js';
 import { impairUplink, type StandardTopology } from '../../test/lab/topology.js';
@@ -89,19 +89,21 @@ function wantPath({ agent }: Network, path: 'relay' | 'auto'): void {
 async function drain(hold: Hold): Promise<string> {
   const network = await makeScene(hold, { topology: { serviceClosed: false }, path: 'relay' });
   const { topology } = network;
-  // The same cable as the other relay's, whose program has its own limit: the rate is found on this one.
-  await impairUplink(topology, 'relay', {});
+  // Both relays are as far away until the rate is found: what a cable carries depends on its delay.
+  const nearCable = await impairUplink(topology, 'relay', { profile: { delay: DELAY } });
   await startIperf(topology.backend);
-  const second = await network.addRelay('r2', { quic: 4435, control: 8445 }, await farHost(topology));
+  const far = await farHost(topology);
+  const second = await network.addRelay('r2', { quic: 4435, control: 8445 }, far);
   const ping = await startPing(network);
-  const before = await network.agent.waitForStatus<AgentThreadStatus>(
+  await network.agent.waitForStatus<AgentThreadStatus>(
     'a link through each relay',
     ({ sessions }) => sessions[0]?.links.filter(({ state }) => state !== 'handshaking').length === 2,
     Seconds(60),
   );
-  const carrier = before.sessions[0]!.link!.relay!;
-  const [stops, other] = carrier === 'r2' ? [second, 'relay'] : [network.relay, 'r2'];
   const rate = await bestRate(network);
+  const carrier = (await goesBy(network, 'relay')).link!.relay;
+  const [stops, other] = carrier === 'r2' ? [second, 'relay'] : [network.relay, 'r2'];
+  await (carrier === 'r2' ? far.cable : nearCable).set({});
   const streaming = stream(network, rate, DRAIN_STREAM);
   await delay(OPENS);
   await stops.stop();
@@ -113,15 +115,21 @@ async function drain(hold: Hold): Promise<string> {
   return verdict(await streaming, rate);
 }
 
-/** A host for a relay that is farther away than the first one. Its network is of the benchmarking prefix (RFC 2544). */
-async function farHost({ lab, net }: StandardTopology): Promise<{ readonly host: Host; readonly at: string }> {
+interface FarHost {
+  readonly host: Host;
+  readonly at: string;
+  readonly cable: ImpairedLink;
+}
+
+/** A host for a second relay. Its network is of the benchmarking prefix (RFC 2544). */
+async function farHost({ lab, net }: StandardTopology): Promise<FarHost> {
   const host = lab.host('far-relay');
   const at = '198.18.9.2';
   const left = { host, device: 'to-net', addresses: [`${at}/24`] };
   const right = { host: net, device: 'to-far-relay', addresses: ['198.18.9.1/24'] };
-  await impairedLink(lab, left, right, { profile: { delay: DELAY } });
+  const cable = await impairedLink(lab, left, right, { profile: { delay: DELAY } });
   defaultRoutes(host, ['198.18.9.1']);
-  return { host, at };
+  return { host, at, cable };
 }
 
 function verdict({ packets, lost }: Stream, rate: number): string {
