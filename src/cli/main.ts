@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 /**
  * The command line. Exit status: 0 done, 1 failed (one line on standard error says what and what to do), 2 wrong usage or
- * configuration. Only the module of the command that was called is loaded: a role's takes longer than most commands run.
+ * configuration.
  */
 import { basename } from 'node:path';
 import type { Command, CommanderError } from 'commander';
 import { describeError, SallyportError } from '../base/error.js';
-import { VERSION } from '../base/software.js';
 import { SystemClock } from '../os/clock.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
@@ -31,33 +30,6 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   'WAY_OUT',
   'RELAY_ADDRESS',
 ]);
-
-interface CommandModule {
-  register(program: Command, context: CommandContext): void;
-}
-
-/** By name, in the order of the help. */
-const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
-  init: () => import('./commands/init.js'),
-  'add-relay': () => import('./commands/add-relay.js'),
-  invite: () => import('./commands/invite.js'),
-  relay: () => import('./commands/relay.js'),
-  connector: () => import('./commands/connector.js'),
-  agent: () => import('./commands/agent.js'),
-  tun2socks: () => import('./commands/tun2socks.js'),
-  status: () => import('./commands/status.js'),
-  netcheck: () => import('./commands/netcheck.js'),
-  doctor: () => import('./commands/doctor.js'),
-  wait: () => import('./commands/wait.js'),
-  reload: () => import('./commands/reload.js'),
-  metrics: () => import('./commands/metrics.js'),
-  policy: () => import('./commands/policy.js'),
-  revoke: () => import('./commands/revoke.js'),
-  trace: () => import('./commands/trace.js'),
-  'trace-server': () => import('./commands/trace-server.js'),
-  schema: () => import('./commands/schema.js'),
-  completion: () => import('./commands/completion.js'),
-};
 
 const context: CommandContext = {
   crypto: createCrypto(),
@@ -99,25 +71,10 @@ function startThreadEarly(called: string | undefined): void {
   startEarly(new URL(THREADS[called]!, import.meta.url), called);
 }
 
-/** Everything that commander reads. */
+/** Only what commander is needed for loads it. */
 async function commands(): Promise<Command> {
-  const { Command: Program } = await import('commander');
-  const program = new Program('sallyport')
-    .description('Zero-trust network access: reach private services through an agent, a connector and a relay')
-    .version(VERSION, '-V, --version')
-    .exitOverride()
-    .configureHelp({ helpWidth: 80 })
-    .showHelpAfterError('(sallyport --help lists the commands)');
-  for (const module of await modules(process.argv[2])) module.register(program, context);
-  program
-    .command('version')
-    .description('print the version')
-    .option('--json', 'for machines')
-    .action((options: { readonly json?: boolean }) =>
-      context.out(options.json ? JSON.stringify({ version: VERSION }) : VERSION),
-    );
-  for (const command of program.commands.flatMap((one) => [one, ...one.commands])) command.exitOverride();
-  return program;
+  const { makeProgram } = await import('./program.js');
+  return makeProgram(process.argv.slice(2), context);
 }
 
 /** The programs that read their own arguments. */
@@ -126,14 +83,6 @@ function tracerCalled(argv: readonly string[]): { name: TraceProgramName; argv: 
   if (link !== undefined) return { name: link, argv: argv.slice(2) };
   const command = TRACERS.find((name) => name === argv[2]);
   return command === undefined ? undefined : { name: command, argv: argv.slice(3) };
-}
-
-/** What is called, or everything where the help, a suggestion or a completion script has to name it. */
-function modules(called: string | undefined): Promise<CommandModule[]> {
-  if (called === 'version') return Promise.resolve([]);
-  const one =
-    called !== undefined && called !== 'completion' && Object.hasOwn(COMMANDS, called) ? COMMANDS[called] : undefined;
-  return Promise.all((one === undefined ? Object.values(COMMANDS) : [one]).map((load) => load()));
 }
 
 function report(error: unknown): number {

@@ -29,7 +29,6 @@ interface AddRelayOptions {
 export function register(program: Command, context: CommandContext): void {
   program
     .command('add-relay')
-    .description(`add a relay to the network, ${MAX_RELAYS} at most, or issue one a new certificate`)
     .argument('<name>', 'name of the relay, a lower-case DNS label')
     .option('--relay <host:port>', `public address of the relay (UDP); port ${RELAY_PORT} unless given`)
     .option(

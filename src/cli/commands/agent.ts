@@ -41,7 +41,6 @@ const LIVE = ['socks', 'http', 'forwards', 'allow', 'users', 'path'] as const;
 export function register(program: Command, context: CommandContext): void {
   const command = program
     .command('agent')
-    .description('run an agent: gives this machine’s programs access to services')
     .option('--join-file <file>', 'file with the join token, for the first start')
     .option('--join <token>', 'the join token itself, or - for standard input (SALLYPORT_JOIN in the environment)')
     .option('--mode <mode>', 'auto (a TUN device when allowed, else proxies), tun or proxy')

@@ -6,7 +6,6 @@ import type { CommandContext } from '../context.js';
 export function register(program: Command, context: CommandContext): void {
   program
     .command('completion')
-    .description('print a completion script: source <(sallyport completion bash)')
     .addArgument(new Argument('<shell>', 'whose').choices([...SHELLS]))
     .action((shell: Shell) => context.out(completionScript(program, shell)));
 }

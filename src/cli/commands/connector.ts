@@ -35,7 +35,6 @@ type Config = ConnectorConfig & { readonly dir: string };
 export function register(program: Command, context: CommandContext): void {
   const command = program
     .command('connector')
-    .description('run a connector: reaches private services for agents')
     .option('--join-file <file>', 'file with the join token, for the first start')
     .option('--join <token>', 'the join token itself, or - for standard input (SALLYPORT_JOIN in the environment)')
     .option(

@@ -17,7 +17,6 @@ const VERDICT_WIDTH = 5;
 export function register(program: Command, context: CommandContext): void {
   program
     .command('doctor')
-    .description('check this machine and the way to the relay: what is wrong, and what to do')
     .option('--dir <dir>', 'state folder of an agent or a connector')
     .option('--json', 'for machines')
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {

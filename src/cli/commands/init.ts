@@ -33,7 +33,6 @@ interface InitOptions {
 export function register(program: Command, context: CommandContext): void {
   program
     .command('init')
-    .description('create a network: operator/ to keep, relay/ to put on the relay host')
     .option('--name <network>', 'name of the network, a lower-case DNS label', 'sallyport')
     .option('--relay <host:port>', `public address of the relay (UDP); port ${RELAY_PORT} unless given`, '127.0.0.1')
     .option(

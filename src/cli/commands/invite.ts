@@ -37,7 +37,6 @@ export function register(program: Command, context: CommandContext): void {
   const many = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
   program
     .command('invite')
-    .description('make a one-time join token for an agent or a connector')
     .argument('<role>', 'agent or connector')
     .argument('<name>', 'name of the node, a lower-case DNS label')
     .addOption(

@@ -10,7 +10,6 @@ import type { RoleStatus } from '../status-types.js';
 export function register(program: Command, context: CommandContext): void {
   program
     .command('metrics')
-    .description('print the counters of the role on this state folder for Prometheus')
     .option('--dir <dir>', 'state folder')
     .option('--json', 'for machines that are not Prometheus')
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {

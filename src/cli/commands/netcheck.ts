@@ -38,7 +38,6 @@ const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/;
 export function register(program: Command, context: CommandContext): void {
   program
     .command('netcheck')
-    .description('show what the network lets through: UDP, NAT, port mapping, relay latency')
     .option(
       '--relay <host:port>',
       'ask this relay (may be given several times; default: the one of the state folder)',

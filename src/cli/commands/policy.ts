@@ -32,7 +32,7 @@ interface ExplainOptions extends CommonOptions {
 }
 
 export function register(program: Command, context: CommandContext): void {
-  const policy = program.command('policy').description('show, check, change and explain the policy');
+  const policy = program.command('policy');
   const common = (command: Command): Command =>
     command.option('--dir <dir>', 'folder that holds operator/').option('--json', 'for machines');
   common(policy.command('show').description('services, grants and revocations in force')).action(

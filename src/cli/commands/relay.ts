@@ -41,7 +41,6 @@ type Live = LiveConfig<typeof RelayConfig, Config>;
 export function register(program: Command, context: CommandContext): void {
   const command = program
     .command('relay')
-    .description('run a relay: introduces agents and connectors, forwards what they send each other')
     .option('--dir <dir>', 'the relay/ folder that "sallyport init" made')
     .option(
       '--listen <address:port>',

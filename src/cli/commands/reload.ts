@@ -7,7 +7,6 @@ import { stateFolder } from '../state-folder.js';
 export function register(program: Command, context: CommandContext): void {
   program
     .command('reload')
-    .description('have the role on this state folder read certificates, policy and configuration again')
     .option('--dir <dir>', 'state folder')
     .option('--json', 'for machines')
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {

@@ -18,7 +18,6 @@ interface RevokeOptions {
 export function register(program: Command, context: CommandContext): void {
   program
     .command('revoke')
-    .description('revoke every invitation of a node')
     .argument('<name>', 'name of the agent or connector')
     .option('--role <role>', 'only its invitations as agent, or as connector')
     .option('--dir <dir>', 'folder that holds operator/')

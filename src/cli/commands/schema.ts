@@ -7,7 +7,6 @@ import { type ConfigRole, ROLE_CONFIGS } from '../role-configs.js';
 export function register(program: Command, context: CommandContext): void {
   program
     .command('schema')
-    .description('print the JSON Schema of a role’s configuration file')
     .addArgument(new Argument('<role>', 'whose').choices(Object.keys(ROLE_CONFIGS)))
     .action((role: ConfigRole) => context.out(schemaText(role)));
 }

@@ -16,7 +16,6 @@ import type { TracedStatus } from '../trace/role-traces.js';
 export function register(program: Command, context: CommandContext): void {
   program
     .command('status')
-    .description('show what the agent, connector or relay on this state folder does')
     .option('--dir <dir>', 'state folder')
     .option('--json', 'for machines')
     .action(async (options: { readonly dir?: string; readonly json?: boolean }) => {

@@ -4,7 +4,7 @@ import { declareFlags } from '../flags.js';
 import { SERVER_FLAGS, SERVER_USAGE } from '../trace/server.js';
 
 export function register(program: Command): void {
-  const command = program.command('trace-server').description('serve traces over HTTP').usage('[flags]');
+  const command = program.command('trace-server').usage('[flags]');
   declareFlags(command, SERVER_FLAGS);
   command.helpInformation = () => `${SERVER_USAGE}\n`;
 }

@@ -5,10 +5,7 @@ import { TRACE_FLAGS } from '../trace/flags.js';
 import { TRACE_USAGE } from '../trace/program.js';
 
 export function register(program: Command): void {
-  const command = program
-    .command('trace')
-    .description('trace the path to a target, hop by hop')
-    .usage('[flags] TARGET');
+  const command = program.command('trace').usage('[flags] TARGET');
   declareFlags(command, TRACE_FLAGS);
   command.helpInformation = () => `${TRACE_USAGE}\n`;
 }

@@ -43,7 +43,6 @@ type Config = Tun2socksConfig & { readonly dir: string };
 export function register(program: Command, context: CommandContext): void {
   const command = program
     .command('tun2socks')
-    .description('run the engine alone: what enters a TUN device leaves through this host’s sockets or a proxy')
     .option('--tun <name>', 'name of the TUN device, made if need be (default sallyport0)')
     .option('--direct', 'flows leave through sockets of this host')
     .option('--proxy <url>', 'flows leave through socks5://[user:password@]host[:port], socks5h://… or http://…')

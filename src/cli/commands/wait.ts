@@ -26,7 +26,6 @@ interface Options {
 export function register(program: Command, context: CommandContext): void {
   program
     .command('wait')
-    .description('wait until the role on this state folder is ready')
     .option(
       '--service <id>',
       'and this service is there (may be given several times)',
