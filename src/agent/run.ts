@@ -10,7 +10,7 @@ import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
 import { INNER_MTU } from '../node/inner-mtu.js';
-import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
+import { type KeptMapping, keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import type { RelayTcpChoice } from '../node/relay-tcp.js';
 import { RelayWays } from '../node/relay-ways.js';
 import { endNodeThread, handleNodeEvent, keepRenewed, nodeThreadData, reloadIdentity } from '../node/run-node.js';
@@ -109,6 +109,8 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     onStall: (span) => log.error({ milliseconds: toMillis(span) }, 'the packet thread does not answer'),
     onDeath: options.onDeath,
   });
+  // The relay is looked for while the device is set up.
+  ways.refresh();
   let device = await thread.request('device', undefined);
   try {
     if (device.tun !== undefined) {
@@ -119,19 +121,22 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       stopProdding = prodOrphans(connectionsFrom(overlay), (orphans) => thread.request('prod', orphans));
     }
   } catch (error) {
+    ways.stop();
     await endNodeThread(thread, log);
     throw error;
   }
-  ways.refresh();
-  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
-  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
   const isTold = await thread.request('watchesNetwork', undefined);
+  let watched: KeptMapping | undefined;
   host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
-    mapping.networkChanged();
+    watched?.networkChanged();
     ways.nat.networkChanged();
   });
   if (!isTold) host.poll();
+  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
+  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
+  watched = mapping;
+  mapping.networkChanged();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });

@@ -8,7 +8,7 @@ import type { SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { Seconds, toMillis } from '../base/time.js';
 import type { NodeState } from '../identity/node-state.js';
-import { keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
+import { type KeptMapping, keepMapped, type NetworkView } from '../node/portmap/keep-mapped.js';
 import { resolveHost } from '../node/relay-name.js';
 import type { RelayTcpChoice } from '../node/relay-tcp.js';
 import { RelayWays } from '../node/relay-ways.js';
@@ -131,16 +131,19 @@ export async function startConnector(options: ConnectorOptions): Promise<Running
   }
   const resolving = setInterval(() => void resolveBackends().catch(() => undefined), toMillis(RESOLVE_INTERVAL));
   resolving.unref();
-  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
-  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
   const isTold = await thread.request('watchesNetwork', undefined);
+  let watched: KeptMapping | undefined;
   host = watchHostNetwork((network) => {
     thread.request('hostNetwork', network).catch(() => undefined);
     void followPlan().catch(() => undefined);
-    mapping.networkChanged();
+    watched?.networkChanged();
     ways.nat.networkChanged();
   });
   if (!isTold) host.poll();
+  const tellMapped = (addresses: readonly string[]): Promise<number | undefined> => thread.request('mapped', addresses);
+  const mapping = await keepMapped(options.portMapping, tellMapped, new SystemEntropy(), log);
+  watched = mapping;
+  mapping.networkChanged();
   const stopRenewal = keepRenewed(state, options.crypto, writer, log, async (certificatePem) => {
     await thread.request('identity', { certificatePem, keyPem: state.keyPem });
   });

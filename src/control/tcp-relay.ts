@@ -12,15 +12,8 @@ import type { Server as HttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { describeError } from '../base/error.js';
-import {
-  noCounters,
-  STREAM_OPTIONS,
-  sumOf,
-  TCP_PATH,
-  TCP_SUBPROTOCOL,
-  TcpBridge,
-  type TcpBridgeCounters,
-} from '../node/tcp-bridge.js';
+import { STREAM_OPTIONS, TCP_PATH, TCP_SUBPROTOCOL, TcpBridge } from '../node/tcp-bridge.js';
+import { noCounters, sumOf, type TcpBridgeCounters } from '../node/tcp-counters.js';
 import type { ControlLog } from './server.js';
 import { sourceOf } from './source-limits.js';
 

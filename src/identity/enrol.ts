@@ -18,7 +18,7 @@ import type { RelayContact } from '../policy/relay-contact.js';
 import { type JoinToken, parseToken } from '../policy/token.js';
 import { createCsr } from './authority.js';
 import { certificateDer, certificatePem } from './certificate-pem.js';
-import { askControl, type Certified } from './control-client.js';
+import type { Certified } from './control-client.js';
 import { ensureRoom, makeFolder } from './files.js';
 import { ed25519Signer, generateTlsKey, spkiOf, tlsSigner } from './keys.js';
 import {
@@ -72,6 +72,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
   const csr = createCsr(keyPem, invitation.name);
   let answer: Certified;
   try {
+    const { askControl } = await import('./control-client.js');
     answer = await askControl(state, '/api/v1/enrol', { proof: state.proof, csr });
   } catch (error) {
     // Our key may have been certified long ago and only the answer got lost: then it may renew.
@@ -120,6 +121,7 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
 
 async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certified> {
   const request = { time: wall, proof: state.proof, csr: createCsr(state.keyPem, state.name) };
+  const { askControl } = await import('./control-client.js');
   return askControl(state, '/api/v1/renew', sealJson(tlsSigner(state.keyPem), 'renew', state.network, request));
 }
 

@@ -9,7 +9,6 @@
 import type { WallTime } from '../base/time.js';
 import { sealJson } from '../policy/envelope.js';
 import type { RelayContact } from '../policy/relay-contact.js';
-import { askControl } from './control-client.js';
 import { type CertificateOwner, checkCertificate } from './enrol.js';
 import { tlsSigner } from './keys.js';
 
@@ -28,6 +27,7 @@ export async function requestRelayRenewal(
   const target = { network, caPem, relays: relays.filter((one) => one.name !== name) };
   const request = { time: wall, certificate: certificatePem };
   const envelope = sealJson(tlsSigner(keyPem), 'renew-relay', network, request);
+  const { askControl } = await import('./control-client.js');
   const { certificate } = await askControl(target, '/api/v1/renew-relay', envelope);
   checkCertificate(certificate, { network, name, keyPem, caPem, role: 'relay' }, wall);
   return certificate;

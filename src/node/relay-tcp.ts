@@ -5,29 +5,16 @@
  *   attempt ──250 ms──► TLS to the control listener ─► WebSocket ─► bridge ─► the packet thread is told its loopback address
  *      ready over UDP ─► closed            stream lost ─► the packet thread is told; the next attempt opens another
  */
-import type { Socket } from 'node:net';
-import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
-import type { WebSocket } from 'ws';
 import { describeError } from '../base/error.js';
 import type { Log } from '../base/log.js';
-import { type Duration, Millis, Seconds, toMillis } from '../base/time.js';
-import { connectThrough, type Environment, proxyFor } from '../identity/http-proxy.js';
-import { dnsName } from '../policy/names.js';
+import { type Duration, Millis, toMillis } from '../base/time.js';
 import type { RelayContact } from '../policy/relay-contact.js';
-import {
-  noCounters,
-  STREAM_OPTIONS,
-  sumOf,
-  TCP_PATH,
-  TCP_SUBPROTOCOL,
-  TcpBridge,
-  type TcpBridgeCounters,
-} from './tcp-bridge.js';
+import type { TcpBridge } from './tcp-bridge.js';
+import { noCounters, sumOf, type TcpBridgeCounters } from './tcp-counters.js';
 import { TcpCredit } from './tcp-credit.js';
 
 /** RFC 8305's connection attempt delay: UDP goes first, but its failure is not waited for. */
 const HEAD_START: Duration = Millis(250);
-const HANDSHAKE_LIMIT: Duration = Seconds(10);
 
 /** auto: while UDP does not reach the relay. */
 export type RelayTcpChoice = 'auto' | 'never';
@@ -37,7 +24,7 @@ export interface RelayTcpParts {
   readonly relay: RelayContact;
   readonly caPem: string;
   readonly isAllowed: boolean;
-  readonly environment: Environment;
+  readonly environment: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
   /** The relay is reached at this address of our own, with what the bridge there shares, or no longer (undefined). */
   readonly tell: (at: { readonly address: string; readonly credit: SharedArrayBuffer } | undefined) => Promise<unknown>;
@@ -89,13 +76,18 @@ export class RelayTcp {
   async #open(port: number): Promise<void> {
     const { log, relay, tell } = this.#parts;
     try {
-      const stream = await this.#dial();
+      // Loaded where it is needed: most nodes never need it.
+      const [{ dialRelayTcp }, { TcpBridge: Bridge }] = await Promise.all([
+        import('./relay-tcp-dial.js'),
+        import('./tcp-bridge.js'),
+      ]);
+      const stream = await dialRelayTcp(this.#parts);
       if (!this.#isWanted) {
         stream.terminate();
         return;
       }
       const credit = new TcpCredit();
-      const bridge = await TcpBridge.open(stream, { address: '127.0.0.1', port }, credit);
+      const bridge = await Bridge.open(stream, { address: '127.0.0.1', port }, credit);
       this.#bridge = bridge;
       this.#problem = '';
       log.info({ relay: relay.control }, 'a way to the relay over TCP stands by');
@@ -110,34 +102,5 @@ export class RelayTcp {
       if (problem !== this.#problem) log.warn({ relay: relay.control, problem }, 'the relay is not reached over TCP');
       this.#problem = problem;
     }
-  }
-
-  /** An open stream, the relay's certificate checked against the network's CA. */
-  async #dial(): Promise<WebSocket> {
-    const { network, relay, caPem, environment } = this.#parts;
-    const url = new URL(TCP_PATH, relay.control);
-    const proxy = proxyFor(url, environment);
-    const through: Socket | undefined = proxy && (await connectThrough(proxy, url));
-    const tls: ConnectionOptions = {
-      ca: [caPem],
-      servername: dnsName(network, 'relay', relay.name),
-      minVersion: 'TLSv1.3',
-      ALPNProtocols: ['http/1.1'],
-    };
-    // Loaded where it is needed: most nodes never need it.
-    const { WebSocket: Stream } = await import('ws');
-    const stream = new Stream(url.href.replace(/^https/, 'wss'), [TCP_SUBPROTOCOL], {
-      ...STREAM_OPTIONS,
-      ...tls,
-      handshakeTimeout: toMillis(HANDSHAKE_LIMIT),
-      ...(through === undefined ? {} : { createConnection: () => tlsConnect({ socket: through, ...tls }) }),
-    });
-    return new Promise((resolve, reject) => {
-      stream.once('error', reject);
-      stream.once('open', () => {
-        stream.off('error', reject);
-        resolve(stream);
-      });
-    });
   }
 }

@@ -14,7 +14,7 @@ import { NatWatch } from './netcheck/nat-watch.js';
 import { RelayName } from './relay-name.js';
 import { RelayTcp, type RelayTcpChoice } from './relay-tcp.js';
 import type { RelayEvent } from './relays.js';
-import { bridgeCounters } from './tcp-bridge.js';
+import { bridgeCounters } from './tcp-counters.js';
 import type { DirectSettings, RelayAddresses, RelayAttempt, RelayTcpAddress } from './thread-setup.js';
 
 /** What a node's packet thread is told of its relays. */

@@ -16,6 +16,7 @@ import { SystemClock } from '../os/clock.js';
 import { unsentBytes } from '../os/linux/tcp-unsent.js';
 import { MAX_BATCH, readDatagramBatch } from '../tunnel/datagram-batch.js';
 import { StreamSend } from './stream-send.js';
+import type { TcpBridgeCounters } from './tcp-counters.js';
 import type { TcpCredit } from './tcp-credit.js';
 
 /** The subprotocol both ends agree on; its number grows with the format. */
@@ -34,13 +35,6 @@ const PROTOCOL_ERROR = 1002;
 
 const NOTHING = new Uint8Array(0);
 const CLOCK = new SystemClock();
-
-export interface TcpBridgeCounters {
-  /** Datagrams out of the stream; into it, or its queue; of the latter, dropped since. */
-  readonly datagramsIn: number;
-  readonly datagramsOut: number;
-  readonly dropped: number;
-}
 
 export class TcpBridge {
   /** Resolves when both sockets are closed. */
@@ -173,21 +167,6 @@ export class TcpBridge {
   #wake(): void {
     this.#udp.send(NOTHING, () => undefined);
   }
-}
-
-export const noCounters = (): TcpBridgeCounters => ({ datagramsIn: 0, datagramsOut: 0, dropped: 0 });
-
-export const sumOf = (a: TcpBridgeCounters, b: TcpBridgeCounters): TcpBridgeCounters => ({
-  datagramsIn: a.datagramsIn + b.datagramsIn,
-  datagramsOut: a.datagramsOut + b.datagramsOut,
-  dropped: a.dropped + b.dropped,
-});
-
-/** As `status` and `metrics` name them; empty where nothing has passed. */
-export function bridgeCounters(all: readonly TcpBridgeCounters[]): Record<string, number> {
-  const sum = all.reduce(sumOf, noCounters());
-  if (sum.datagramsIn + sum.datagramsOut === 0) return {};
-  return { 'tcp.datagramsIn': sum.datagramsIn, 'tcp.datagramsOut': sum.datagramsOut, 'tcp.dropped': sum.dropped };
 }
 
 /** The socket below, whose descriptor the kernel is asked about; neither library has a public name for either. */

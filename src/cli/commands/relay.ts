@@ -11,7 +11,7 @@ import {
   type RelayFolder,
   renewRelayIfDue,
 } from '../../identity/relay-folder.js';
-import { bridgeCounters } from '../../node/tcp-bridge.js';
+import { bridgeCounters } from '../../node/tcp-counters.js';
 import { PolicyKeeper } from '../../policy/keeper.js';
 import type { RelayLimits } from '../../relay/limits.js';
 import { startRelay } from '../../relay/run.js';

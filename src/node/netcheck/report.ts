@@ -9,8 +9,6 @@ import type { NatClass, NatFiltering, NatMapping, NatName } from '../../tunnel/n
 import type { PortmapProtocol } from '../../tunnel/portmap/protocols.js';
 import { type NatEase, natEase } from '../../tunnel/punch-plan.js';
 import { keepAliveSeconds } from '../keep-alive.js';
-import { gatewayAt } from '../portmap/gateway-socket.js';
-import { findMethod } from '../portmap/methods.js';
 import { type MappingLifetime, measureLifetime } from './lifetime.js';
 import { type Observation, observeNat } from './observe.js';
 
@@ -89,7 +87,12 @@ export async function netcheck(options: NetcheckOptions): Promise<NetcheckReport
 }
 
 async function checkPortMapping({ gateway: at, entropy }: NetcheckOptions): Promise<PortMappingReport | undefined> {
-  const gateway = at === undefined ? undefined : await gatewayAt(at);
+  if (at === undefined) return undefined;
+  const [{ gatewayAt }, { findMethod }] = await Promise.all([
+    import('../portmap/gateway-socket.js'),
+    import('../portmap/methods.js'),
+  ]);
+  const gateway = await gatewayAt(at);
   const method = gateway === undefined ? undefined : await findMethod(gateway, entropy);
   return method && { protocol: method.protocol, publicAddress: method.publicAddress?.toString() };
 }

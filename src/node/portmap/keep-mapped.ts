@@ -3,7 +3,7 @@ import type { Entropy } from '../../base/entropy.js';
 import type { Log } from '../../base/log.js';
 import { defaultGateway4 } from '../../os/linux/host-network.js';
 import type { NatStatus } from '../netcheck/nat-watch.js';
-import { type MappingStatus, PortMapper } from './port-mapper.js';
+import type { MappingStatus } from './port-mapper.js';
 
 /** What a node's thread is told: where it may be reached by a mapping. It answers with its IPv4 port; undefined: it has none. */
 export type MappedRequest = { readonly input: readonly string[]; readonly output: number | undefined };
@@ -14,7 +14,7 @@ export interface NetworkView {
   readonly nat: NatStatus | undefined;
 }
 
-interface KeptMapping {
+export interface KeptMapping {
   readonly status: MappingStatus | undefined;
   networkChanged(): void;
   stop(): Promise<void>;
@@ -30,6 +30,7 @@ export async function keepMapped(
   const insidePort = isWanted ? await tell([]) : undefined;
   if (insidePort === undefined)
     return { status: undefined, networkChanged: () => undefined, stop: async () => undefined };
+  const { PortMapper } = await import('./port-mapper.js');
   return new PortMapper({
     gateway: defaultGateway4,
     insidePort,
