@@ -5,14 +5,12 @@
  */
 
 import { SocketAddress } from '../src/base/address.js';
-import { Counters } from '../src/base/counters.js';
-import { DROP_REASONS } from '../src/base/drop.js';
-import { earliest, type Instant } from '../src/base/time.js';
-import { driveNode, makeNodeEndpoints, openNodeSockets } from '../src/node/thread-setup.js';
-import { Underlay } from '../src/node/underlay.js';
-import { createLinuxSockets, createReactor } from '../src/os/linux/linux.js';
+import type { Instant } from '../src/base/time.js';
+import type { UdpSocket } from '../src/os/io.js';
+import { createReactor } from '../src/os/linux/linux.js';
 import type { CloseReason, ConnectionHandler, QuicConnection } from '../src/quic/connection.js';
 import { decodeMessage, encodeMessage, FromRelay, PROTOCOL_VERSION } from '../src/tunnel/messages.js';
+import { openBareNode } from '../test/lab/bare-node.js';
 import type { EnrolledAgent, EnrolledCrowd } from '../test/lab/enrolled.js';
 
 /** Handshakes at once: a relay takes 32 from one source. */
@@ -65,7 +63,7 @@ export class IdleClients {
       throw error;
     },
   });
-  readonly #sockets = openNodeSockets(createLinuxSockets(), 0);
+  readonly #sockets: readonly UdpSocket[];
   readonly #agents: readonly EnrolledAgent[];
   #wanted = 0;
   #begun = 0;
@@ -74,32 +72,16 @@ export class IdleClients {
 
   constructor(crowd: EnrolledCrowd, relay: string) {
     this.#agents = crowd.agents;
-    const { certificatePem, keyPem } = crowd.agents[0]!;
-    const { network, policyKey, caPem, relayName } = crowd;
-    const direct = { path: 'relay' as const, hideHost: true, guesses: true, allow: [], advertise: [] };
-    const node = { name: '', policy: undefined, proof: undefined, port: 0, direct };
-    const data = { ...node, network, policyKey, caPem, certificatePem, keyPem, relays: ['relay'] };
-    const endpoints = makeNodeEndpoints(data, this.#reactor, undefined);
-    const nobody = { onRevalidate() {}, onRelayed() {}, onProbeReply() {}, onPunch() {} };
-    const drops = new Counters(DROP_REASONS);
-    const underlay = new Underlay(this.#sockets, endpoints.relay, endpoints.links, drops, nobody, 1);
     const address = SocketAddress.parse(relay)!;
-    underlay.setRelay(0, address);
-    driveNode(this.#reactor, this.#sockets, endpoints, {
-      receive: (now, index) => underlay.receive(now, index),
-      writable: (now, index) => underlay.writable(now, index),
-      turn: (now) => {
-        endpoints.relay.process(now);
-        while (this.#begun < this.#wanted && this.#begun - this.admitted < AT_ONCE) {
-          const agent = this.#agents[this.#begun++]!;
-          endpoints.relay.setIdentity(agent.certificatePem, agent.keyPem);
-          endpoints.relay.connect(now, address, relayName, new IdleConnection(agent, this));
-        }
-        underlay.flush(now);
-        return earliest(endpoints.relay.nextTimeout(), endpoints.links.nextTimeout());
-      },
-      suspect: () => {},
+    const node = openBareNode(this.#reactor, crowd, address, (now, { be, endpoints }) => {
+      while (this.#begun < this.#wanted && this.#begun - this.admitted < AT_ONCE) {
+        const agent = this.#agents[this.#begun++]!;
+        be(agent);
+        endpoints.relay.connect(now, address, crowd.relayName, new IdleConnection(agent, this));
+      }
+      return undefined;
     });
+    this.#sockets = node.sockets;
     this.#running = this.#reactor.run();
   }
 

@@ -82,7 +82,7 @@ export function soakMarkdown(report: SoakReport): string {
   const phases = [...new Set(result.samples.map((sample) => sample.phase))];
   return [
     `Commit ${report.machine.commit}, ${report.date.slice(0, 10)}, \`${report.command}\`: ${result.packets} inner packets, ${result.shortFlows.done} short flows ` +
-      `(${result.shortFlows.failed} failed), ${result.relayRestarts} restarts of the relay, ${result.agentRestarts} of the agent. ` +
+      `(${result.shortFlows.failed} failed), ${result.relayRestarts} restarts of the relay, ${result.agentRestarts} of the agent${reconnectsText(result.reconnects)}. ` +
       `${result.problems.length === 0 ? 'Memory and descriptors are flat.' : result.problems.join('; ')}`,
     '',
     ...header(['', ...ROLE_NAMES]),
@@ -95,6 +95,9 @@ export function soakMarkdown(report: SoakReport): string {
     ]),
   ].join('\n');
 }
+
+const reconnectsText = (reconnects: SoakReport['result']['reconnects']): string =>
+  reconnects === undefined ? '' : `, ${reconnects.done} reconnects of other agents (${reconnects.failed} failed)`;
 
 export function heapMarkdown(report: HeapReport): string {
   return [

@@ -12,11 +12,12 @@ import type { SoakReport } from './report.js';
 import { runSoak, type SoakResult } from './soak.js';
 import { megabytes, ROLE_NAMES } from './verdict.js';
 
-const USAGE = `npm run soak -- [--short] [--hours N] [--packets N] [--restarts N] [--json] [--out FILE]
+const USAGE = `npm run soak -- [--short] [--hours N] [--packets N] [--restarts N] [--reconnects N] [--json] [--out FILE]
   --short     about twenty seconds
   --hours     the packet phase ends after this long (default 24), or
   --packets   with this many inner packets (default 1e8)
   --restarts  of the relay, and then of the agent (default 1000 each)
+  --reconnects  agents that come and go while every process lives on (default 20000)
   --load      seconds of each kind of load in a cycle (default 20)
   --idle      seconds of silence in a cycle (default 20; every 20th cycle 600)
   --json      print the JSON document instead of the summary
@@ -34,6 +35,7 @@ async function main(): Promise<number> {
       hours: { type: 'string' },
       packets: { type: 'string' },
       restarts: { type: 'string' },
+      reconnects: { type: 'string' },
       load: { type: 'string' },
       idle: { type: 'string' },
       out: { type: 'string' },
@@ -52,6 +54,7 @@ async function main(): Promise<number> {
     relayRestarts: restarts ?? base.relayRestarts,
     agentRestarts: restarts ?? base.agentRestarts,
     restartsPerSample: restarts === undefined ? base.restartsPerSample : Math.max(1, Math.floor(restarts / SAMPLES)),
+    reconnects: number('--reconnects', values.reconnects) ?? base.reconnects,
     loadSeconds: number('--load', values.load) ?? base.loadSeconds,
     idleSeconds: number('--idle', values.idle) ?? base.idleSeconds,
   };
@@ -80,7 +83,7 @@ async function main(): Promise<number> {
 
 function summary(result: SoakResult): string {
   const lines = [
-    `${result.packets} packets, ${result.shortFlows.done} short flows, ${result.relayRestarts} restarts of the relay, ${result.agentRestarts} of the agent`,
+    `${result.packets} packets, ${result.shortFlows.done} short flows, ${result.relayRestarts} restarts of the relay, ${result.agentRestarts} of the agent, ${result.reconnects?.done} reconnects (${result.reconnects?.failed} failed)`,
     ...ROLE_NAMES.map((role) => {
       const { wakeUpsPerSecond, rssBytes, seconds } = result.idle[role];
       const gc = (result.gcShare[role] * 100).toFixed(2);

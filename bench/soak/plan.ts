@@ -13,6 +13,10 @@ export interface SoakPlan {
   /** Reconnects of agent and connector (the relay is killed and started), and of new agents (the agent is). */
   readonly relayRestarts: number;
   readonly agentRestarts: number;
+  /** Agents that come and go while every process lives on: relay connection, session, an answered datagram, end. */
+  readonly reconnects: number;
+  /** Samples meanwhile. */
+  readonly reconnectSamples: number;
   /** A sample after so many restarts. */
   readonly restartsPerSample: number;
 }
@@ -28,6 +32,8 @@ export const LONG: SoakPlan = {
   longIdleSeconds: 600,
   relayRestarts: 1000,
   agentRestarts: 1000,
+  reconnects: 20_000,
+  reconnectSamples: 9,
   restartsPerSample: 50,
 };
 
@@ -42,5 +48,7 @@ export const SHORT: SoakPlan = {
   longIdleSeconds: 0,
   relayRestarts: 3,
   agentRestarts: 3,
+  reconnects: 60,
+  reconnectSamples: 3,
   restartsPerSample: 1,
 };

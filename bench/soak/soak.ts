@@ -1,9 +1,10 @@
 /**
  * Sallyport for a long time, in three namespaces with real programs: packets, then reconnects.
  *
- *   start ─► warm-up ─► packets: (TCP down, TCP up, UDP, short flows, silence, sample) … ─► relay restarts … ─► agent restarts …
+ *   start ─► warm-up ─► packets: (TCP down, TCP up, UDP, short flows, silence, sample) … ─► reconnects of other agents …
+ *         ─► relay restarts … ─► agent restarts …
  *
- * In the packet phase no process is restarted; while the relay is, agent and connector live on; while the agent is, relay and
+ * In the packet phase and while other agents come and go no process is restarted; while the relay is, agent and connector live on; while the agent is, relay and
  * connector do. Memory and descriptors of those that live on must be flat.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -16,12 +17,13 @@ import { Seconds } from '../../src/base/time.js';
 import { askLocal } from '../../src/os/local-control.js';
 import { Lab } from '../../test/lab/lab.js';
 import { pollUntil } from '../../test/lab/process.js';
-import { REPOSITORY, startIperf, startTcp } from '../../test/lab/services.js';
+import { REPOSITORY, startIperf, startTcp, startUdpEcho } from '../../test/lab/services.js';
 import { ADDRESSES, type StandardTopology, standardTopology } from '../../test/lab/topology.js';
 import { measureTcp, measureUdp } from '../measure/iperf.js';
 import { groupUsage } from '../measure/usage.js';
 import { type RoleName, SallyportNetwork, VIRTUAL_IP } from '../subjects/sallyport-network.js';
 import type { SoakPlan } from './plan.js';
+import { Reconnects } from './reconnects.js';
 import { gcPauses, sampleProcess } from './sample.js';
 import { growth, ROLE_NAMES, type SoakSample } from './verdict.js';
 
@@ -51,6 +53,8 @@ export interface SoakResult {
   readonly shortFlows: { readonly done: number; readonly failed: number };
   readonly relayRestarts: number;
   readonly agentRestarts: number;
+  /** Not in reports from before there were any. */
+  readonly reconnects?: { readonly done: number; readonly failed: number };
   /** Of the longest silence. */
   readonly idle: Readonly<Record<RoleName, IdleFigures>>;
   /** Pauses of garbage collection over CPU time, under load. */
@@ -66,6 +70,7 @@ export async function runSoak(plan: SoakPlan, tell: (line: string) => void): Pro
     const topology = standardTopology(lab, { serviceClosed: false });
     await startIperf(topology.service, { port: IPERF_PORT });
     await startTcp(topology.service, 'echo', { port: ECHO_PORT });
+    await startUdpEcho(topology.service, { port: ECHO_PORT });
     const { user, relay, service } = topology;
     const [relayAddress, serviceAddress] = [ADDRESSES.relay.v4, ADDRESSES.service.v4];
     const network = await SallyportNetwork.start({ user, relay, service, relayAddress, serviceAddress }, folder, [
@@ -85,6 +90,8 @@ class Soak {
   private readonly begun = performance.now();
   private readonly samples: SoakSample[] = [];
   private readonly flows = { done: 0, failed: 0 };
+  private readonly reconnected = { done: 0, failed: 0 };
+  private readonly reconnectProblems = new Set<string>();
   private readonly pauses = { relay: 0, connector: 0, agent: 0 };
   private readonly busy = { relay: 0, connector: 0, agent: 0 };
   private idle: Record<RoleName, IdleFigures> | undefined;
@@ -112,6 +119,7 @@ class Soak {
       await this.sample('packets');
       if (this.packets >= plan.packets || performance.now() - phaseBegun >= plan.seconds * 1000) break;
     }
+    await this.reconnects(plan.reconnects, plan.reconnectSamples);
     await this.restarts('relay', plan.relayRestarts);
     await this.restarts('agent', plan.agentRestarts);
     const of = (phase: string): SoakSample[] => this.samples.filter((sample) => sample.phase === phase);
@@ -121,12 +129,15 @@ class Soak {
       shortFlows: this.flows,
       relayRestarts: plan.relayRestarts,
       agentRestarts: plan.agentRestarts,
+      reconnects: this.reconnected,
       idle: this.idle!,
       gcShare: perRole((role) => (this.busy[role] === 0 ? 0 : this.pauses[role] / 1000 / this.busy[role])),
       problems: [
         ...growth(of('packets'), ROLE_NAMES),
+        ...growth(of('reconnects'), ROLE_NAMES),
         ...growth(of('relay restarts'), ['connector', 'agent']),
         ...growth(of('agent restarts'), ['relay', 'connector']),
+        ...[...this.reconnectProblems].map((problem) => `a reconnect failed: ${problem}`),
         ...(this.flows.failed === 0 ? [] : [`${this.flows.failed} short flows failed`]),
       ],
     };
@@ -199,6 +210,27 @@ class Soak {
       const { wakeUps, rssBytes } = sampleProcess(this.pid(role));
       return { seconds: took, wakeUpsPerSecond: (wakeUps - before[role]) / took, rssBytes };
     });
+  }
+
+  /** Other agents come and go, as many more than are asked for as between two samples. */
+  private async reconnects(count: number, samples: number): Promise<void> {
+    const { network, topology } = this;
+    const folders = { operatorFolder: network.operatorFolder, relayFolder: network.stateFolder('relay') };
+    const { group, service, connector, relayAddress } = network.names;
+    const comers = await Reconnects.start(
+      { host: topology.user, group, ...folders },
+      { relay: relayAddress, service, connector, target: [VIRTUAL_IP, ECHO_PORT] },
+    );
+    const share = Math.max(1, Math.floor(count / samples));
+    // Sizes tables and buffers, which is not growth.
+    for (let left = count + share; left > 0; left -= share) {
+      const { done, failed, problems } = await comers.run(Math.min(share, left));
+      this.reconnected.done += done;
+      this.reconnected.failed += failed;
+      for (const problem of Object.keys(problems)) this.reconnectProblems.add(problem);
+      if (left <= count) await this.sample('reconnects');
+    }
+    await comers.stop();
   }
 
   private async restarts(role: RoleName, count: number): Promise<void> {

@@ -22,6 +22,7 @@ const QUIC_PORT = 4433;
 const CONTROL_PORT = 8443;
 const SERVICE = 'lab';
 const GROUP = 'users';
+const CONNECTOR = 'service';
 /** Time for the graceful end that SIGTERM asks for. */
 const STOP_TIME = Seconds(5);
 
@@ -79,7 +80,7 @@ export class SallyportNetwork {
     const operate = (...argv: string[]) => places.relay.exec([process.execPath, PROGRAM, ...argv, '--dir', network]);
     await operate('init', '--name', 'bench', '--relay', `${places.relayAddress}:${QUIC_PORT}`);
     const backend = `${SERVICE}=any://${places.serviceAddress},virtualIp=${VIRTUAL_IP}`;
-    const forService = await operate('invite', 'connector', 'service', '--service', backend, '--allow', GROUP);
+    const forService = await operate('invite', 'connector', CONNECTOR, '--service', backend, '--allow', GROUP);
     const forUser = await operate('invite', 'agent', 'user', '--group', GROUP);
     writeFileSync(join(folder, 'connector.token'), forService.stdout, { mode: 0o600 });
     writeFileSync(join(folder, 'agent.token'), forUser.stdout, { mode: 0o600 });
@@ -92,6 +93,16 @@ export class SallyportNetwork {
     made.spawn('connector');
     made.spawn('agent');
     return made;
+  }
+
+  /** What it is all called, for further agents. */
+  get names() {
+    const relayAddress = `${this.places.relayAddress}:${QUIC_PORT}`;
+    return { group: GROUP, service: SERVICE, connector: CONNECTOR, relayAddress };
+  }
+
+  get operatorFolder(): string {
+    return join(this.folder, 'network');
   }
 
   /** State folder of a role. */

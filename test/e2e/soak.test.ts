@@ -1,4 +1,4 @@
-/** The short soak: packets, short flows, silence, restarts of the relay and of an agent; nothing that lives on may grow. */
+/** The short soak: packets, short flows, silence, agents that come and go, restarts of the relay and of an agent; nothing that lives on may grow. */
 import { expect, it } from 'vitest';
 import { SHORT } from '../../bench/soak/plan.js';
 import { runSoak } from '../../bench/soak/soak.js';
@@ -9,5 +9,7 @@ it('holds memory and descriptors over packets and reconnects', async () => {
   expect(result.packets).toBeGreaterThan(1000);
   expect(result.shortFlows).toMatchObject({ failed: 0 });
   expect(result.shortFlows.done).toBeGreaterThanOrEqual(SHORT.shortFlows);
-  expect(new Set(result.samples.map((sample) => sample.phase)).size).toBe(3);
+  expect(result.reconnects).toMatchObject({ failed: 0 });
+  expect(result.reconnects!.done).toBeGreaterThanOrEqual(SHORT.reconnects);
+  expect(new Set(result.samples.map((sample) => sample.phase)).size).toBe(4);
 });

@@ -19,6 +19,7 @@ const FIRST_OVERLAY4 = 0x64_50_00_01;
 
 export interface EnrolledAgent {
   readonly name: string;
+  readonly overlay4: string;
   readonly keyPem: string;
   readonly certificatePem: string;
   readonly proof: Proof;
@@ -74,7 +75,7 @@ export async function enrolCrowd(options: CrowdOptions): Promise<EnrolledCrowd> 
       });
       const proof = makeProof(ed25519Signer(invite), network, envelope, spki);
       const request = { role: 'agent' as const, name, spki, addresses: [overlay4, overlay6] };
-      agents.push({ name, keyPem, certificatePem: await authority!.issue(request, wall), proof });
+      agents.push({ name, overlay4, keyPem, certificatePem: await authority!.issue(request, wall), proof });
     }
     const relayName = dnsName(network, 'relay', relay.name);
     return { network, caPem, policyKey: relay.policyKey, relayName, agents };

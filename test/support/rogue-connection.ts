@@ -14,11 +14,16 @@ export class RogueConnection implements ConnectionHandler {
   readonly datagrams: Uint8Array[] = [];
   /** Called with each message; for answers at once. */
   onMessage: ((message: Message) => void) | undefined;
+  /** Called when it stands, with each batch of datagrams, and when it is over. */
+  onOpen: (() => void) | undefined;
+  onPackets: (() => void) | undefined;
+  onEnd: ((reason: CloseReason) => void) | undefined;
 
   onConnected(_now: number, connection: QuicConnection): void {
     this.connection = connection;
     this.connected = true;
     if (!connection.isServer) this.control = connection.openControl();
+    this.onOpen?.();
   }
 
   onControl(_now: number, stream: ControlStream): void {
@@ -40,10 +45,12 @@ export class RogueConnection implements ConnectionHandler {
       const offset = batch.table[i * 2]!;
       this.datagrams.push(batch.bytes.slice(offset, offset + batch.table[i * 2 + 1]!));
     }
+    this.onPackets?.();
   }
 
   onClosed(_now: number, reason: CloseReason): void {
     this.closed = reason;
+    this.onEnd?.(reason);
   }
 
   say(message: object | string): boolean {

@@ -10,15 +10,13 @@
  */
 import { createInterface } from 'node:readline';
 import { SocketAddress } from '../../../src/base/address.js';
-import { Counters } from '../../../src/base/counters.js';
-import { DROP_REASONS } from '../../../src/base/drop.js';
 import { SeededEntropy } from '../../../src/base/entropy.js';
-import { earliest, elapsed, type Instant, later, Millis } from '../../../src/base/time.js';
-import { driveNode, makeNodeEndpoints, openNodeSockets } from '../../../src/node/thread-setup.js';
-import { type Channel, Underlay } from '../../../src/node/underlay.js';
-import { createLinuxSockets, createReactor } from '../../../src/os/linux/linux.js';
+import { elapsed, type Instant, later, Millis } from '../../../src/base/time.js';
+import type { Channel } from '../../../src/node/underlay.js';
+import { createReactor } from '../../../src/os/linux/linux.js';
 import { Frame, RELAYED_HEADER } from '../../../src/tunnel/frames.js';
 import { parseChannel } from '../../../src/tunnel/messages.js';
+import { openBareNode } from '../../lab/bare-node.js';
 import type { EnrolledCrowd } from '../../lab/enrolled.js';
 import { udpPacket } from '../../support/packets.js';
 import { RogueConnection } from '../../support/rogue-connection.js';
@@ -69,20 +67,12 @@ const reactor = createReactor({
     throw error;
   },
 });
-const sockets = openNodeSockets(createLinuxSockets(), 0);
-const { network, caPem, relayName } = input.crowd;
-const { name, certificatePem, keyPem, proof } = agent;
-const direct = { path: 'relay' as const, hideHost: true, guesses: true, allow: [], advertise: [] };
-const identity = { network, caPem, relays: ['relay'], name, certificatePem, keyPem, proof };
-const none = { policyKey: new Uint8Array(), policy: undefined, port: 0 };
-const endpoints = makeNodeEndpoints({ ...identity, ...none, direct }, reactor, undefined);
-const nobody = { onRevalidate() {}, onRelayed() {}, onProbeReply() {}, onPunch() {} };
-const underlay = new Underlay(sockets, endpoints.relay, endpoints.links, new Counters(DROP_REASONS), nobody, 1);
-underlay.setRelay(0, relay);
+const { relayName } = input.crowd;
+const { proof } = agent;
+const { endpoints, underlay } = openBareNode(reactor, input.crowd, relay, rampage);
 
 let home: RogueConnection | undefined;
 let link: RogueConnection | undefined;
-let channel: Channel | undefined;
 let flood: { readonly kind: Flood; readonly since: Instant; sent: number; readonly closed: string[] } | undefined;
 let nextBurst = reactor.now();
 let asked = 0;
@@ -91,52 +81,42 @@ function tell(event: HostileEvent['event'], kind = '', sent = 0, closed: readonl
   process.stdout.write(`${JSON.stringify({ event, flood: kind, sent, closed } satisfies HostileEvent)}\n`);
 }
 
-/** A relay connection, with a hello when it stands, and a channel when that is answered. */
-function connectHome(now: Instant): void {
+/** A relay connection, a channel through it, a link through that; whatever is closed is made anew. */
+function connectHome(): void {
   const mine = new RogueConnection();
   home = mine;
+  link = undefined;
+  const hello = { type: 'hello', version: 1, role: 'agent', software: 'hostile', capabilities: [], proof };
+  mine.onOpen = () => mine.say(hello);
   mine.onMessage = (message) => {
     if (message.type === 'hello') mine.say({ type: 'open', id: asked++, service: input.service });
-    if (message.type === 'opened' && link === undefined) connectLink(message['channel'] as string);
+    if (message.type !== 'opened' || link !== undefined) return;
+    const { high, low } = parseChannel(message['channel'] as string);
+    connectLink(mine, underlay.openChannel(0, high, low)!);
   };
-  mine.connection = endpoints.relay.connect(now, relay, relayName, mine);
+  mine.onEnd = ({ text }) => {
+    flood?.closed.push(text);
+    connectHome();
+  };
+  mine.connection = endpoints.relay.connect(reactor.now(), relay, relayName, mine);
 }
 
-function connectLink(id: string): void {
-  const { high, low } = parseChannel(id);
-  channel = underlay.openChannel(0, high, low)!;
-  dialLink();
-}
-
-function dialLink(): void {
+function connectLink(over: RogueConnection, channel: Channel): void {
   const mine = new RogueConnection();
   link = mine;
+  const hello = { type: 'hello', version: 1, session: 'cd'.repeat(16), link: 0, proof, capabilities: [] };
+  mine.onOpen = () => mine.say(hello);
   mine.onMessage = (message) => {
     if (message.type === 'welcome') tell('linked');
   };
-  mine.connection = endpoints.links.connect(reactor.now(), channel!.address, input.connectorName, mine);
+  mine.onEnd = ({ text }) => {
+    // The channel ends with the relay connection it is of.
+    if (home !== over) return;
+    flood?.closed.push(text);
+    connectLink(over, channel);
+  };
+  mine.connection = endpoints.links.connect(reactor.now(), channel.address, input.connectorName, mine);
 }
-
-/** Hellos of what has connected, and new ones of what was closed. */
-function keepUp(now: Instant): void {
-  if (home?.connected === true && home.messages.length === 0 && !hailed.has(home)) {
-    hailed.add(home);
-    home.say({ type: 'hello', version: 1, role: 'agent', software: 'hostile', capabilities: [], proof });
-  }
-  if (link?.connected === true && !hailed.has(link)) {
-    hailed.add(link);
-    link.say({ type: 'hello', version: 1, session: 'cd'.repeat(16), link: 0, proof, capabilities: [] });
-  }
-  if (home?.closed !== undefined) {
-    flood?.closed.push(home.closed.text);
-    link = undefined;
-    connectHome(now);
-  } else if (link?.closed !== undefined) {
-    flood?.closed.push(link.closed.text);
-    dialLink();
-  }
-}
-const hailed = new WeakSet<RogueConnection>();
 
 const bursts: Readonly<Record<Flood, () => number>> = {
   malformed: () => {
@@ -183,28 +163,18 @@ function said(to: RogueConnection | undefined, message: () => object): number {
   return count;
 }
 
-driveNode(reactor, sockets, endpoints, {
-  receive: (now, index) => underlay.receive(now, index),
-  writable: (now, index) => underlay.writable(now, index),
-  turn: (now) => {
-    endpoints.relay.process(now);
-    endpoints.links.process(now);
-    keepUp(now);
-    if (flood !== undefined && now >= nextBurst) {
-      flood.sent += bursts[flood.kind]();
-      nextBurst = later(now, flood.kind === 'opens' ? OPENS_EVERY : EVERY);
-      if (elapsed(flood.since, now) >= FLOOD_TIME) {
-        tell('done', flood.kind, flood.sent, flood.closed);
-        flood = undefined;
-      }
-    }
-    underlay.flush(now);
-    const network = earliest(endpoints.relay.nextTimeout(), endpoints.links.nextTimeout());
-    return flood === undefined ? network : earliest(network, nextBurst);
-  },
-  suspect: () => {},
-});
-connectHome(reactor.now());
+function rampage(now: Instant): Instant | undefined {
+  if (flood === undefined) return undefined;
+  if (now < nextBurst) return nextBurst;
+  flood.sent += bursts[flood.kind]();
+  nextBurst = later(now, flood.kind === 'opens' ? OPENS_EVERY : EVERY);
+  if (elapsed(flood.since, now) < FLOOD_TIME) return nextBurst;
+  tell('done', flood.kind, flood.sent, flood.closed);
+  flood = undefined;
+  return undefined;
+}
+
+connectHome();
 void takeOrders();
 await reactor.run();
 
