@@ -7,16 +7,22 @@ import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type WallTime, wallAt } from '../../src/base/time.js';
+import { Seconds, toMillis, type WallTime, wallAt } from '../../src/base/time.js';
 import { CertificateAuthority, createCa } from '../../src/identity/authority.js';
 import { spkiOf } from '../../src/identity/keys.js';
 import type { ExecResult } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
+import { startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { type AgentThreadStatus, Network, type RelayThreadStatus } from './network.js';
 import { type Role, sallyport } from './role.js';
+import { shortCertificate } from './short-certificate.js';
+import { Download } from './transfer.js';
 
 const PROXY = ['--mode', 'proxy', '--socks', 'off', '--http', 'off'];
+const SOCKS = '127.0.0.1:1082';
+/** Of a certificate: a process starts in a third of it, it is renewed after two thirds. */
+const SHORT_LIFE = Seconds(9);
 const TOKEN_LIFE_MS = 1000;
 const CHECKSUM_BYTES = 8;
 
@@ -164,6 +170,33 @@ describe.skipIf(Lab.unavailable() !== undefined)('who is let in', () => {
       expect(relay.problem).toMatch(/does not answer/);
       await dave.stop();
     });
+  });
+
+  it('a certificate that ends in mid-session: it is renewed before, its links end with it, and the download goes on', async () => {
+    await startHttp(network.topology.backend);
+    const proxy = ['--mode', 'proxy', '--socks', SOCKS, '--http', 'off'];
+    const carol = await network.newAgent('carol', network.topology.user, proxy);
+    await network.startAgent(carol);
+    await carol.stop();
+    const certificate = await shortCertificate(network.relay.dir, carol.dir, SHORT_LIFE);
+    const ends = Date.now() + toMillis(SHORT_LIFE);
+    writeFileSync(join(carol.dir, 'cert.pem'), certificate);
+    await network.startAgent(carol);
+    const client = ['-x', `socks5h://${SOCKS}`];
+    const download = await Download.start(network, 'http://web:8080', 40_000_000, '4M', client);
+    await carol.waitForLog('certificate renewed');
+    expect(Date.now()).toBeLessThan(ends);
+    expect(carol.logged('relay-lost')).toEqual([]);
+    expect(readFileSync(join(carol.dir, 'cert.pem'), 'utf8')).not.toBe(certificate);
+    const { reason } = await carol.waitForLog('relay-lost');
+    expect(reason).toMatch(/certificate has expired/);
+    expect(Date.now()).toBeGreaterThanOrEqual(ends - 1000);
+    await carol.waitForLog('relay-ready', undefined, { skip: 1 });
+    await download.progress();
+    expect(await download.outcome()).toBe('complete');
+    const { sessions } = await carol.status<AgentThreadStatus>();
+    expect(sessions.map(({ state }) => state)).toEqual(['live']);
+    await carol.stop();
   });
 
   it('a revoked agent loses its connection and does not come back', async () => {
