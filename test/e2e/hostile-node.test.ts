@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Seconds } from '../../src/base/time.js';
 import { dnsName } from '../../src/policy/names.js';
 import { enrolCrowd } from '../lab/enrolled.js';
 import { Lab } from '../lab/lab.js';
@@ -84,7 +85,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('an enrolled node that means ha
       .map((line) => JSON.parse(line) as HostileEvent)
       .filter((one) => one.event === event);
   const events = (event: HostileEvent['event'], count: number): Promise<HostileEvent[]> =>
-    hostile.waitFor(`${count} × ${event}`, {}, () => (told(event).length < count ? undefined : told(event)));
+    hostile.waitFor(`${count} × ${event}`, { timeout: Seconds(60) }, () =>
+      told(event).length < count ? undefined : told(event),
+    );
 
   /** Harm of this kind, beside a download and a ping every few milliseconds that must not notice. */
   const flood = async (kind: Flood): Promise<HostileEvent> => {
