@@ -256,8 +256,7 @@ export class AgentCore {
     // before anything else is looked after.
     linkEndpoint.process(now);
     this.stack.flush(now);
-    this.outbound.flush(now);
-    this.#underlay.flushLinks(now);
+    this.outbound.leave(now);
     relayEndpoint.process(now);
     this.relays.turn(now);
     this.punching.turn(now);

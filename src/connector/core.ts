@@ -261,8 +261,7 @@ export class ConnectorCore {
     linkEndpoint.process(now);
     sockets.flushDatagrams();
     this.#flushDirty(now);
-    this.outbound.flush(now);
-    this.#underlay.flushLinks(now);
+    this.outbound.leave(now);
     relayEndpoint.process(now);
     this.relays.turn(now);
     this.registrar.turn(now);

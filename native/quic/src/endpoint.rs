@@ -6,7 +6,7 @@
 
 use crate::address;
 use crate::admission::{Admission, Verdict};
-use crate::codes::{classify, counter, describe, kind, reason, response};
+use crate::codes::{classify, counter, describe, frames_received, kind, reason, response};
 use crate::config::{Configs, Options};
 use crate::timers::Timers;
 use bytes::{Bytes, BytesMut};
@@ -27,6 +27,8 @@ pub struct Run {
     pub destination: SocketAddr,
     pub connection: u32,
     pub response: u32,
+    /// As far as can be told without asking, nothing follows.
+    pub is_last: bool,
 }
 
 pub struct Slot {
@@ -55,6 +57,8 @@ pub struct Core {
     admission: Admission,
     handshake_timeout: Duration,
     answer_unknown: bool,
+    /// Free bytes of a connection whose queue of datagrams is empty.
+    send_buffer: usize,
     base: Instant,
     /// By quinn's handle, which is used again; `ids` are not.
     slots: Vec<Option<Box<Slot>>>,
@@ -84,6 +88,7 @@ impl Core {
             admission: Admission::new(options),
             handshake_timeout: Duration::from_millis(options.handshake_timeout.into()),
             answer_unknown: options.answer_unknown,
+            send_buffer: options.datagram_send_buffer as usize,
             base: Instant::now(),
             slots: Vec::new(),
             ids: HashMap::new(),
@@ -447,7 +452,7 @@ impl Core {
         if let Some((response, destination, bytes)) = self.responses.pop_front() {
             self.scratch.extend_from_slice(&bytes);
             let bytes = bytes.len();
-            return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response });
+            return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response, is_last: false });
         }
         while let Some(handle) = self.transmitting.pop_front() {
             let Some(slot) = self.slots[handle].as_deref_mut() else { continue };
@@ -461,6 +466,8 @@ impl Core {
                 continue;
             };
             let connection = slot.id;
+            let is_empty = slot.proto.datagrams().send_buffer_space() == self.send_buffer;
+            let is_last = is_empty && self.transmitting.is_empty();
             self.transmitting.push_back(handle);
             let segment = sent.segment_size.unwrap_or(sent.size);
             return Some(Run {
@@ -469,6 +476,7 @@ impl Core {
                 destination: sent.destination,
                 connection,
                 response: response::NONE,
+                is_last,
             });
         }
         None
@@ -478,21 +486,4 @@ impl Core {
     pub fn gauges(&self) -> [usize; 3] {
         [self.admission.in_flight(), self.ids.len(), self.admission.sources()]
     }
-}
-
-/// Frames that authenticated packets carried; any valid packet has at least one of these or is all padding.
-fn frames_received(proto: &q::Connection) -> u64 {
-    let f = proto.stats().frame_rx;
-    f.acks
-        + f.crypto
-        + f.datagram
-        + f.ping
-        + f.stream
-        + f.max_data
-        + f.max_stream_data
-        + f.path_challenge
-        + f.path_response
-        + f.new_connection_id
-        + f.retire_connection_id
-        + u64::from(f.handshake_done)
 }
