@@ -36,6 +36,8 @@ pub struct Slot {
     pub id: u32,
     remote: SocketAddr,
     datagram_size: usize,
+    /// Free bytes of its queue of datagrams when that is empty.
+    room: usize,
     /// In `Core::transmitting`.
     transmitting: bool,
     /// In `Core::touched`.
@@ -57,8 +59,6 @@ pub struct Core {
     admission: Admission,
     handshake_timeout: Duration,
     answer_unknown: bool,
-    /// Free bytes of a connection whose queue of datagrams is empty.
-    send_buffer: usize,
     base: Instant,
     /// By quinn's handle, which is used again; `ids` are not.
     slots: Vec<Option<Box<Slot>>>,
@@ -88,7 +88,6 @@ impl Core {
             admission: Admission::new(options),
             handshake_timeout: Duration::from_millis(options.handshake_timeout.into()),
             answer_unknown: options.answer_unknown,
-            send_buffer: options.datagram_send_buffer as usize,
             base: Instant::now(),
             slots: Vec::new(),
             ids: HashMap::new(),
@@ -213,7 +212,7 @@ impl Core {
         &mut self,
         now: Instant,
         handle: q::ConnectionHandle,
-        proto: q::Connection,
+        mut proto: q::Connection,
         source: Option<IpAddr>,
     ) -> u32 {
         let id = self.next_id;
@@ -224,6 +223,7 @@ impl Core {
         }
         self.slots[handle] = Some(Box::new(Slot {
             remote: proto.remote_address(),
+            room: proto.datagrams().send_buffer_space(),
             proto,
             id,
             datagram_size: 0,
@@ -466,7 +466,7 @@ impl Core {
                 continue;
             };
             let connection = slot.id;
-            let is_empty = slot.proto.datagrams().send_buffer_space() == self.send_buffer;
+            let is_empty = slot.proto.datagrams().send_buffer_space() == slot.room;
             let is_last = is_empty && self.transmitting.is_empty();
             self.transmitting.push_back(handle);
             let segment = sent.segment_size.unwrap_or(sent.size);
