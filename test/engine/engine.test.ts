@@ -261,40 +261,6 @@ test('a hook decides: another dialer, another target, refusals, a service of the
   expect(host.values['flows_denied']).toBe(3);
 });
 
-test('a service of the host’s own answers datagrams, at once or later, in either family; too many and too long ones are counted', () => {
-  const host: MockHost = new MockHost({
-    hooks: {
-      onFlow: () => ({
-        action: 'serve',
-        udp: (addresses, bytes, offset, length) => {
-          const [program, service] = [SocketAddress.read(addresses, 0), SocketAddress.read(addresses, 1)];
-          host.engine.answer(service, program, bytes.subarray(offset, offset + length));
-        },
-      }),
-    },
-  });
-  host.engine.packets([udpPacket(ends, 5000, 7, 'four'), udpPacket(ends6, 5001, 7, 'six')]);
-  host.run(Millis(10));
-  const answers = host.packets.map(readPacket);
-  expect(answers.map(({ from, to, sourcePort, port, data }) => [from, to, sourcePort, port, text(data)])).toEqual([
-    [ends.to, ends.from, 7, 5000, 'four'],
-    [ends6.to, ends6.from, 7, 5001, 'six'],
-  ]);
-  const [service, program] = [SocketAddress.parse(`${ends.to}:7`)!, SocketAddress.parse(`${ends.from}:5000`)!];
-  host.engine.answer(service, program, new Uint8Array(65_508));
-  host.engine.answer(SocketAddress.parse('[2001:db8::1]:7')!, program, new Uint8Array(1));
-  host.run(Millis(10));
-  expect(host.values).toMatchObject({ 'drops{reason=too_big}': 1, 'drops{reason=bad_address}': 1 });
-  host.packets.length = 0;
-  for (let i = 0; i < 1025; i++) host.engine.answer(service, program, Uint8Array.of(i));
-  host.run(Millis(10));
-  expect([host.packets.length, host.values['backpressure_drops{where=host}']]).toEqual([1024, 1]);
-  host.engine.stop();
-  host.engine.answer(service, program, Uint8Array.of(1));
-  host.run(Millis(10));
-  expect(host.packets).toHaveLength(1024);
-});
-
 test('rules that change end the flows they no longer allow', () => {
   let blocked = false;
   const host = new MockHost({ hooks: { onFlow: () => (blocked ? { action: 'block', how: 'reset' } : undefined) } });
