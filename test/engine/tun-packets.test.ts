@@ -101,6 +101,22 @@ test('joins datagrams of one flow where the device cuts them, and not where it d
   }
 });
 
+test.each([
+  ['512 short packets', 10, 512],
+  ['256 KB', 60_000, 5],
+])('one turn takes %s, the next one goes on', (_what, size, most) => {
+  const { tun, packets } = setup();
+  for (let i = 0; i < most + 3; i++) tun.send(udpPacket(ends, i, 2, new Uint8Array(size)));
+  const seen: number[] = [];
+  const take = (arena: Arena, offset: number): void => {
+    seen.push((arena.bytes[offset + 20]! << 8) | arena.bytes[offset + 21]!);
+  };
+  packets.read(take);
+  expect(seen).toHaveLength(most);
+  packets.read(take);
+  expect(seen).toEqual(Array.from({ length: most + 3 }, (_, i) => i));
+});
+
 test('datagrams wait neither for a long packet nor for what the device has', () => {
   const { tun, packets } = setup(true);
   const order: string[] = [];
