@@ -130,6 +130,7 @@ export const FLOW_COUNTERS = [
   'udp_dial_unreachable',
   'udp_dial_blocked',
   'udp_opened',
+  'udp_closed',
   'udp_expired',
   'udp_admission_fail',
   'udp_evicted',

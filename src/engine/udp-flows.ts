@@ -431,6 +431,7 @@ export class UdpFlows {
     flow.stopDialTimer();
     flow.watch.close();
     flow.outlet.close();
+    this.#host.counters.add('udp_closed');
     flow.target.onClosed?.('finished', flow.bytesIn, flow.bytesOut);
   }
 

@@ -372,12 +372,41 @@ const LOSSY: MoveByHand = {
   },
 };
 
+const ENDED_TCP: MoveByHand = {
+  name: 'flows_closed{protocol=tcp}',
+  move: (seen) => {
+    const host = new MockHost();
+    const { client } = host.open('93.184.216.34:443');
+    seen(host.values);
+    client.connection.abort();
+    host.run(Millis(20));
+    seen(host.values);
+  },
+};
+
+const ENDED_UDP: MoveByHand = {
+  name: 'flows_closed{protocol=udp}',
+  move: (seen) => {
+    const host = new MockHost();
+    host.engine.packets([udpPacket(ends, 1, 443, 'x')]);
+    host.run(Millis(20));
+    seen(host.values);
+    host.run(Seconds(120));
+    seen(host.values);
+  },
+};
+
 export const MOVES_BY_HAND: readonly MoveByHand[] = [
   raw('rto', ({ host }) => {
     host.reply(host.last, new Uint8Array(100));
     host.run(Seconds(5));
   }),
   raw('dup_acks', ({ host, base, say }) => {
+    host.reply(host.last, new Uint8Array(5000));
+    host.run(Millis(20));
+    for (let i = 0; i < 3; i++) say({ seq: 1001, ack: base });
+  }),
+  raw('fast_retransmits', ({ host, base, say }) => {
     host.reply(host.last, new Uint8Array(5000));
     host.run(Millis(20));
     for (let i = 0; i < 3; i++) say({ seq: 1001, ack: base });
@@ -430,6 +459,8 @@ export const MOVES_BY_HAND: readonly MoveByHand[] = [
   ...['0.5', '0.99'].map((share) => lateOften(`loop_lag_microseconds{quantile=${share}}`)),
   ...['flows_shaped', 'shaped_bytes', 'backpressure_drops{where=shaper}'].map(shaped),
   LOSSY,
+  ENDED_TCP,
+  ENDED_UDP,
   ...DNS_MOVES,
   ...LABELS,
 ];
