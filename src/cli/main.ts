@@ -9,7 +9,7 @@ import { describeError, SallyportError } from '../base/error.js';
 import { SystemClock } from '../os/clock.js';
 import { createCrypto } from '../os/crypto.js';
 import { SystemEntropy } from '../os/entropy.js';
-import { startEarly } from '../os/worker.js';
+import { dismissEarly, startEarly } from '../os/worker.js';
 import type { CommandContext } from './context.js';
 import type { TraceProgramName } from './trace/start.js';
 
@@ -62,6 +62,8 @@ try {
   }
 } catch (error) {
   process.exitCode = report(error);
+} finally {
+  await dismissEarly();
 }
 
 /** A thread takes longer to load than the main thread takes until it can say what it is to do. */

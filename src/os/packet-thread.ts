@@ -13,6 +13,7 @@ import {
   type EventName,
   type FromThread,
   type Input,
+  NOT_NEEDED,
   type Output,
   type RequestName,
   type ThreadProtocol,
@@ -48,6 +49,10 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
   }
   const port = parentPort;
   const start = await firstMessage(port);
+  if (start === NOT_NEEDED) {
+    port.close();
+    return;
+  }
   const post = (message: FromThread): void => port.postMessage(message);
   const reactor = createReactor({
     wakeFd: start.wakeFd,
@@ -82,7 +87,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
 }
 
 /** A thread may be there before its host knows what to tell it. */
-function firstMessage(port: MessagePort): Promise<ThreadStart> {
+function firstMessage(port: MessagePort): Promise<ThreadStart | typeof NOT_NEEDED> {
   return new Promise((resolve) => {
     port.once('message', resolve);
   });

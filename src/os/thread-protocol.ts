@@ -29,6 +29,9 @@ export interface ThreadStart {
   readonly counters: SharedArrayBuffer;
 }
 
+/** The first message to a thread that is not wanted: it ends. */
+export const NOT_NEEDED = null;
+
 /** An error as it crosses the threads: the stack and the cause stay behind. */
 export interface WireError {
   readonly kind: ErrorKind;

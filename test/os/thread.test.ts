@@ -206,13 +206,18 @@ describe('a packet thread', () => {
     await expect(start('x', { url: broken })).rejects.toMatchObject({ code: 'THREAD_DIED', kind: 'bug' });
   });
 
-  it('that nobody takes does not keep the process alive', () => {
+  it('that nobody takes ends by itself when it is dismissed', () => {
     const program = `
-      import { startEarly } from ${JSON.stringify(built.url('os/worker.js').href)};
+      import { dismissEarly, startEarly } from ${JSON.stringify(built.url('os/worker.js').href)};
+      await dismissEarly();
       startEarly(new URL(${JSON.stringify(url.href)}), 'early');
+      await dismissEarly();
+      startEarly(new URL('data:text/javascript,throw 1'), 'broken');
+      await dismissEarly();
+      console.log('done');
     `;
     const options = { input: program, encoding: 'utf8', timeout: 20_000 } as const;
     const ended = spawnSync(process.execPath, ['--input-type=module'], options);
-    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    expect(ended).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
   });
 });
