@@ -55,7 +55,7 @@ else await main();
 async function runRelay() {
   const network = 'bench';
   const wall = wallAt(Date.now());
-  const authority = new CertificateAuthority(network, createCa(network, wall));
+  const authority = new CertificateAuthority(network, await createCa(network, wall));
   const keyPem = generateTlsKey();
   const request = { role: 'relay', name: 'r1', spki: spkiOf(keyPem), addresses: [] };
   const endpoint = makeRelayEndpoint({

@@ -1,14 +1,14 @@
 /**
- * Logs: JSON lines on standard error, or short text where a person watches a terminal. Written in the moment they are made: what a
- * process says before it dies is not lost, and lines of several writers do not mix.
+ * Logs: JSON lines of pino on standard error, or short text where a person watches a terminal. Written in the moment they are made: what a
+ * process says before it dies is not lost.
  *
- *   {"level":30,"time":1732233600000,"role":"agent", …fields…, "msg":"agent started"}      levels are those of bunyan and pino
+ *   {"level":30,"time":1732233600000,"role":"agent", …fields…, "msg":"agent started"}
  */
 import { writeSync } from 'node:fs';
+import { type Level, pino } from 'pino';
 import type { Log } from '../base/log.js';
 
-const LEVELS = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, silent: Number.POSITIVE_INFINITY } as const;
-export type LogLevel = keyof typeof LEVELS;
+export type LogLevel = Level | 'silent';
 
 const STANDARD_ERROR = 2;
 /** A reader that takes nothing may hold up the main thread this often and long; then the line is lost. */
@@ -19,16 +19,15 @@ interface Line {
   readonly level: number;
   /** Milliseconds since 1970. */
   readonly time: number;
-  readonly role: string;
   readonly msg: string;
   readonly [field: string]: unknown;
 }
 
-const NAMES: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'WARN', 50: 'ERROR' };
+const LEVELS: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'WARN', 50: 'ERROR' };
 const PLAIN: ReadonlySet<string> = new Set(['level', 'time', 'msg', 'role']);
 
 /** A log whose level may be changed while it is in use. */
-export type LevelLog = Log & { level: LogLevel; trace(fields: object, message: string): void };
+export type LevelLog = Log & { level: string; trace(fields: object, message: string): void };
 
 /**
  * @param pretty text for people instead of JSON.
@@ -40,32 +39,17 @@ export function createLog(
   pretty: boolean,
   write: (line: string) => void = writeLine,
 ): LevelLog {
-  const say = (of: number, fields: object, msg: string): void => {
-    if (of < LEVELS[log.level]) return;
-    const line: Line = { level: of, time: Date.now(), role, ...fields, msg };
-    write(pretty ? prettyLine(line) : `${text(line)}\n`);
-  };
-  const log: LevelLog = {
-    level,
-    trace: (fields, message) => say(LEVELS.trace, fields, message),
-    debug: (fields, message) => say(LEVELS.debug, fields, message),
-    info: (fields, message) => say(LEVELS.info, fields, message),
-    warn: (fields, message) => say(LEVELS.warn, fields, message),
-    error: (fields, message) => say(LEVELS.error, fields, message),
-  };
-  return log;
+  const destination = pretty ? { write: (line: string) => write(prettyLine(line)) } : { write };
+  return pino({ level, base: { role } }, destination);
 }
 
-function text(value: unknown): string {
-  return JSON.stringify(value, (_key, field: unknown) => (typeof field === 'bigint' ? Number(field) : field));
-}
-
-function prettyLine(line: Line): string {
+function prettyLine(text: string): string {
+  const line = JSON.parse(text) as Line;
   const time = new Date(line.time).toISOString().slice(11, 19);
   const fields = Object.entries(line)
-    .filter(([name, value]) => !PLAIN.has(name) && value !== undefined)
-    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : text(value)}`);
-  return `${[time, NAMES[line.level] ?? '', line.msg, ...fields].join('  ')}\n`;
+    .filter(([name]) => !PLAIN.has(name))
+    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  return `${[time, LEVELS[line.level] ?? '', line.msg, ...fields].join('  ')}\n`;
 }
 
 /** A log that nobody takes any more must not end who writes it. */

@@ -63,7 +63,7 @@ export class Enrolment {
   async enrol(body: unknown, wall: WallTime): Promise<Issued> {
     const { crypto, used, policy } = this.#parts;
     const { proof, csr } = parseWith(EnrolRequest, body, 'REQUEST_MALFORMED', 'the request');
-    const spki = verifyCsr(csr);
+    const spki = await verifyCsr(csr);
     const identity = this.#verify(proof, spki);
     const id = identity.invitationId;
     const spkiHash = encodeHex(crypto.sha256(spki));
@@ -81,7 +81,7 @@ export class Enrolment {
     }
     if (!used.claim(id)) throw refused('TOKEN_USED', `the invitation of ${identity.name} is being used`);
     try {
-      const certificate = this.#issue(identity, spki, wall);
+      const certificate = await this.#issue(identity, spki, wall);
       const use = { invitation: id, spki: spkiHash, at: wall, certificate, rotations: 0 };
       used.commit(use);
       return this.#issued(use, identity);
@@ -97,7 +97,7 @@ export class Enrolment {
     // The request is signed by the key it is about, so that key is read from it first and believed only by its proof.
     const unchecked = parseWith(Envelope, body, 'REQUEST_MALFORMED', 'the request');
     const payload = decodeBase64(unchecked.payload) ?? new Uint8Array(0);
-    const spki = verifyCsr(parsePayload(RenewRequest, payload, 'RENEWAL').csr);
+    const spki = await verifyCsr(parsePayload(RenewRequest, payload, 'RENEWAL').csr);
     const { bytes } = open(
       (message, signature) => crypto.spkiVerify(spki, message, signature),
       'renew',
@@ -114,7 +114,7 @@ export class Enrolment {
       throw refused('NOT_ENROLLED', `${identity.name} did not enrol here with this key`);
     }
     if (identity.rotations < use.rotations) throw refused('KEY_SUPERSEDED', `${identity.name} has a newer key`);
-    const certificate = this.#issue(identity, spki, wall);
+    const certificate = await this.#issue(identity, spki, wall);
     if (identity.rotations > use.rotations) used.commit({ ...use, rotations: identity.rotations });
     return this.#issued({ certificate }, identity);
   }
@@ -132,7 +132,7 @@ export class Enrolment {
     if (!relays.some((relay) => relay.name === name)) {
       throw refused('RELAY_UNKNOWN', `the policy names no relay ${name}`);
     }
-    const certificate = authority.issue({ role: 'relay', name, spki, addresses: [] }, wall);
+    const certificate = await authority.issue({ role: 'relay', name, spki, addresses: [] }, wall);
     return this.#issued({ certificate }, { role: 'relay', name });
   }
 
@@ -168,7 +168,7 @@ export class Enrolment {
     return openInvitation(crypto, policyKey, authority.network, v.parse(Proof, proof).invitation).expiry;
   }
 
-  #issue(identity: Identity, spki: Uint8Array, wall: WallTime): string {
+  #issue(identity: Identity, spki: Uint8Array, wall: WallTime): Promise<string> {
     const addresses = [identity.overlay4, identity.overlay6].flatMap((ip) => (ip === undefined ? [] : [`${ip}`]));
     return this.#parts.authority.issue({ role: identity.role, name: identity.name, spki, addresses }, wall);
   }

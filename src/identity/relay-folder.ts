@@ -68,7 +68,7 @@ export async function createRelayFolder(dir: string, relay: NewRelay, wall: Wall
   writeFile(path('ca-key.pem'), relay.caKeyPem);
   writeFile(path('ca.pem'), relay.caPem);
   writeFile(path('key.pem'), keyPem);
-  writeFile(path('cert.pem'), issueOwn(authorityOf(relay.network, dir), relay.contact.name, keyPem, wall));
+  writeFile(path('cert.pem'), await issueOwn(authorityOf(relay.network, dir), relay.contact.name, keyPem, wall));
   writeFile(path('reset.key'), relay.resetKey);
   writeJson(path('policy.json'), relay.policy);
   const { network, contact } = relay;
@@ -142,7 +142,7 @@ export async function createFurtherRelay(
   const keyPem = generateTlsKey();
   writeFile(path('ca.pem'), authority.certificatePem);
   writeFile(path('key.pem'), keyPem);
-  writeFile(path('cert.pem'), issueOwn(authority, contact.name, keyPem, wall));
+  writeFile(path('cert.pem'), await issueOwn(authority, contact.name, keyPem, wall));
   writeFile(path('reset.key'), resetKey);
   writeJson(path('policy.json'), policy);
   writeJson(path('relay.json'), { network: authority.network, policyKey: encodeBase64(policyKey), contact });
@@ -157,7 +157,7 @@ export async function reissueRelay(
 ): Promise<boolean> {
   if (!has(dir, 'relay.json')) return false;
   const path = (name: string): string => join(dir, name);
-  writeFile(path('cert.pem'), issueOwn(authority, contact.name, readText(path('key.pem')), wall));
+  writeFile(path('cert.pem'), await issueOwn(authority, contact.name, readText(path('key.pem')), wall));
   writeJson(path('relay.json'), { ...readJson(path('relay.json'), RelayFile), contact });
   return true;
 }
@@ -217,6 +217,6 @@ function authorityOf(network: string, dir: string): CertificateAuthority {
   return new CertificateAuthority(network, files);
 }
 
-function issueOwn(authority: CertificateAuthority, name: string, keyPem: string, wall: WallTime): string {
+function issueOwn(authority: CertificateAuthority, name: string, keyPem: string, wall: WallTime): Promise<string> {
   return authority.issue({ role: 'relay', name, spki: spkiOf(keyPem), addresses: [] }, wall);
 }

@@ -133,7 +133,7 @@ describe('the certificate of a further relay', () => {
     const spki = spkiOf(keyPem);
     const agent = await network.folder.authority!.issue({ role: 'agent', name: 'r2', spki, addresses: [] }, wall);
     await expect(ask(agent, keyPem)).rejects.toEqual(failure('RELAY_CERTIFICATE'));
-    const foreign = new CertificateAuthority('acme', createCa('acme', wall));
+    const foreign = new CertificateAuthority('acme', await createCa('acme', wall));
     const forged = await foreign.issue({ role: 'relay', name: 'r2', spki, addresses: [] }, wall);
     await expect(ask(forged, keyPem)).rejects.toEqual(failure('RELAY_CERTIFICATE'));
   });

@@ -10,12 +10,12 @@ import { makeFolder } from '../../src/identity/files.js';
 import { ed25519Signer, generateSigningKey, generateTlsKey, spkiOf, tlsSigner } from '../../src/identity/keys.js';
 import { loadNode, savePending } from '../../src/identity/node-state.js';
 import { parsePeerIdentity } from '../../src/identity/peer-identity.js';
+import { pemToDer } from '../../src/identity/x509.js';
 import { encodeBase64 } from '../../src/policy/base64.js';
 import { sealJson } from '../../src/policy/envelope.js';
 import { sealInvitation } from '../../src/policy/invitation.js';
 import { makeProof, rotateProof, verifyProof } from '../../src/policy/proof.js';
 import { encodeToken, type JoinToken, parseToken } from '../../src/policy/token.js';
-import { pemToDer } from '../support/x509.js';
 import { crypto, DAY, eachTest, failure, HOUR, network, TestNetwork } from './network.js';
 
 eachTest();
@@ -269,7 +269,7 @@ describe('renew', () => {
   });
 
   async function ask(keyPem: string, more: object, signingKey = keyPem) {
-    const request = { time: network.clock.time, csr: createCsr(keyPem, 'x'), ...more };
+    const request = { time: network.clock.time, csr: await createCsr(keyPem, 'x'), ...more };
     const target = { network: 'acme', relays: [network.folder.contact], caPem: network.folder.caPem };
     return askControl(target, '/api/v1/renew', sealJson(tlsSigner(signingKey), 'renew', 'acme', request));
   }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Duration, toMillis } from '../../src/base/time.js';
 import { spkiOf } from '../../src/identity/keys.js';
-import { ALGORITHM, importKeyPair, x509 } from '../support/x509.js';
+import { ALGORITHM, importKeyPair, x509 } from '../../src/identity/x509.js';
 
 /** In PEM; valid from now on for `life`, of which whole seconds count. */
 export async function shortCertificate(relayDir: string, nodeDir: string, life: Duration): Promise<string> {

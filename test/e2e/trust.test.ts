@@ -215,7 +215,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('who is let in', () => {
 /** A certificate with all the right names for the key in `dir`, from a CA that is not the network's but has its name. */
 async function foreignCertificate(role: 'agent' | 'relay', name: string, dir: string): Promise<string> {
   const wall: WallTime = wallAt(Date.now());
-  const authority = new CertificateAuthority('lab', createCa('lab', wall));
+  const authority = new CertificateAuthority('lab', await createCa('lab', wall));
   const spki = spkiOf(readFileSync(join(dir, 'key.pem'), 'utf8'));
   return authority.issue({ role, name, spki, addresses: [] }, wall);
 }

@@ -122,7 +122,7 @@ describe('relay folder', () => {
   const DAY = 86_400_000;
 
   async function makeRelay(): Promise<string> {
-    const ca = createCa('acme', WALL);
+    const ca = await createCa('acme', WALL);
     const relay = join(dir, 'net', 'relay');
     await createRelayFolder(
       relay,

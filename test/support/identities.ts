@@ -52,7 +52,7 @@ export class Operator {
   }
 
   static async create(network = NETWORK): Promise<Operator> {
-    const ca = createCa(network, WALL);
+    const ca = await createCa(network, WALL);
     return new Operator(network, generateSigningKey(), new CertificateAuthority(network, ca));
   }
 
@@ -70,7 +70,7 @@ export class Operator {
   }
 
   /** A certificate for a key, whoever's. */
-  certify(role: Role, name: string, keyPem: string, wall: WallTime = WALL): string {
+  certify(role: Role, name: string, keyPem: string, wall: WallTime = WALL): Promise<string> {
     const addresses: string[] = [];
     return this.authority.issue({ role, name, spki: spkiOf(keyPem), addresses }, wall);
   }

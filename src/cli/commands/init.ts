@@ -64,7 +64,7 @@ async function init(options: InitOptions, context: CommandContext): Promise<void
     }
   }
   const wall = clock.wall();
-  const ca = createCa(network, wall);
+  const ca = await createCa(network, wall);
   const key = generateSigningKey();
   const document: PolicyDocument = {
     network,

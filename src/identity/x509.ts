@@ -1,11 +1,14 @@
-/** @peculiar/x509: certificates and requests by another hand than ours. It needs metadata reflection before anything else, and WebCrypto. */
+/**
+ * The one place where @peculiar/x509 is loaded: it needs metadata reflection before anything else, and WebCrypto. It takes
+ * 150 ms, so only what issues or asks for a certificate imports this module, and only then (`authority.ts`).
+ */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
 
 x509.cryptoProvider.set(webcrypto);
 
-/** ECDSA on P-256 with SHA-256 (RFC 5758 §3.2). */
+/** ECDSA on P-256 with SHA-256 (RFC 5758 §3.2), the only algorithm the network's certificates use. */
 export const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 export { x509 };
