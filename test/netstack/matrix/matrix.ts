@@ -22,7 +22,7 @@ export const SMOLTCP: readonly (readonly number[])[] = [
 ];
 
 /** Transfers that are averaged, per buffer size: large segments are so few that the losses of a single transfer are a matter of luck. */
-export const TRANSFERS: readonly number[] = [1, 1, 2, 4, 4, 4, 4, 4, 4];
+const TRANSFERS: readonly number[] = [1, 1, 2, 4, 4, 4, 4, 4, 4];
 const CELLS = BUFFERS.length * LOSSES.length;
 
 /** Bytes per second of row `i` and column `j`: `TRANSFERS` transfers of `bytes` one after another, each with a seed of its own. */
