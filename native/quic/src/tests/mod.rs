@@ -4,7 +4,6 @@
 mod addresses;
 mod certificates;
 mod datagrams;
-mod ledger;
 mod pair;
 
 /// Marsaglia's xorshift64*, so that a course can be repeated.
