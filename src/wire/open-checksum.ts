@@ -5,7 +5,7 @@
  *   first byte    0100 hhhh  →  0101 hhhh    IPv4, header of 20 bytes      checksum field of TCP: 0, no meaning
  *                 0110 cccc  →  0111 cccc    IPv6, header of 40 bytes
  *
- * The mark lies in the version, so that such a packet is as long as any other, and nobody takes it for a complete one. The IPv4
+ * The mark lies in the version, so that such a packet keeps its length, and nobody takes it for a complete one. The IPv4
  * header's own checksum is that of the packet without the mark. RFC 9293 §3.1 (the checksum), RFC 791 §3.1, RFC 8200 §3 (version).
  */
 import type { Arena } from './arena.js';

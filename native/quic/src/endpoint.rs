@@ -452,7 +452,14 @@ impl Core {
         if let Some((response, destination, bytes)) = self.responses.pop_front() {
             self.scratch.extend_from_slice(&bytes);
             let bytes = bytes.len();
-            return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response, is_last: false });
+            return Some(Run {
+                bytes,
+                segment: bytes,
+                destination,
+                connection: NO_CONNECTION,
+                response,
+                is_last: false,
+            });
         }
         while let Some(handle) = self.transmitting.pop_front() {
             let Some(slot) = self.slots[handle].as_deref_mut() else { continue };

@@ -191,7 +191,11 @@ impl NativeEndpoint {
             run.response,
         ]);
         address::write(run.destination, &mut out[OUT_ADDRESS..]);
-        if run.is_last { LAST_RUN } else { RUN }
+        if run.is_last {
+            LAST_RUN
+        } else {
+            RUN
+        }
     }
 
     /// Copies waiting datagrams to the inbound arena; returns how many, plus MORE when they did not all fit.

@@ -21,20 +21,6 @@ export const SMOLTCP: readonly (readonly number[])[] = [
   [322944.88, 314313.9, 266384.37, 245985.29, 138762.29, 83162.99, 10739.1, 1951.95],
 ];
 
-/** Transfers that are averaged, per buffer size: large segments are so few that the losses of a single transfer are a matter of luck. */
-const TRANSFERS: readonly number[] = [1, 1, 2, 4, 4, 4, 4, 4, 4];
-const CELLS = BUFFERS.length * LOSSES.length;
-
-/** Bytes per second of row `i` and column `j`: `TRANSFERS` transfers of `bytes` one after another, each with a seed of its own. */
-export function meanCell(i: number, j: number, bytes: number, tcp: Partial<TcpOptions> = {}): number {
-  const transfers = TRANSFERS[i]!;
-  let seconds = 0;
-  for (let k = 0; k < transfers; k++) {
-    seconds += bytes / cell(BUFFERS[i]!, LOSSES[j]!, bytes, 1 + i * LOSSES.length + j + k * CELLS, tcp);
-  }
-  return (transfers * bytes) / seconds;
-}
-
 /** Bytes per second of one transfer of `bytes` with a receive buffer of `buffer` bytes. */
 export function cell(buffer: number, loss: number, bytes: number, seed: number, tcp: Partial<TcpOptions> = {}): number {
   const simulation = new Simulation(
