@@ -99,6 +99,7 @@ describe('UDP', () => {
        const sizes = ${JSON.stringify(sizes)};
        const results = [];
        for (const size of sizes) results.push(flow.write(bytes, 0, size));
+       sockets.flushDatagrams();
        for (const size of sizes) results.push(port.sendTo(to, 0, bytes, 0, size));
        sockets.flushDatagrams();
        const count = receiver.receive();
