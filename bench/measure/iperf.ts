@@ -108,8 +108,8 @@ async function iperf(target: IperfTarget, seconds: number, flags: readonly strin
   const argv = ['iperf3', '-c', target.address, '-p', String(target.port), '-t', String(seconds), '-J', ...flags];
   for (let attempt = 1; ; attempt++) {
     const { stdout } = await target.user.exec(argv, { timeout: Seconds(seconds + GRACE_SECONDS), check: false });
-    // The server takes one client at a time; over a lossy link it may still be taking leave of the one before.
-    if (attempt === ATTEMPTS || !/"error":\s*"[^"]*(busy|reset by peer)/.test(stdout)) return stdout;
+    // The server takes one client at a time; over a lossy link it may still be taking leave of the one before, and listens anew after one that ended badly.
+    if (attempt === ATTEMPTS || !/"error":\s*"[^"]*(busy|reset by peer|refused)/.test(stdout)) return stdout;
     await delay(RETRY_PAUSE_MS);
   }
 }

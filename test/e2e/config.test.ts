@@ -82,8 +82,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('configuration files', () => {
     const relay = await start('relay', 'relay ready');
     await start('connector', 'registered');
     const agent = await start('agent', 'relay-ready');
-    await agent.waitForLog('agent started');
-    const { device } = await agent.status<AgentThreadStatus>();
+    const { device } = await agent.waitForStatus<AgentThreadStatus>('the listeners', () => true);
     expect(device.listeners.map((one) => `${one.kind} ${one.address}`)).toEqual([
       'socks 127.0.0.1:1081',
       'forward 127.0.0.1:9001',
@@ -111,7 +110,6 @@ describe.skipIf(Lab.unavailable() !== undefined)('configuration files', () => {
     await start('relay', 'relay ready');
     await start('connector', 'registered');
     const agent = await start('agent', 'relay-ready');
-    await agent.waitForLog('agent started');
     const { services } = await agent.waitForStatus<AgentThreadStatus>('the services', (status) =>
       status.services.every((one) => one.available),
     );
