@@ -256,7 +256,8 @@ export class AgentCore {
     // before anything else is looked after.
     linkEndpoint.process(now);
     this.stack.flush(now);
-    this.outbound.leave(now);
+    this.outbound.flush(now);
+    this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relays.turn(now);
     this.punching.turn(now);

@@ -261,7 +261,8 @@ export class ConnectorCore {
     linkEndpoint.process(now);
     sockets.flushDatagrams();
     this.#flushDirty(now);
-    this.outbound.leave(now);
+    this.outbound.flush(now);
+    this.#underlay.flushLinks(now);
     relayEndpoint.process(now);
     this.relays.turn(now);
     this.registrar.turn(now);

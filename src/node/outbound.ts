@@ -15,7 +15,6 @@
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
 import type { Instant } from '../base/time.js';
-import type { QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena, align } from '../wire/arena.js';
@@ -41,9 +40,7 @@ export interface OutboundGate {
   /** Bytes that may go into links at once while packets wait: small beside what the sockets hold. */
   readonly batchBytes: number;
   /** Sends what the links have to send. */
-  flushLinks(now: Instant, isPatient?: boolean): void;
-  /** Writes the first `count` datagrams of the outbound table to a link, then `flushLinks`. Returns how many it has taken. */
-  sendLinks(now: Instant, link: QuicConnection, count: number): number;
+  flushLinks(now: Instant, isPatient: boolean): void;
 }
 
 export class Outbound {
@@ -141,22 +138,6 @@ export class Outbound {
     }
   }
 
-  /** `flush`, and what the links then have to send leaves. */
-  leave(now: Instant): void {
-    const link = this.#link;
-    const count = this.count;
-    const isPlain = link !== undefined && count > 0 && !this.#mustWait && this.#isWhole(link.maxDatagram, count);
-    if (!isPlain || link.set?.secondOf(now, link, this.#isHeld) !== undefined) {
-      this.flush(now);
-      this.#gate.flushLinks(now);
-      return;
-    }
-    this.offset = 0;
-    this.count = 0;
-    this.#taken(now, link, count, this.#gate.sendLinks(now, link.connection, count));
-  }
-
-  /** Whether what goes into links goes through the queue. */
   get #mustWait(): boolean {
     return this.#gate.isBlocked || this.#gate.isMetered || this.queue.size > 0;
   }
@@ -182,10 +163,7 @@ export class Outbound {
   }
 
   #feed(now: Instant, link: Link, count: number, memory: number): void {
-    this.#taken(now, link, count, link.connection.writeDatagrams(now, count, memory));
-  }
-
-  #taken(now: Instant, link: Link, count: number, sent: number): void {
+    const sent = link.connection.writeDatagrams(now, count, memory);
     if (sent < count) this.#drops.values[Drop.link_blocked]! += count - sent;
     link.sent(now, sent);
   }

@@ -22,7 +22,6 @@ import { Drop, type DropName } from '../base/drop.js';
 import { type Duration, elapsed, type Instant, later, Seconds } from '../base/time.js';
 import { U64Map } from '../base/u64map.js';
 import type { TransmitMemory, UdpBatch, UdpSocket } from '../os/io.js';
-import type { QuicConnection } from '../quic/connection.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
   decodeNonce,
@@ -223,11 +222,8 @@ export class Underlay {
     return this.#byNumber.get(channelNumber(words, 0));
   }
 
-  /** Receives one batch from socket `index` for the endpoints, which take it when they `process`; returns the number of entries. */
+  /** Receives one batch from socket `index` and hands it to the endpoints; returns the number of entries. */
   receive(now: Instant, index: number): number {
-    // What came before, in a batch that was full: its memory is about to be used again.
-    this.#relay.receive(now);
-    this.#links.receive(now);
     const attached = this.#sockets[index]!;
     const rx = attached.socket.rx;
     const entries = attached.socket.receive();
@@ -235,6 +231,10 @@ export class Underlay {
       const relay = this.#relays.find(index, rx.sources, entry);
       if (relay >= 0) this.#fromRelay(now, attached, entry, relay);
       else this.#fromElsewhere(now, rx, entry, attached.linkMemory, 0);
+    }
+    if (entries > 0) {
+      this.#relay.receive(now);
+      this.#links.receive(now);
     }
     return entries;
   }
@@ -355,13 +355,6 @@ export class Underlay {
     this.#flushEndpoint(now, this.#links, true, isPatient);
   }
 
-  /** As `OutboundGate.sendLinks`; not while blocked. */
-  sendLinks(now: Instant, link: QuicConnection, count: number): number {
-    const taken = this.#links.send(now, link, count, MAX_RUN_SEGMENTS);
-    this.flushLinks(now);
-    return taken;
-  }
-
   /** Sends everything both endpoints have to send; the links first, so that the close of a link precedes its channel's. */
   flush(now: Instant): void {
     if (this.#isBlocked) this.#endBlockade(now);
@@ -381,7 +374,7 @@ export class Underlay {
           ? this.#sendRelayed(endpoint, offset, length, segment)
           : this.#sendDirect(endpoint, offset, length, segment);
       offset += (length + 63) & ~63;
-      if (endpoint.out.isLast || offset + RUN_BYTES > endpoint.tx.length || socket?.isBlocked === true) {
+      if (offset + RUN_BYTES > endpoint.tx.length || socket?.isBlocked === true) {
         this.#flushSockets(now, isPatient);
         offset = 0;
       }

@@ -2,8 +2,8 @@
  * A QUIC endpoint without a socket: packets and time in; runs of packets, calls to handlers and the next deadline out.
  *
  * Order of a turn:
- *   1. `queueRun` for every received run, and `receive(now)` if the receive memory is to be used again before `process`;
- *   2. `process(now)`: what was received, timers, then handlers are called; they may write, connect and close;
+ *   1. `queueRun` for every received run, then `receive(now)` before the receive memory is used again;
+ *   2. `process(now)`: timers, then handlers are called; they may write, connect and close;
  *   3. `transmit(now, offset, …)` until it returns false, handing each run to a socket, which is flushed before the part of
  *      `tx` that it lies in is used again;
  *   4. sleep until `nextTimeout()`.
@@ -30,12 +30,8 @@ import {
   RUN_WORDS,
   STATE_DEADLINE,
   STATE_EVENTS,
-  STATE_OUTSIDE,
-  STATE_READ,
-  STATE_READER,
   STATE_SENDS,
   STATE_WORDS,
-  TRANSMIT_LAST,
   TRANSMIT_RUN,
 } from './native.js';
 import type { QuicEndpointOptions } from './options.js';
@@ -81,21 +77,12 @@ export interface TransmitRun {
   isVirtual: boolean;
   /** A `ResponseKind`: what the driver's own limits may want to drop. */
   response: number;
-  /** Most likely nothing follows: what there is may leave before anything is asked. */
-  isLast: boolean;
 }
 
 export class QuicEndpoint {
   /** Register it once with the sockets. */
   readonly tx: Uint8Array;
-  readonly out: TransmitRun = {
-    length: 0,
-    segment: 0,
-    connection: undefined,
-    isVirtual: false,
-    response: 0,
-    isLast: false,
-  };
+  readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
   /** Destination of the run, five words. */
   readonly outAddress: Uint32Array;
   /** Where datagrams for `writeDatagrams` are put. */
@@ -117,11 +104,6 @@ export class QuicEndpoint {
   #wallSetAt: Instant | undefined;
   /** The latest `now`. */
   #last: Instant = 0 as Instant;
-  /** The connection whose datagrams lie in the inbound arena already, or −1, and what `readDatagrams` returned of them. */
-  #reader = -1;
-  #read = 0;
-  /** The run at the beginning of `tx` that `send` made and `transmit` has not told of yet: what the native side returned, or 0. */
-  #ahead = 0;
   #nextExpiry: WallTime | undefined;
   #nextRecheck: Instant | undefined;
 
@@ -216,59 +198,25 @@ export class QuicEndpoint {
   }
 
   #process(now: Instant): void {
+    this.receive(now);
     this.#last = now;
     const { events: table, state } = this.#shared;
-    let count = this.#take(now);
+    const deadline = state[STATE_DEADLINE]!;
+    if (deadline >= 0 && deadline <= now) this.#native.expire(now);
     this.#judge(now);
-    for (;;) {
-      // A handler may make events, never overwrite the table: only `take` and `events` do.
+    while (state[STATE_EVENTS]! > 0) {
+      const count = this.#native.events();
+      // A handler may make events, never overwrite the table: only `events` does.
       for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
         this.#dispatch(now, table[i]!, table[i + 1]!, table[i + 2]!, table[i + 3]!);
       }
-      this.#reader = -1;
-      if (state[STATE_EVENTS]! === 0) return;
-      count = this.#native.events();
     }
-  }
-
-  /** Everything that has come or is due, in one crossing, or in none when that is nothing; returns the number of events. */
-  #take(now: Instant): number {
-    const { state } = this.#shared;
-    const queued = this.#queued;
-    const deadline = state[STATE_DEADLINE]!;
-    if (queued === 0 && state[STATE_EVENTS] === 0 && !(deadline >= 0 && deadline <= now)) return 0;
-    this.#queued = 0;
-    const count = this.#native.take(now, queued);
-    if (state[STATE_OUTSIDE]! > 0) this.#own.add('runsOutside', state[STATE_OUTSIDE]!);
-    this.#reader = state[STATE_READER]!;
-    this.#read = state[STATE_READ]!;
-    return count;
-  }
-
-  /**
-   * `QuicConnection.writeDatagrams` from the outbound arena, with the run that `transmit`, which has to be called next and with offset 0,
-   * returns: one crossing for both.
-   */
-  send(now: Instant, connection: QuicConnection, count: number, maxSegments: number): number {
-    if (connection.state !== 'open') return 0;
-    this.#ahead = this.#native.send(now, connection.id, 0, count, maxSegments);
-    return this.host.countQueued(count);
   }
 
   /** Puts the next run at `offset` of `tx` and describes it in `out` and `outAddress`. False: nothing left, or no room. */
   transmit(now: Instant, offset: number, maxSegments: number): boolean {
-    if (this.#ahead !== 0) {
-      const result = this.#ahead;
-      this.#ahead = 0;
-      return this.#describe(result);
-    }
     if (this.#shared.state[STATE_SENDS] === 0) return false;
-    return this.#describe(this.#native.transmit(now, offset, maxSegments));
-  }
-
-  /** Describes a run in `out`; false when `result` says that there is none. */
-  #describe(result: number): boolean {
-    if (result !== TRANSMIT_RUN && result !== TRANSMIT_LAST) return false;
+    if (this.#native.transmit(now, offset, maxSegments) !== TRANSMIT_RUN) return false;
     const words = this.#shared.out;
     const run = this.out;
     run.length = words[0]!;
@@ -276,7 +224,6 @@ export class QuicEndpoint {
     run.connection = words[2] === NO_CONNECTION ? undefined : words[2]!;
     run.isVirtual = words[3] === 1;
     run.response = words[4]!;
-    run.isLast = result === TRANSMIT_LAST;
     return true;
   }
 
@@ -403,13 +350,11 @@ export class QuicEndpoint {
   }
 
   #readDatagrams(now: Instant, connection: QuicConnection): void {
-    let result = this.#reader === connection.id ? this.#read : this.#native.readDatagrams(connection.id);
-    this.#reader = -1;
     for (;;) {
+      const result = this.#native.readDatagrams(connection.id);
       this.#batch.count = result & (MORE - 1);
       if (this.#batch.count > 0) connection.handler?.onDatagrams(now, this.#batch as DatagramBatch, connection);
       if (result < MORE || connection.state !== 'open') return;
-      result = this.#native.readDatagrams(connection.id);
     }
   }
 

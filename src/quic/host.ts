@@ -37,15 +37,9 @@ export class NativeHost implements ConnectionHost {
   }
 
   writeDatagrams(id: number, memory: number, count: number): number {
-    this.#native.writeDatagrams(id, memory, count);
-    return this.countQueued(count);
-  }
-
-  /** How many of `count` datagrams that were just written are queued; the others are counted by reason. */
-  countQueued(count: number): number {
-    const { results } = this.#shared;
-    const queued = results[0]!;
+    const queued = this.#native.writeDatagrams(id, memory, count);
     if (queued < count) {
+      const results = this.#shared.results;
       this.counters.add('datagramsTooLarge', results[1]!);
       this.counters.add('datagramsBlocked', results[2]!);
       this.counters.add('datagramsUnsendable', results[3]!);

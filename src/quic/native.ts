@@ -12,23 +12,16 @@ export const RUN_WORDS = 10;
 export const OUT_ADDRESS = 5;
 /** Numbers of one event: kind, connection, a, b. */
 export const EVENT_WORDS = 4;
-/**
- * Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something; and, of the last
- * `take`: runs outside their memory, the connection whose datagrams it read (−1: none), and what `readDatagrams` would have returned.
- */
-export const STATE_WORDS = 6;
+/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something. */
+export const STATE_WORDS = 3;
 export const STATE_DEADLINE = 0;
 export const STATE_EVENTS = 1;
 export const STATE_SENDS = 2;
-export const STATE_OUTSIDE = 3;
-export const STATE_READER = 4;
-export const STATE_READ = 5;
 /** Added to the count of `readDatagrams` when more wait. */
 export const MORE = 0x1_0000;
 
-/** Results of `transmit` and `send`: a run, and one that most likely nothing follows. */
+/** Results of `transmit`. */
 export const TRANSMIT_RUN = 1;
-export const TRANSMIT_LAST = 3;
 
 /** Kinds of events (a and b in parentheses). */
 export const EventKind = {
@@ -130,12 +123,10 @@ export interface NativeEndpoint {
   receive(now: number, count: number): number;
   expire(now: number): void;
   events(): number;
-  take(now: number, count: number): number;
   closeText(connection: number): string;
   transmit(now: number, offset: number, maxSegments: number): number;
   readDatagrams(connection: number): number;
   writeDatagrams(connection: number, memory: number, count: number): number;
-  send(now: number, connection: number, memory: number, count: number, maxSegments: number): number;
   openStream(connection: number, unidirectional: boolean): number;
   readStream(connection: number, stream: number, max: number): number;
   writeStream(connection: number, stream: number, length: number): number;
@@ -179,8 +170,8 @@ export function makeNative(options: NativeOptions, shared: SharedMemory): Native
   } catch (cause) {
     throw new SallyportError('caller', 'QUIC_OPTIONS', `QUIC endpoint: ${(cause as Error).message}`, { cause });
   }
-  // A module from before all of these cells takes them without a word and never writes them: it would send nothing.
-  if (Number.isNaN(shared.state[STATE_WORDS - 1])) {
+  // A module from before the state cells takes them without a word and never writes them: it would send nothing.
+  if (Number.isNaN(shared.state[STATE_DEADLINE])) {
     throw new SallyportError('environment', 'QUIC_NATIVE_STALE', 'the native QUIC module is older than this program', {
       hint: 'build it in the package’s folder with: node scripts/build-native.mjs',
     });

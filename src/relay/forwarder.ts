@@ -107,13 +107,12 @@ export class Forwarder {
     for (let entry = 0; entry < entries; entry++) {
       this.#handleEntry(now, index, entry, offsets[entry]!, lengths[entry]!, segments[entry]!);
     }
-    // What is forwarded leaves before anything else is looked after.
+    this.#endpoint.receive(now);
+    this.#probes.flush();
     for (const attached of this.#sockets) {
       attached.socket.flush();
       attached.answersUsed = 0;
     }
-    this.#endpoint.receive(now);
-    this.#probes.flush();
   }
 
   #handleEntry(now: Instant, index: number, entry: number, offset: number, length: number, segment: number): void {

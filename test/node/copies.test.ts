@@ -61,13 +61,7 @@ class End {
   readonly received: Uint8Array[] = [];
   readonly wires = new Wires();
   /** Sockets that take everything unless told otherwise. */
-  readonly gate = {
-    isBlocked: false,
-    isMetered: false,
-    batchBytes: 65_536,
-    flushLinks: (): void => {},
-    sendLinks: (now: Instant, link: QuicConnection, count: number): number => link.writeDatagrams(now, count),
-  };
+  readonly gate = { isBlocked: false, isMetered: false, batchBytes: 65_536, flushLinks: (): void => {} };
   readonly set: LinkSet;
   readonly links: readonly Link[];
   readonly sent: readonly Uint8Array[][];

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { Counters } from '../../src/base/counters.js';
 import { DROP_REASONS, Drop } from '../../src/base/drop.js';
-import { type Instant, instantAt } from '../../src/base/time.js';
+import { instantAt } from '../../src/base/time.js';
 import { Inbound, InboundState } from '../../src/node/inbound.js';
 import { Link } from '../../src/node/link.js';
 import { Outbound } from '../../src/node/outbound.js';
@@ -47,13 +47,7 @@ function scene(family: 4 | 6, takesOpen: boolean, maxDatagramSize = 1420): Scene
   link.enter(NOW, 'live');
   link.takesOpen = takesOpen;
   const endpoint = { outbound: outboundMemory, attach: (bytes: Uint8Array) => memories.push(bytes) - 1 };
-  const gate = {
-    isBlocked: false,
-    isMetered: false,
-    batchBytes: 65_536,
-    flushLinks: () => {},
-    sendLinks: (now: Instant, to: QuicConnection, count: number): number => to.writeDatagrams(now, count),
-  };
+  const gate = { isBlocked: false, isMetered: false, batchBytes: 65_536, flushLinks: () => {} };
   const drops = new Counters(DROP_REASONS);
   const outbound = new Outbound(endpoint as unknown as QuicEndpoint, gate, drops, 1, { onTooBig: () => {} });
   const whole = makePartial(packet({ family, payload: pattern(SIZE * 4 + 100, 9) }));

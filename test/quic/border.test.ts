@@ -10,14 +10,7 @@ import { instantAt, Seconds } from '../../src/base/time.js';
 import { certificateExpiry, expiryAs } from '../../src/quic/certificate.js';
 import { CloseCode } from '../../src/quic/close.js';
 import { ControlStream } from '../../src/quic/control-stream.js';
-import {
-  EVENT_WORDS,
-  makeNative,
-  type NativeEndpoint,
-  RUN_WORDS,
-  type SharedMemory,
-  STATE_WORDS,
-} from '../../src/quic/native.js';
+import { EVENT_WORDS, makeNative, type NativeEndpoint, RUN_WORDS, type SharedMemory } from '../../src/quic/native.js';
 import { CONTROL_HEADER, MAX_CONTROL_MESSAGE, toNative } from '../../src/quic/options.js';
 import { type StreamHost, StreamState } from '../../src/quic/stream.js';
 import { type Certificates, certificates, makeNet, WALL } from './harness.js';
@@ -52,7 +45,7 @@ function shared(): SharedMemory {
     outboundTable: new Uint32Array(16),
     results: new Uint32Array(4),
     figures: new Float64Array(32),
-    state: new Float64Array(STATE_WORDS),
+    state: new Float64Array(3),
     scratch: new Uint8Array(MEMORY),
   };
 }
@@ -80,20 +73,6 @@ const call: fc.Arbitrary<Call> = fc
         (native, memory) => {
           fill(memory.runs, table);
           native.receive(now, count);
-        },
-    ),
-    fc.tuple(real, id, words).map(
-      ([now, count, table]): Call =>
-        (native, memory) => {
-          fill(memory.runs, table);
-          native.take(now, count);
-        },
-    ),
-    fc.tuple(real, id, word, id, words, word).map(
-      ([now, connection, memory, count, table, max]): Call =>
-        (native, own) => {
-          fill(own.outboundTable, table);
-          native.send(now, connection, memory % 3, count, max);
         },
     ),
     fc.tuple(real, words).map(

@@ -87,20 +87,3 @@ pub fn describe(error: &q::ConnectionError) -> (u32, u64, String) {
         E::CidsExhausted => (reason::NO_IDS, 0, error.to_string()),
     }
 }
-
-/// Frames that authenticated packets carried; any valid packet has at least one of these or is all padding.
-pub fn frames_received(proto: &q::Connection) -> u64 {
-    let f = proto.stats().frame_rx;
-    f.acks
-        + f.crypto
-        + f.datagram
-        + f.ping
-        + f.stream
-        + f.max_data
-        + f.max_stream_data
-        + f.path_challenge
-        + f.path_response
-        + f.new_connection_id
-        + f.retire_connection_id
-        + u64::from(f.handshake_done)
-}

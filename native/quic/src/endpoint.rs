@@ -6,7 +6,7 @@
 
 use crate::address;
 use crate::admission::{Admission, Verdict};
-use crate::codes::{classify, counter, describe, frames_received, kind, reason, response};
+use crate::codes::{classify, counter, describe, kind, reason, response};
 use crate::config::{Configs, Options};
 use crate::timers::Timers;
 use bytes::{Bytes, BytesMut};
@@ -27,8 +27,6 @@ pub struct Run {
     pub destination: SocketAddr,
     pub connection: u32,
     pub response: u32,
-    /// As far as can be told without asking, nothing follows.
-    pub is_last: bool,
 }
 
 pub struct Slot {
@@ -36,8 +34,6 @@ pub struct Slot {
     pub id: u32,
     remote: SocketAddr,
     datagram_size: usize,
-    /// Free bytes of its queue of datagrams when that is empty.
-    room: usize,
     /// In `Core::transmitting`.
     transmitting: bool,
     /// In `Core::touched`.
@@ -212,7 +208,7 @@ impl Core {
         &mut self,
         now: Instant,
         handle: q::ConnectionHandle,
-        mut proto: q::Connection,
+        proto: q::Connection,
         source: Option<IpAddr>,
     ) -> u32 {
         let id = self.next_id;
@@ -223,7 +219,6 @@ impl Core {
         }
         self.slots[handle] = Some(Box::new(Slot {
             remote: proto.remote_address(),
-            room: proto.datagrams().send_buffer_space(),
             proto,
             id,
             datagram_size: 0,
@@ -452,14 +447,7 @@ impl Core {
         if let Some((response, destination, bytes)) = self.responses.pop_front() {
             self.scratch.extend_from_slice(&bytes);
             let bytes = bytes.len();
-            return Some(Run {
-                bytes,
-                segment: bytes,
-                destination,
-                connection: NO_CONNECTION,
-                response,
-                is_last: false,
-            });
+            return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response });
         }
         while let Some(handle) = self.transmitting.pop_front() {
             let Some(slot) = self.slots[handle].as_deref_mut() else { continue };
@@ -473,8 +461,6 @@ impl Core {
                 continue;
             };
             let connection = slot.id;
-            let is_empty = slot.proto.datagrams().send_buffer_space() == slot.room;
-            let is_last = is_empty && self.transmitting.is_empty();
             self.transmitting.push_back(handle);
             let segment = sent.segment_size.unwrap_or(sent.size);
             return Some(Run {
@@ -483,7 +469,6 @@ impl Core {
                 destination: sent.destination,
                 connection,
                 response: response::NONE,
-                is_last,
             });
         }
         None
@@ -493,4 +478,21 @@ impl Core {
     pub fn gauges(&self) -> [usize; 3] {
         [self.admission.in_flight(), self.ids.len(), self.admission.sources()]
     }
+}
+
+/// Frames that authenticated packets carried; any valid packet has at least one of these or is all padding.
+fn frames_received(proto: &q::Connection) -> u64 {
+    let f = proto.stats().frame_rx;
+    f.acks
+        + f.crypto
+        + f.datagram
+        + f.ping
+        + f.stream
+        + f.max_data
+        + f.max_stream_data
+        + f.path_challenge
+        + f.path_response
+        + f.new_connection_id
+        + f.retire_connection_id
+        + u64::from(f.handshake_done)
 }

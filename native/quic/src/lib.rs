@@ -11,7 +11,6 @@
 //!   figures    statistics, counters, gauges (see the methods)                 stats, counters write
 //!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something
 //!                                                  every call that may change one of them writes it, so that nobody has to ask
-//!              runs outside their memory, connection whose datagrams were read (−1 none), result of that       take writes
 
 mod address;
 mod admission;
@@ -23,7 +22,6 @@ mod endpoint;
 mod tests;
 mod timers;
 mod tls;
-mod turn;
 
 use address::ADDRESS_WORDS;
 use bytes::{Bytes, BytesMut};
@@ -38,9 +36,7 @@ use std::sync::Arc;
 const RUN_WORDS: usize = 10;
 const OUT_ADDRESS: usize = 5;
 const EVENT_WORDS: usize = 4;
-/// Words of `state` that every call writes, and all of them.
-const STATE_PUBLISHED: usize = 3;
-const STATE_WORDS: usize = 6;
+const STATE_WORDS: usize = 3;
 /// Free bytes `transmit` needs for one packet of any size that discovery may try, prefix included.
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
@@ -50,11 +46,10 @@ const LARGEST_DATAGRAM: usize = 65_535;
 /// Payloads start at multiples of this in the inbound arena: checksums read words.
 const ALIGNMENT: usize = 4;
 
-/// `transmit`: nothing left; a run was written; the memory is full; a run was written and most likely nothing follows.
+/// `transmit`: nothing left; a run was written; the memory is full.
 const NOTHING: u32 = 0;
 const RUN: u32 = 1;
 const NO_ROOM: u32 = 2;
-const LAST_RUN: u32 = 3;
 
 /// Added to the count of `read_datagrams` when more wait; tables are smaller than this.
 const MORE: u32 = 1 << 16;
@@ -105,8 +100,6 @@ impl NativeEndpoint {
         if small || shared.inbound_table.len() / 2 >= MORE as usize {
             return Err(Error::from_reason("a shared table has the wrong size"));
         }
-        let mut shared = shared;
-        unsafe { shared.state.as_mut() }.fill(0.0);
         let clock = Arc::new(tls::WallClock::default());
         clock.set(options.wall_time as u64);
         let configs = Configs::new(&options, clock.clone()).map_err(Error::from_reason)?;
@@ -117,7 +110,7 @@ impl NativeEndpoint {
     }
 
     fn publish(&mut self) {
-        unsafe { self.shared.state.as_mut()[..STATE_PUBLISHED].copy_from_slice(&self.core.state()) };
+        unsafe { self.shared.state.as_mut()[..STATE_WORDS].copy_from_slice(&self.core.state()) };
     }
 
     /// The caller has written something to a connection.
@@ -151,12 +144,48 @@ impl NativeEndpoint {
         id
     }
 
+    /// Takes `count` runs of the table; returns how many lay outside their memory.
+    #[napi]
+    pub fn receive(&mut self, now: f64, count: u32) -> u32 {
+        let mut outside = 0;
+        for run in self.shared.runs.chunks_exact(RUN_WORDS).take(count as usize) {
+            let [memory, from, length, segment, skip] = [0, 1, 2, 3, 4].map(|i| run[i] as usize);
+            match self.attached.get(memory).and_then(|bytes| bytes.get(from..from + length)) {
+                Some(bytes) => self.core.receive(now, bytes, segment, skip, address::read(&run[5..])),
+                None => outside += 1,
+            }
+        }
+        self.core.settle(now);
+        self.publish();
+        outside
+    }
+
+    #[napi]
+    pub fn expire(&mut self, now: f64) {
+        self.core.expire(now);
+        self.publish();
+    }
+
+    /// Moves events to the table; returns how many. A full table means there may be more.
+    #[napi]
+    pub fn events(&mut self) -> u32 {
+        let table = unsafe { self.shared.events.as_mut() };
+        let mut count = 0;
+        for row in table.chunks_exact_mut(EVENT_WORDS) {
+            let Some(event) = self.core.events.pop_front() else { break };
+            row.copy_from_slice(&event);
+            count += 1;
+        }
+        self.publish();
+        count
+    }
+
     #[napi]
     pub fn close_text(&mut self, connection: u32) -> String {
         self.core.close_texts.remove(&connection).unwrap_or_default()
     }
 
-    /// Writes the next run to `tx` at `offset` and describes it in `out`. Returns NOTHING, RUN, NO_ROOM or LAST_RUN.
+    /// Writes the next run to `tx` at `offset` and describes it in `out`. Returns NOTHING, RUN or NO_ROOM.
     #[napi]
     pub fn transmit(&mut self, now: f64, offset: u32, max_segments: u32) -> u32 {
         let prefix = self.options.virtual_prefix_bytes as usize;
@@ -191,11 +220,7 @@ impl NativeEndpoint {
             run.response,
         ]);
         address::write(run.destination, &mut out[OUT_ADDRESS..]);
-        if run.is_last {
-            LAST_RUN
-        } else {
-            RUN
-        }
+        RUN
     }
 
     /// Copies waiting datagrams to the inbound arena; returns how many, plus MORE when they did not all fit.
