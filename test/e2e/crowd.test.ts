@@ -13,6 +13,7 @@ import { REPOSITORY, startHttp } from '../lab/services.js';
 import { ADDRESSES } from '../lab/topology.js';
 import { Network, type RelayThreadStatus } from './network.js';
 import type { RelayNodesEvent, RelayNodesInput } from './programs/relay-nodes.js';
+import { told as toldBy, toldOften } from './told.js';
 import { Download } from './transfer.js';
 
 const NODES = 100;
@@ -52,18 +53,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('a crowd on a relay that is kil
     context.onTestFailed(() => console.error(`${crowd.stdout.slice(-4000)}${crowd.stderr.slice(-4000)}`));
   });
 
-  const told = (event: RelayNodesEvent['event']): RelayNodesEvent[] =>
-    crowd.stdout
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as RelayNodesEvent)
-      .filter((one) => one.event === event);
-  /** Waits until the nodes have said `event` so often altogether. */
-  const times = (event: RelayNodesEvent['event'], count: number): Promise<RelayNodesEvent[]> =>
-    crowd.waitFor(`${count} × ${event}`, { timeout: Seconds(30) }, () => {
-      const lines = told(event);
-      return lines.length >= count ? lines : undefined;
-    });
+  const told = (event: RelayNodesEvent['event']) => toldBy<RelayNodesEvent>(crowd, event);
+  const times = (event: RelayNodesEvent['event'], count: number) =>
+    toldOften<RelayNodesEvent>(crowd, event, count, Seconds(30));
   const nodesOf = (events: readonly RelayNodesEvent[]): Set<string> => new Set(events.map(({ node }) => node));
 
   it(`${NODES} idle nodes are told and back within ${BACK_MS} ms of its return`, async () => {

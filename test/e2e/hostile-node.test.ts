@@ -20,6 +20,7 @@ import {
   type RelayThreadStatus,
 } from './network.js';
 import type { Flood, HostileEvent, HostileInput } from './programs/hostile-node.js';
+import { told as toldBy, toldOften } from './told.js';
 import { Download } from './transfer.js';
 
 const BACKEND = ADDRESSES.backend.v4;
@@ -78,16 +79,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('an enrolled node that means ha
     context.onTestFailed(() => console.error(`${hostile.stdout.slice(-4000)}${hostile.stderr.slice(-4000)}`));
   });
 
-  const told = (event: HostileEvent['event']): HostileEvent[] =>
-    hostile.stdout
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as HostileEvent)
-      .filter((one) => one.event === event);
-  const events = (event: HostileEvent['event'], count: number): Promise<HostileEvent[]> =>
-    hostile.waitFor(`${count} × ${event}`, { timeout: Seconds(60) }, () =>
-      told(event).length < count ? undefined : told(event),
-    );
+  const told = (event: HostileEvent['event']) => toldBy<HostileEvent>(hostile, event);
+  const events = (event: HostileEvent['event'], count: number) =>
+    toldOften<HostileEvent>(hostile, event, count, Seconds(60));
 
   /** Harm of this kind, beside a download and a ping every few milliseconds that must not notice. */
   const flood = async (kind: Flood): Promise<HostileEvent> => {

@@ -2,12 +2,23 @@
 import { expect, test } from 'vitest';
 import { SeededEntropy } from '../../src/base/entropy.js';
 import { elapsed, later, Millis, Seconds, toMillis, toSeconds } from '../../src/base/time.js';
+import type { Scene } from '../connector/fixtures.js';
 import { connected } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
 import { bothUse, directScene, isBetween, manager, Pinger, pinging } from './direct-scene.js';
 
 /** The way over the relay takes 40 ms more than the direct one. */
 const FAR = Millis(20);
+
+/** From now on, what agent and connector send straight to each other; it arrives. */
+function countBetween(it: Scene): () => number {
+  let between = 0;
+  it.world.network.filter = (packet) => {
+    if (isBetween(it, packet) !== undefined) between++;
+    return true;
+  };
+  return () => between;
+}
 
 test('switches that are planned lose nothing, whichever way they go, though one way takes 40 ms more', async () => {
   const it = await pinging();
@@ -44,13 +55,9 @@ test('an operator who wants other links used while packets flow loses none, and 
     it.pinger.run(Seconds(1), Millis(2));
     expect([direct.replaced, directAt()]).toEqual([undefined, 0]);
     // Nothing is tried meanwhile.
-    let between = 0;
-    it.world.network.filter = (packet) => {
-      if (isBetween(it, packet) !== undefined) between++;
-      return true;
-    };
+    const between = countBetween(it);
     it.pinger.run(Seconds(30));
-    expect(between).toBe(0);
+    expect(between()).toBe(0);
     it.world.network.filter = undefined;
     core.setPath(it.world.now, 'auto');
     it.pinger.run(Seconds(2), Millis(2));
@@ -86,14 +93,10 @@ test.each(['relay', 'auto'] as const)(
         it.pinger.run(Seconds(1), Millis(2));
         expect([direct.replaced, directAt()]).toEqual([undefined, 0]);
         // Nothing is tried meanwhile, whatever the agent's network does.
-        let between = 0;
-        it.world.network.filter = (packet) => {
-          if (isBetween(it, packet) !== undefined) between++;
-          return true;
-        };
+        const between = countBetween(it);
         it.agent.core.sessions.networkChanged(it.world.now);
         it.pinger.run(Seconds(30));
-        expect(between).toBe(0);
+        expect(between()).toBe(0);
         it.world.network.filter = undefined;
       } else {
         core.setPath(it.world.now, 'auto');
