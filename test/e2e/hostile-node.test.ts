@@ -26,9 +26,9 @@ import { Download } from './transfer.js';
 const BACKEND = ADDRESSES.backend.v4;
 const RELAY = `${ADDRESSES.relay.v4}:4433`;
 const HOSTILE = 'crowd-0';
-/** As long as a flood and a little longer. */
-const BYTES = 8_000_000;
-const RATE = '8M';
+/** Under way after half a second, and longer than a flood. */
+const BYTES = 12_000_000;
+const RATE = '4M';
 const PINGS = 100;
 const GAP_MILLISECONDS = 10;
 

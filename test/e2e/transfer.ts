@@ -62,8 +62,11 @@ export class Download {
   ): Promise<Download> {
     const download = new Download(network, url, bytes, rate, client);
     await pollUntil('the download to be under way', () => {
-      if (!download.running) throw new Error(`the download ended at once: ${download.#process.stderr}`);
-      return download.arrived >= UNDER_WAY_BYTES;
+      // First whether it runs: a process may write its last bytes and end between two looks.
+      const { running } = download;
+      if (download.arrived >= UNDER_WAY_BYTES) return true;
+      if (!running) throw new Error(`the download ended at once: ${download.#process.stderr}`);
+      return false;
     });
     return download;
   }
