@@ -125,7 +125,7 @@ export const Tun2socksConfig = v.strictObject({
     v.pipe(
       v.array(RuleSchema, 'must be a list of rules'),
       v.description(
-        'Rules about flows; the first that fits decides: ACTION [host=…] [suffix=…] [cidr=…] [port=…] [protocol=…], for shape [rate=…] [delay=…] [jitter=…] [loss=…] [per=…].',
+        'Rules about flows; the first that fits decides: ACTION [host=…] [suffix=…] [cidr=…] [port=…] [protocol=…], for reject [with=…], for shape [rate=…] [delay=…] [jitter=…] [loss=…] [per=…].',
       ),
     ),
     [],

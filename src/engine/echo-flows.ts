@@ -6,6 +6,7 @@
 import { SocketAddress, sameWords } from '../base/address.js';
 import { elapsed, type Instant } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
+import type { Rejection } from '../netstack/types.js';
 import { EAGAIN, type EchoSocket, READABLE, type Watch } from '../os/io.js';
 import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, targetOf } from './flow-options.js';
 import type { FlowHost } from './tcp-flows.js';
@@ -42,7 +43,7 @@ export class EchoFlows {
     return this.#flows.size;
   }
 
-  /** An echo request; true when the stack is to answer it itself. */
+  /** An echo request; true when the stack is to answer it itself, false when it is not (yet) answered; or how it is refused. */
   onEcho(
     now: Instant,
     addresses: Uint32Array,
@@ -51,7 +52,7 @@ export class EchoFlows {
     bytes: Uint8Array,
     offset: number,
     length: number,
-  ): boolean {
+  ): boolean | Rejection {
     const { counters } = this.#host;
     counters.add('echo_requests');
     const flow = this.#find(addresses, identifier) ?? this.#admit(now, addresses, identifier);
@@ -60,6 +61,7 @@ export class EchoFlows {
       counters.add('echo_answered_here');
       return true;
     }
+    if (typeof flow === 'string') return flow;
     flow.lastUsed = now;
     flow.awaited++;
     flow.socket.send(flow.target, sequence, bytes, offset, length);
@@ -79,13 +81,14 @@ export class EchoFlows {
     return undefined;
   }
 
-  #admit(now: Instant, addresses: Uint32Array, identifier: number): EchoFlow | 'here' | undefined {
+  #admit(now: Instant, addresses: Uint32Array, identifier: number): EchoFlow | 'here' | Rejection | undefined {
     const { router, limits, counters, dialer, reactor } = this.#host;
     const destination = SocketAddress.read(addresses, 1);
-    const target = targetOf(router.route(destination.ip.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, addresses));
+    const route = router.route(destination.ip.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, addresses);
+    const target = targetOf(route);
     if (target?.address === undefined) {
       counters.add('flow_denied');
-      return undefined;
+      return typeof route === 'string' ? route : undefined;
     }
     if (this.answersHere) return 'here';
     if (this.#flows.size >= limits.echoFlows) this.expire(now);

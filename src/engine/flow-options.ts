@@ -106,7 +106,7 @@ export const DNS_PORT = 53;
 export interface FlowRouter {
   /**
    * @param addresses packed: index 0 = source, 1 = destination as the agent sees it.
-   * @returns the target, or how a flow that is not allowed is refused; undefined: as administratively prohibited. The router
+   * @returns the target, or how a flow that is not allowed is refused; undefined: as administratively prohibited (echo: in silence). The router
    * counts and reports what it refuses.
    */
   route(protocol: number, addresses: Uint32Array): FlowTarget | Rejection | undefined;

@@ -13,7 +13,6 @@ import type { Crypto } from '../base/crypto.js';
 import { Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
 import type { Stack } from '../netstack/stack.js';
-import type { Rejection } from '../netstack/types.js';
 import type { Reactor, TlsClient } from '../os/io.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
 import type { Dialer } from './dialer.js';
@@ -28,13 +27,13 @@ import type { DnsServer } from './dns/upstream.js';
 import {
   type EngineHooks,
   type FlowDecision,
-  type FlowProtocol,
   type FlowRequest,
   flowProtocol,
   type HookFailed,
 } from './hooks.js';
 import type { TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
+import { isRefusal, refusalOf } from './rules/refusal.js';
 import { formatRule, type Rule, type RuleShape } from './rules/rule.js';
 import { type RuleHits, RuleSet } from './rules/rule-set.js';
 import type { FlowShape } from './shaping/rate.js';
@@ -198,7 +197,7 @@ export class Traffic {
     const key = keyOf(flow);
     const state = this.#stateOf(flow, key);
     const rule = this.#judge(flow, state);
-    if (rule?.action === 'block' || rule?.action === 'reject') return { action: 'block', how: howOf(rule, protocol) };
+    if (rule !== undefined && isRefusal(rule)) return { action: 'block', how: refusalOf(rule, protocol) };
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
     if (decision.action === 'block') this.#tell('refused', flow, state.name, undefined);
     if (decision.action !== 'allow') return decision;
@@ -345,14 +344,6 @@ function judged(flow: FlowRequest, { name }: FlowName) {
 
 function keyOf({ protocol, source, destination }: FlowRequest): string {
   return `${protocol} ${source} ${destination}`;
-}
-
-const isRefusal = (rule: Rule | undefined): boolean => rule?.action === 'block' || rule?.action === 'reject';
-
-/** `block` is silence; `reject` is what a program notices at once. */
-function howOf(rule: Rule, protocol: FlowProtocol): Rejection {
-  if (rule.action === 'block') return 'ignore';
-  return protocol === 'tcp' ? 'reset' : protocol === 'udp' ? 'port-unreachable' : 'admin-prohibited';
 }
 
 function increment(counts: Record<string, number>, key: string): void {

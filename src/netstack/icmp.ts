@@ -70,7 +70,7 @@ export class Icmp {
 
   receive(now: Instant, arena: Arena, packet: ParsedPacket): DropReason {
     this.counts[Count.icmp_in]++;
-    if (isEchoRequest(packet)) return this.#echo(arena, packet);
+    if (isEchoRequest(packet)) return this.#echo(now, arena, packet);
     if (isIcmpError(packet)) return this.#error(now, arena, packet);
     return Drop.no_handler;
   }
@@ -145,7 +145,7 @@ export class Icmp {
     this.#sendRebuilt(now, at + UDP_HEADER, length, how);
   }
 
-  #echo(arena: Arena, packet: ParsedPacket): DropReason {
+  #echo(now: Instant, arena: Arena, packet: ParsedPacket): DropReason {
     if (this.handlers.onEcho === undefined) return Drop.no_handler;
     const bytes = arena.bytes;
     const a = this.#asked;
@@ -155,9 +155,9 @@ export class Icmp {
     const identifier = packet.sourcePort;
     const sequence = readU16(bytes, packet.transportOffset + 6);
     const { payloadOffset, payloadLength } = packet;
-    if (this.handlers.onEcho(a, identifier, sequence, bytes, payloadOffset, payloadLength)) {
-      return this.reply(a, identifier, sequence, bytes, payloadOffset, payloadLength);
-    }
+    const answer = this.handlers.onEcho(a, identifier, sequence, bytes, payloadOffset, payloadLength);
+    if (answer === true) return this.reply(a, identifier, sequence, bytes, payloadOffset, payloadLength);
+    if (answer !== false) this.report(now, bytes, packet, answer);
     return Drop.none;
   }
 

@@ -79,7 +79,10 @@ export interface StackHandlers {
   onUdp?(addresses: Uint32Array, bytes: Uint8Array, offset: number, length: number): Rejection | undefined;
   /** An ICMP error about a datagram sent from index 0 to index 1; `mtu` > 0 when it was too big. */
   onUdpError?(addresses: Uint32Array, mtu: number): void;
-  /** An echo request. True: the stack answers at once. False: the application calls `sendEchoReply` later, or not. */
+  /**
+   * An echo request. True: the stack answers at once. False: the application calls `sendEchoReply` later, or not. Else it is sent
+   * back as an ICMP error.
+   */
   onEcho?(
     addresses: Uint32Array,
     identifier: number,
@@ -87,5 +90,5 @@ export interface StackHandlers {
     bytes: Uint8Array,
     offset: number,
     length: number,
-  ): boolean;
+  ): boolean | Rejection;
 }

@@ -276,6 +276,13 @@ describe('ICMP', () => {
     expect(peer.take(now)).toEqual([]);
     peer.stack.sendEchoReply(now, later!, 0x1234, 7, pattern(4, 1300), 0, 1300);
     expect(Buffer.compare(peer.take(now)[0]!.subarray(ip + 4), reply!.subarray(ip + 4))).toBe(0);
+    peer.handlers.onEcho = () => 'admin-prohibited';
+    peer.receive(now, request);
+    const refused = peer.take(now).map((packet) => [packet[ip], packet[ip + 1]]);
+    expect(refused).toEqual([from.ip.isV4 ? [3, 13] : [1, 1]]);
+    peer.handlers.onEcho = () => 'ignore';
+    peer.receive(now, request);
+    expect(peer.take(now)).toEqual([]);
   });
 
   test('errors are rate limited, and never about errors, multicast or later fragments', () => {

@@ -2,10 +2,10 @@
  * One rule about flows, as text, as an object (configuration files), and compiled:
  *
  *   ACTION [host=NAME] [suffix=NAME] [cidr=PREFIX] [port=80,8000-8080] [protocol=tcp|udp|icmp]
- *          [rate=UP[/DOWN]] [delay=…] [jitter=…] [loss=…] [per=rule|host|flow]
+ *          [with=HOW] [rate=UP[/DOWN]] [delay=…] [jitter=…] [loss=…] [per=rule|host|flow]
  *
  *   allow       goes its way                  block     gets no answer at all
- *   reject      refused at once               shape     goes its way, held back: rate=2mbit delay=100ms jitter=20ms
+ *   reject      refused at once; with= how    shape     goes its way, held back: rate=2mbit delay=100ms jitter=20ms
  *                                             delay     the same; it has to say delay=
  *
  * Everything given must fit. `host` is one name, `suffix` a name and all below it.
@@ -16,6 +16,7 @@ import { type Duration, Micros, Millis, Seconds, toMillis } from '../../base/tim
 import type { FlowProtocol } from '../hooks.js';
 import { hostName } from '../names/host-name.js';
 import type { FlowShape } from '../shaping/rate.js';
+import { type Refusal, refusalProblem } from './refusal.js';
 
 export const RULE_ACTIONS = ['allow', 'block', 'reject', 'delay', 'shape'] as const;
 export type RuleAction = (typeof RULE_ACTIONS)[number];
@@ -29,6 +30,7 @@ export interface RuleText {
   readonly cidr?: string | undefined;
   readonly port?: string | undefined;
   readonly protocol?: FlowProtocol | undefined;
+  readonly with?: string | undefined;
   readonly rate?: string | undefined;
   readonly per?: RateShare | undefined;
   readonly delay?: string | undefined;
@@ -53,10 +55,12 @@ export interface Rule {
   /** Inclusive ranges: from, to, from, to …; undefined = every port. */
   readonly ports: readonly number[] | undefined;
   readonly protocol: FlowProtocol | undefined;
+  /** How `reject` refuses, when not as usual. */
+  readonly refusal: Refusal | undefined;
   readonly shape: RuleShape | undefined;
 }
 
-const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'rate', 'delay', 'jitter', 'loss', 'per'] as const;
+const KEYS = ['host', 'suffix', 'cidr', 'port', 'protocol', 'with', 'rate', 'delay', 'jitter', 'loss', 'per'] as const;
 /** Delays beyond this are mistakes: connections end before. */
 const DELAY_MAX = Seconds(60);
 /** Bits a second; slower than the first nothing gets anywhere, faster than the last the machine does not. */
@@ -99,6 +103,9 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
   const ports = rule.port === undefined ? undefined : parsePorts(rule.port);
   if (rule.port !== undefined && ports === undefined) fail(`port=${rule.port} is no list such as 443,8000-8080`);
   if (ports !== undefined && protocol === 'icmp') fail('ICMP has no ports');
+  const problem = rule.with === undefined ? undefined : refusalProblem(action, rule.with, protocol);
+  if (problem !== undefined) fail(problem);
+  const refusal = rule.with as Refusal | undefined;
   const shape = shapeOf(rule, fail);
   const isShaping = action === 'delay' || action === 'shape';
   if (shape !== undefined && !isShaping)
@@ -109,7 +116,7 @@ export function compileRule(rule: RuleText, shown = formatRuleText(rule)): Rule 
     fail('shape wants rate=, delay=, jitter= or loss=');
   }
   if (action === 'delay' && rule.delay === undefined) fail('delay wants delay=…');
-  return { action, host: nameOf('host'), suffix: nameOf('suffix'), prefix, ports, protocol, shape };
+  return { action, host: nameOf('host'), suffix: nameOf('suffix'), prefix, ports, protocol, refusal, shape };
 }
 
 /** The text form; parses to the same rule. */
@@ -123,6 +130,7 @@ export function formatRule(rule: Rule): string {
     cidr: rule.prefix?.toString(),
     port: ports && formatPorts(ports),
     protocol: rule.protocol,
+    with: rule.refusal,
     delay: shape && span(shape.latency),
     jitter: shape && span(shape.jitter),
     rate: shape && formatRates(shape),

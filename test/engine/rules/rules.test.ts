@@ -34,6 +34,8 @@ describe('rules', () => {
       'shape protocol=udp loss=0.5%',
       'shape rate=2mbit delay=5ms loss=100% per=host',
       'shape loss=0.001%',
+      'reject suffix=ads.example with=admin-prohibited',
+      'reject protocol=tcp with=reset',
     ];
     for (const text of texts) expect(formatRule(parseRule(text))).toBe(text);
     expect(formatRule(parseRule('  delay   suffix=Example.COM.  delay=2s '))).toBe(
@@ -70,6 +72,11 @@ describe('rules', () => {
     ['shape loss=1', 'no share'],
     ['shape loss=1% protocol=tcp', 'TCP loses nothing'],
     ['block loss=1%', 'belong to shape'],
+    ['reject with=silence', 'with= is'],
+    ['block with=host-unreachable', 'belongs to reject'],
+    ['reject with=reset', 'is of TCP'],
+    ['reject protocol=udp with=reset', 'is of TCP'],
+    ['reject protocol=icmp with=port-unreachable', 'no ports'],
     ['delay host=a.example', 'wants delay='],
     ['delay delay=61s', 'at most 60s'],
     ['delay delay=-1ms', 'no time'],
@@ -97,6 +104,8 @@ describe('rules', () => {
       'cidr=::/0',
       'port=1-',
       'rate=1k',
+      'with=host-unreachable',
+      'reject',
       'delay=1s',
       'x=y',
       '=',
