@@ -24,6 +24,8 @@ interface Line {
 }
 
 const LEVELS: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'WARN', 50: 'ERROR' };
+/** Texts may be a peer's: these would be commands to the terminal, or the line of somebody else. */
+const CONTROL = /\p{Cc}/gu;
 const PLAIN: ReadonlySet<string> = new Set(['level', 'time', 'msg', 'role']);
 
 /** A log whose level may be changed while it is in use. */
@@ -49,7 +51,11 @@ function prettyLine(text: string): string {
   const fields = Object.entries(line)
     .filter(([name]) => !PLAIN.has(name))
     .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
-  return `${[time, LEVELS[line.level] ?? '', line.msg, ...fields].join('  ')}\n`;
+  return `${[time, LEVELS[line.level] ?? '', line.msg, ...fields].join('  ').replace(CONTROL, escaped)}\n`;
+}
+
+function escaped(control: string): string {
+  return `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 /** A log that nobody takes any more must not end who writes it. */

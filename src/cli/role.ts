@@ -11,7 +11,9 @@ import { describeError, SallyportError } from '../base/error.js';
 import type { Log } from '../base/log.js';
 import { toMillis } from '../base/time.js';
 import { StateLock } from '../identity/lock.js';
+import { SystemClock } from '../os/clock.js';
 import { type LocalRequest, serveLocal } from '../os/local-control.js';
+import { LimitedLog } from './limited-log.js';
 import { parseSpan } from './span.js';
 import type { RoleStatus } from './status-types.js';
 import { openPathTracer, RoleTraces } from './trace/role-traces.js';
@@ -35,8 +37,8 @@ export interface RoleStart {
   readonly crypto: Crypto;
   /** Ends after this time, as `parseSpan` reads it; checked before. */
   readonly exitAfter: string | undefined;
-  /** Starts the role; `onDeath` is to be called when it cannot go on. */
-  start(onDeath: (error: SallyportError) => void): Promise<RoleProcess>;
+  /** Starts the role; `onDeath` is to be called when it cannot go on, and `limited` takes what peers can cause. */
+  start(onDeath: (error: SallyportError) => void, limited: LimitedLog): Promise<RoleProcess>;
 }
 
 /** Runs a role until a signal ends it. Resolves with the exit status. @throws what `start` throws, the lock released. */
@@ -70,6 +72,8 @@ async function runLocked({ role, dir, log, crypto, exitAfter, start }: RoleStart
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
   let running: RoleProcess | undefined;
+  const clock = new SystemClock();
+  const limited = new LimitedLog(log, () => clock.now());
   let stopServing: (() => void) | undefined;
   let timer: NodeJS.Timeout | undefined;
   let reloading: Promise<void> = Promise.resolve();
@@ -88,7 +92,7 @@ async function runLocked({ role, dir, log, crypto, exitAfter, start }: RoleStart
       log.error({ code: error.code, error: describeError(error) }, 'the packet thread has ended');
       hurry();
       finish(1);
-    });
+    }, limited);
     const { status: ask } = running;
     const status = async (): Promise<RoleStatus> => ({ role, ...((await ask()) as object) }) as RoleStatus;
     const traces = new RoleTraces(status, () => openPathTracer(crypto));
@@ -110,6 +114,7 @@ async function runLocked({ role, dir, log, crypto, exitAfter, start }: RoleStart
     clearTimeout(timer);
     stopServing?.();
     await running?.stop();
+    limited.close();
   }
 }
 

@@ -63,6 +63,12 @@ describe('the log', () => {
     expect(lines[0]).toMatch(/^\d\d:\d\d:\d\d {2}ERROR {2}failed {2}code=E1 {2}list=\["a"\]\n$/);
   });
 
+  it('gives a terminal no commands and no second line out of a peer’s text', () => {
+    const { lines, log } = collect('info', true);
+    log.warn({ reason: 'a\x1b[2J\x9bm' }, 'lost\n12:00:00  WARN  forged');
+    expect(lines[0]!.slice(8)).toBe('  WARN  lost\\u000a12:00:00  WARN  forged  reason=a\\u001b[2J\\u009bm\n');
+  });
+
   it('outlives its reader, and leaves nothing unwritten before the process ends', () => {
     const source = readFileSync(new URL('../../src/cli/log.ts', import.meta.url), 'utf8');
     const module = ts.transpileModule(source, {

@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PEER_BURST } from '../../src/base/line-limits.js';
 import { Seconds } from '../../src/base/time.js';
 import { dnsName } from '../../src/policy/names.js';
 import { enrolCrowd } from '../lab/enrolled.js';
@@ -165,5 +166,21 @@ describe.skipIf(Lab.unavailable() !== undefined)('an enrolled node that means ha
       expect(role.log.filter((line) => line.level >= 50)).toEqual([]);
       expect(role.process.running).toBe(true);
     }
+  });
+
+  it('a stranger’s requests fill no disk: a burst is logged, the rest counted and told in one line', async () => {
+    const requests = 3 * PEER_BURST;
+    const before = (await relay()).counters;
+    const url = `https://${ADDRESSES.relay.v4}:8443/none[1-${requests}]`;
+    await network.topology.user.exec(['curl', '-sk', '-o', '/dev/null', url]);
+    const logged = (): number => network.relay.logged('no such resource').length;
+    await network.relay.waitForLog('no such resource', undefined, { skip: PEER_BURST - 1 });
+    const suppressed = grown(before, (await relay()).counters, 'log.suppressed');
+    expect(suppressed).toBeGreaterThan(PEER_BURST);
+    await network.relay.stop();
+    expect(logged() + suppressed).toBe(requests);
+    expect(network.relay.logged('lines suppressed')).toEqual([
+      expect.objectContaining({ kind: 'NOT_FOUND', suppressed, mostOf: ADDRESSES.user.v4 }),
+    ]);
   });
 });

@@ -72,7 +72,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
     log,
     crypto: context.crypto,
     exitAfter: config.exitAfter,
-    start: async (onDeath) => {
+    start: async (onDeath, limited) => {
       const { crypto } = context;
       const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
       const state = await enrolledNode('agent', dir, source, context);
@@ -86,7 +86,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         portMapping: config.portMapping && config.path !== 'relay',
         relayTcp: config.relayTcp,
         crypto,
-        log,
+        log: limited,
         onDeath,
       });
       const { mode, tun, reason, listeners } = agent.device;
@@ -98,7 +98,11 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         'agent started',
       );
       return {
-        status: async () => ({ network: state.network, name: state.name, ...(await agent.status()) }),
+        status: async () => {
+          const status = await agent.status();
+          const counters = { ...status.counters, ...limited.counters };
+          return { network: state.network, name: state.name, ...status, counters };
+        },
         reload: () =>
           live.reload(log, async (next) => {
             await agent.reload(proxyOptions(next), next.path);

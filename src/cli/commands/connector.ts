@@ -71,7 +71,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
     log,
     crypto: context.crypto,
     exitAfter: config.exitAfter,
-    start: async (onDeath) => {
+    start: async (onDeath, limited) => {
       const { crypto } = context;
       const source = { join: config.join, joinFile: config.joinFile, isArgument: flags.join !== undefined };
       const state = await enrolledNode('connector', dir, source, context);
@@ -85,12 +85,16 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
         portMapping: config.portMapping && config.path !== 'relay',
         relayTcp: config.relayTcp,
         crypto,
-        log,
+        log: limited,
         onDeath,
       });
       log.info({ network: state.network, name: state.name }, 'connector started');
       return {
-        status: async () => ({ network: state.network, name: state.name, ...(await connector.status()) }),
+        status: async () => {
+          const status = await connector.status();
+          const counters = { ...status.counters, ...limited.counters };
+          return { network: state.network, name: state.name, ...status, counters };
+        },
         reload: () => live.reload(log, (next) => connector.reload(next.services, next.path)),
         stop: () => connector.stop(),
       };

@@ -18,6 +18,7 @@ import { startRelay } from '../../relay/run.js';
 import { RelayConfig } from '../config.js';
 import type { CommandContext } from '../context.js';
 import { numberText } from '../key-text.js';
+import type { LimitedLog } from '../limited-log.js';
 import { createLog, type LevelLog } from '../log.js';
 import { type RoleProcess, runRole } from '../role.js';
 import { addRoleOptions, LiveConfig, many, type RoleFlags } from '../role-options.js';
@@ -70,7 +71,7 @@ async function run(flags: RelayFlags, context: CommandContext): Promise<void> {
     log,
     crypto: context.crypto,
     exitAfter: config.exitAfter,
-    start: (onDeath) => start(folder, live, context, log, onDeath),
+    start: (onDeath, limited) => start(folder, live, context, log, limited, onDeath),
   });
 }
 
@@ -79,6 +80,7 @@ async function start(
   live: Live,
   context: CommandContext,
   log: LevelLog,
+  limited: LimitedLog,
   onDeath: Parameters<Parameters<typeof runRole>[0]['start']>[0],
 ): Promise<RoleProcess> {
   const { crypto, clock } = context;
@@ -90,12 +92,12 @@ async function start(
     listen: config.listen,
     probePort: config.probePort,
     limits: limitsOf(config),
-    log,
+    log: limited,
     onDeath,
   });
   const listen = SocketAddress.parse(config.control)!;
   let tcp: TcpRelay | undefined;
-  const control = createControlServer({ folder, listen, policy, crypto, clock, log });
+  const control = createControlServer({ folder, listen, policy, crypto, clock, log: limited });
   let certificatePem = folder.certificatePem;
   const renew = async (): Promise<void> => {
     const relays = policy.signed?.document.relays;
@@ -139,7 +141,7 @@ async function start(
     else await renew();
     const bound = await control.start();
     const status = await relay.status();
-    tcp = serveTcpRelay(control.server, localAddress(status.listening), log);
+    tcp = serveTcpRelay(control.server, localAddress(status.listening), limited);
     log.info({ udp: status.listening, control: `${bound.host}:${bound.port}`, network: folder.network }, 'relay ready');
   } catch (error) {
     await relay.stop();
@@ -148,7 +150,7 @@ async function start(
   return {
     status: async () => {
       const status = await relay.status();
-      const counters = { ...status.counters, ...(tcp && bridgeCounters([tcp.counters])) };
+      const counters = { ...status.counters, ...(tcp && bridgeCounters([tcp.counters])), ...limited.counters };
       return { network: folder.network, name: folder.name, ...status, counters };
     },
     reload,
