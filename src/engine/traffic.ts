@@ -24,13 +24,7 @@ import { DnsTcpService } from './dns/tcp-service.js';
 import { checkTls, withTls } from './dns/tls-dialer.js';
 import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
 import type { DnsServer } from './dns/upstream.js';
-import {
-  type EngineHooks,
-  type FlowDecision,
-  type FlowRequest,
-  flowProtocol,
-  type HookFailed,
-} from './hooks.js';
+import { type EngineHooks, type FlowDecision, type FlowRequest, flowProtocol, type HookFailed } from './hooks.js';
 import type { TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
 import { isRefusal, refusalOf } from './rules/refusal.js';

@@ -85,7 +85,6 @@ export class HttpsClient implements StreamAsker {
     for (const connection of [...this.#retired, this.#connection]) {
       if (connection !== undefined) lost.push(...this.#end(connection));
     }
-    this.#stopIdle();
     // Not inside this call: whoever ends the connection may have more to end.
     if (lost.length === 0) return;
     timers.at(timers.now(), () => {
@@ -204,7 +203,6 @@ export class HttpsClient implements StreamAsker {
     }
     this.#rest(connection);
     if (++asked.refusals < REFUSALS_MAX && this.#connect()) {
-      asked.withdraw = () => {};
       this.#waiting.push(asked);
       this.#next();
     } else asked.done(undefined);
@@ -216,15 +214,13 @@ export class HttpsClient implements StreamAsker {
     if (this.#retired.has(connection)) this.#end(connection);
     if (this.#connection !== connection || this.#waiting.length > 0) return;
     const { timers } = this.#parts;
-    this.#stopIdle();
     this.#stopIdle = timers.at(later(timers.now(), IDLE_TIME), () => this.#end(connection));
   }
 
   /** Ends a connection. The questions on it fail; those that wait get another one, unless it never opened: nor would that. */
   #drop(connection: Connection): void {
-    const isCurrent = this.#connection === connection;
     const lost = this.#end(connection);
-    if (isCurrent && this.#waiting.length > 0 && (!connection.isOpen || !this.#connect())) {
+    if (this.#waiting.length > 0 && (!connection.isOpen || !this.#connect())) {
       lost.push(...this.#waiting.splice(0));
     }
     for (const { done } of lost) done(undefined);

@@ -1,14 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Millis, Seconds } from '../../../src/base/time.js';
+import { Seconds } from '../../../src/base/time.js';
 import type { DnsAnswer } from '../../../src/engine/dns/answer.js';
 import { HttpReply } from '../../../src/engine/dns/http-reply.js';
-import { HttpsClient } from '../../../src/engine/dns/https-client.js';
-import { writeName, writeQuery } from '../../../src/engine/dns/message.js';
 import { Resolver } from '../../../src/engine/dns/resolver.js';
-import type { DnsStreamHandlers } from '../../../src/engine/dns/transport.js';
 import { formatDnsServer, parseDnsServer } from '../../../src/engine/dns/upstream.js';
-import type { HttpRequests, HttpResponse } from '../../../src/os/io.js';
 import { a, DnsWorld, read, reply, texts } from './world.js';
 
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text, 'latin1'));
@@ -139,115 +135,6 @@ describe('DNS over HTTPS', () => {
     world.run();
     expect(answers.map((list) => list.length)).toEqual([1, 1]);
     expect([world.openSockets, world.timersArmed]).toEqual([0, 0]);
-  });
-});
-
-describe('HttpsClient over HTTP/2', () => {
-  type Done = (response: HttpResponse | 'refused' | 'failed') => void;
-  const setup = () => {
-    const world = new DnsWorld();
-    const posted: { readonly body: Uint8Array; readonly done: Done; withdrawn: boolean }[] = [];
-    const connections: { handlers: DnsStreamHandlers; isClosed: boolean }[] = [];
-    const requests: HttpRequests = {
-      post: (host, path, type, body, done) => {
-        expect([host, path, type]).toEqual(['dns.example', '/q', 'application/dns-message']);
-        const one = { body, done, withdrawn: false };
-        posted.push(one);
-        return () => {
-          one.withdrawn = true;
-        };
-      },
-    };
-    const client = new HttpsClient({
-      open: (handlers) => {
-        const connection = { handlers, isClosed: false };
-        connections.push(connection);
-        world.at(world.now(), () => !connection.isClosed && handlers.onOpen(requests));
-        return { write: () => expect.unreachable('requests are posted'), close: () => (connection.isClosed = true) };
-      },
-      timers: world,
-      entropy: world.entropy,
-      counters: world.counters,
-      host: 'dns.example',
-      path: '/q',
-    });
-    const ask = (name: string) => {
-      const query = writeQuery({ id: 7, name: writeName(name)!, type: 1, checkingDisabled: false, dnssec: undefined });
-      const told: boolean[] = [];
-      const withdraw = client.ask(query, query.length, (answer) => told.push(answer !== undefined));
-      return { told, withdraw };
-    };
-    const answer = (i: number) => {
-      const { body, done } = posted[i]!;
-      const packet = read(body);
-      const question = packet.questions![0]!;
-      const answers = [a(question.name, '10.1.1.1')];
-      const from = { via: 'tls', bytes: body, query: packet, question, name: question.name } as const;
-      done({ status: 200, body: reply(from, { answers }) });
-    };
-    const soon = () => world.run(Millis(1));
-    return { world, client, posted, connections, ask, answer, soon };
-  };
-
-  it('leaves a connection on which nothing came since a question that is given up, and keeps one that answers', () => {
-    const { world, posted, connections, ask, answer, soon } = setup();
-    const [slow, other] = [ask('slow.example'), ask('other.example')];
-    soon();
-    expect(posted.map(({ body }) => [body[0], body[1]])).toEqual([
-      [0, 0],
-      [0, 0],
-    ]);
-    answer(1);
-    slow.withdraw();
-    expect([other.told, slow.told, posted[0]!.withdrawn, connections[0]!.isClosed]).toEqual([[true], [], true, false]);
-    const [silent, beside] = [ask('silent.example'), ask('beside.example')];
-    silent.withdraw();
-    expect([beside.told, connections[0]!.isClosed]).toEqual([[false], true]);
-    const next = ask('next.example');
-    soon();
-    answer(4);
-    // What comes too late is nobody's.
-    answer(3);
-    expect([connections.length, next.told, beside.told, silent.told]).toEqual([2, [true], [false], []]);
-    world.run(Seconds(31));
-    expect([connections[1]!.isClosed, world.timersArmed]).toEqual([true, 0]);
-  });
-
-  it('has 100 questions on a connection and 256 that wait, and fails the next', () => {
-    const { posted, ask, answer, soon } = setup();
-    ask('first.example');
-    soon();
-    const others = Array.from({ length: 99 + 256 + 1 }, (_, i) => ask(`n${i}.example`));
-    soon();
-    expect(posted).toHaveLength(100);
-    expect(others.map(({ told }) => told).filter((told) => told.length > 0)).toEqual([[false]]);
-    answer(0);
-    expect(posted).toHaveLength(101);
-  });
-
-  it('asks once more what was refused; the old connection answers what it has and is closed', () => {
-    const { posted, connections, ask, answer, soon } = setup();
-    const [taken, refused] = [ask('taken.example'), ask('refused.example')];
-    soon();
-    posted[1]!.done('refused');
-    soon();
-    expect([connections.length, connections[0]!.isClosed, posted.length]).toEqual([2, false, 3]);
-    answer(0);
-    expect([taken.told, connections[0]!.isClosed, connections[1]!.isClosed]).toEqual([[true], true, false]);
-    posted[2]!.done('refused');
-    expect([refused.told, connections[1]!.isClosed]).toEqual([[false], true]);
-  });
-
-  it('lets go of everything when it closes: on connections old and new, and waiting', () => {
-    const { world, client, posted, connections, ask, soon } = setup();
-    const asked = [ask('a.example'), ask('b.example')];
-    soon();
-    posted[1]!.done('refused');
-    asked.push(ask('c.example'));
-    client.close();
-    soon();
-    expect(asked.map(({ told }) => told)).toEqual([[false], [false], [false]]);
-    expect([connections.map(({ isClosed }) => isClosed), world.timersArmed]).toEqual([[true, true], 0]);
   });
 });
 
