@@ -22,9 +22,10 @@ import { DelayedDialer, type Dialer } from './dialer.js';
 import { describeFlow, type FlowInfo } from './flow-list.js';
 import { FLOW_COUNTERS, type FlowCounter, type FlowRouter, type FlowTarget, PROTOCOL_TCP } from './flow-options.js';
 import { Flows } from './flows.js';
+import { Histogram } from './histogram.js';
 import { askFlow, type EngineHooks, type FlowRequest, type HookFailed } from './hooks.js';
 import { LoopLag } from './loop-lag.js';
-import { ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
+import { BATCH_BOUNDS, ENGINE_COUNTERS, type EngineCounter, type EngineSnapshot, engineSnapshot } from './metrics.js';
 import type { EngineSettings } from './settings.js';
 import { Shaper } from './shaping/shaper.js';
 import { TappedSink } from './tapped-sink.js';
@@ -58,6 +59,11 @@ export class EngineCore implements FlowRouter {
   readonly #default: Dialer;
   readonly #hooks: EngineHooks;
   readonly #lag = new LoopLag();
+  readonly #batchesIn = new Histogram(BATCH_BOUNDS);
+  readonly #batchesOut = new Histogram(BATCH_BOUNDS);
+  /** Packets of all turns so far. */
+  #packetsIn = 0;
+  #packetsOut = 0;
   #longestTurn = 0;
 
   /** @throws SallyportError ENGINE_DIALERS (caller) without a dialer, or with two of one name. */
@@ -124,6 +130,13 @@ export class EngineCore implements FlowRouter {
   /** Called by the driver with what a turn took, and how late it began, both in microseconds. */
   measured(micros: number, lag: number): void {
     const { counters } = this;
+    const { stack } = this.stackCounters;
+    const packetsIn = stack.get('packets_in');
+    const packetsOut = stack.get('packets_out');
+    this.#batchesIn.add(packetsIn - this.#packetsIn);
+    this.#batchesOut.add(packetsOut - this.#packetsOut);
+    this.#packetsIn = packetsIn;
+    this.#packetsOut = packetsOut;
     this.#lag.add(lag);
     counters.add('turns');
     if (micros > this.#longestTurn) this.#longestTurn = micros;
@@ -221,6 +234,8 @@ export class EngineCore implements FlowRouter {
       bufferBytes: stack.pool.lentBytes + stack.pool.store.bytes,
       longestTurnMicroseconds: this.#longestTurn,
       lag: this.#lag,
+      batchesIn: this.#batchesIn,
+      batchesOut: this.#batchesOut,
     });
   }
 

@@ -1,8 +1,5 @@
-/**
- * How late turns of a loop begin: a histogram with fixed buckets, so that noting a turn costs no memory.
- *
- *   bucket 0: ≤ LAG_BOUNDS[0] │ 1: ≤ LAG_BOUNDS[1] │ … │ the last: anything above
- */
+/** How late turns of a loop begin: shares of them, and how many were later than what a user would notice. */
+import { Histogram } from './histogram.js';
 
 /** Upper ends of the buckets, microseconds: three or four a decade where a loop's lag is looked for. */
 export const LAG_BOUNDS = [
@@ -10,38 +7,29 @@ export const LAG_BOUNDS = [
 ] as const;
 
 export class LoopLag {
-  readonly #counts = new Float64Array(LAG_BOUNDS.length + 1);
+  readonly #lags = new Histogram(LAG_BOUNDS);
+
   /** Of all turns, microseconds. */
-  longest = 0;
+  get longest(): number {
+    return this.#lags.largest;
+  }
 
   /** @param micros how long after it was due a turn began, from 0 on */
   add(micros: number): void {
-    let bucket = 0;
-    while (bucket < LAG_BOUNDS.length && micros > LAG_BOUNDS[bucket]!) bucket++;
-    this.#counts[bucket]!++;
-    if (micros > this.longest) this.longest = micros;
+    this.#lags.add(micros);
   }
 
   /** Turns that began more than so many milliseconds late, by each bound. */
   over(): Record<string, number> {
-    const result: Record<string, number> = {};
-    let above = 0;
-    for (let i = LAG_BOUNDS.length - 1; i >= 0; i--) {
-      above += this.#counts[i + 1]!;
-      result[LAG_BOUNDS[i]! / 1_000] = above;
-    }
-    return result;
+    const within = this.#lags.cumulative();
+    const turns = within.at(-1)!;
+    return Object.fromEntries(LAG_BOUNDS.map((bound, i) => [bound / 1_000, turns - within[i]!]));
   }
 
   /** A lag in microseconds that the share `q` (0 … 1) of the turns did not exceed. 0 before the first turn. */
   quantile(q: number): number {
-    let turns = 0;
-    for (let i = 0; i < this.#counts.length; i++) turns += this.#counts[i]!;
-    let below = 0;
-    for (let i = 0; i < LAG_BOUNDS.length; i++) {
-      below += this.#counts[i]!;
-      if (below >= q * turns) return Math.min(LAG_BOUNDS[i]!, this.longest);
-    }
-    return this.longest;
+    const within = this.#lags.cumulative();
+    const bucket = within.findIndex((count) => count >= q * within.at(-1)!);
+    return Math.min(LAG_BOUNDS[bucket] ?? this.longest, this.longest);
   }
 }

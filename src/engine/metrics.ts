@@ -3,11 +3,14 @@
  *
  *   snapshot     { version, values: { tcp_admission_fail: 3, "drops{reason=bad_checksum}": 1, … } }      zeros included for names
  *   Prometheus   sallyport_engine_drops_total{reason="bad_checksum"} 1                                   without a label
+ *
+ * A histogram is `name_bucket{le=bound}` (how many were no greater), `name_sum` and `name_count` in both.
  */
 import type { Counters } from '../base/counters.js';
 import type { DropName } from '../base/drop.js';
 import type { StackCounter } from '../netstack/counters.js';
 import type { FlowCounter } from './flow-options.js';
+import { Histogram } from './histogram.js';
 import type { LoopLag } from './loop-lag.js';
 
 /** What the engine itself counts, beside its flows and its stack. */
@@ -23,6 +26,9 @@ export const ENGINE_COUNTERS = [
 ] as const;
 export type EngineCounter = (typeof ENGINE_COUNTERS)[number];
 
+/** Packets of one turn: a turn takes 256 from a host's ring, and what a device has at once. */
+export const BATCH_BOUNDS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512] as const;
+
 /** What the values of a snapshot are read from. */
 export interface MetricSources {
   readonly engine: Counters<EngineCounter>;
@@ -37,22 +43,29 @@ export interface MetricSources {
   readonly bufferBytes: number;
   readonly longestTurnMicroseconds: number;
   readonly lag: LoopLag;
+  /** Packets that each turn took from the device, and gave it. */
+  readonly batchesIn: Histogram;
+  readonly batchesOut: Histogram;
 }
 
 export interface TrafficCounts {
   readonly names: Readonly<Record<string, number>>;
   readonly rules: Readonly<Record<string, number>>;
   readonly dns: Readonly<Record<string, number>>;
+  /** Microseconds; undefined where there is no resolver. */
+  readonly dnsLatency: Histogram | undefined;
   readonly eventsDropped: number;
 }
 
 interface Metric {
   readonly name: string;
-  readonly type: 'counter' | 'gauge';
+  readonly type: 'counter' | 'gauge' | 'histogram';
   readonly help: string;
   /** One value, or one per value of `label`. */
   readonly label?: string;
-  readonly read: (from: MetricSources) => number | Readonly<Record<string, number>>;
+  readonly read: (from: MetricSources) => number | Readonly<Record<string, number>> | Histogram | undefined;
+  /** Of a histogram: how many of its values make one of the unit that is told; 1. */
+  readonly scale?: number;
 }
 
 const stack =
@@ -77,6 +90,12 @@ const count = (name: string, help: string, read: Metric['read'], label?: string)
 const gauge = (name: string, help: string, read: Metric['read'], label?: string): Metric => ({
   ...count(name, help, read, label),
   type: 'gauge',
+});
+
+const histogram = (name: string, help: string, read: Metric['read'], scale = 1): Metric => ({
+  ...count(name, help, read, 'le'),
+  type: 'histogram',
+  scale,
 });
 
 export const ENGINE_METRICS: readonly Metric[] = [
@@ -178,6 +197,12 @@ export const ENGINE_METRICS: readonly Metric[] = [
     'action',
   ),
   count('dns', 'What the resolver did and met, by event.', ({ traffic }) => traffic?.dns ?? {}, 'event'),
+  histogram(
+    'dns_latency_seconds',
+    'How long questions took that went to servers, answered or not.',
+    ({ traffic }) => traffic?.dnsLatency,
+    1e6,
+  ),
   count('hook_errors', 'Hooks that threw.', engine('hook_errors')),
   count('events_dropped', 'Events of flows that found no room.', ({ traffic }) => traffic?.eventsDropped ?? 0),
   count('path_changes', 'Changes of the way out that the host told of.', engine('path_changes')),
@@ -201,6 +226,8 @@ export const ENGINE_METRICS: readonly Metric[] = [
     ({ lag }) => ({ '0.5': lag.quantile(0.5), '0.99': lag.quantile(0.99), '1': lag.longest }),
     'quantile',
   ),
+  histogram('turn_packets_in', 'Packets (runs count once) that a turn took from the device.', (from) => from.batchesIn),
+  histogram('turn_packets_out', 'Packets that a turn gave to the device.', (from) => from.batchesOut),
   gauge('shaped_bytes', 'Memory of what is held back by rules.', (from) => from.shapedBytes),
   gauge('buffer_bytes', 'Memory of TCP buffers, in use and kept for reuse.', (from) => from.bufferBytes),
 ];
@@ -213,12 +240,25 @@ export interface EngineSnapshot {
 
 export function engineSnapshot(from: MetricSources): EngineSnapshot {
   const values: Record<string, number> = {};
-  for (const { name, label, read } of ENGINE_METRICS) {
+  for (const { name, label, read, scale } of ENGINE_METRICS) {
     const value = read(from);
+    if (value === undefined) continue;
     if (typeof value === 'number') values[name] = value;
+    else if (value instanceof Histogram) addHistogram(values, name, value, scale!);
     else for (const [key, one] of Object.entries(value)) values[`${name}{${label}=${key}}`] = one;
   }
   return { version: 1, values };
+}
+
+/** As Prometheus has it: cumulative buckets up to +Inf, the sum of all values, and how many there were. */
+function addHistogram(values: Record<string, number>, name: string, from: Histogram, scale: number): void {
+  const within = from.cumulative();
+  for (const [i, count] of within.entries()) {
+    const bound = from.bounds[i];
+    values[`${name}_bucket{le=${bound === undefined ? '+Inf' : bound / scale}}`] = count;
+  }
+  values[`${name}_sum`] = from.sum / scale;
+  values[`${name}_count`] = within.at(-1)!;
 }
 
 /** Text exposition format 0.0.4; counters end in `_total`. Ends without a line feed. */
@@ -226,13 +266,20 @@ export function engineMetricsText(snapshot: EngineSnapshot): string {
   const lines: string[] = [];
   for (const { name, type, help, label } of ENGINE_METRICS) {
     const family = `sallyport_engine_${name}${type === 'counter' ? '_total' : ''}`;
-    const samples = Object.entries(snapshot.values).filter(([key]) => key === name || key.startsWith(`${name}{`));
+    const isOwn = ([key]: [string, number]): boolean =>
+      type === 'histogram' ? isPart(key, name) : key === name || key.startsWith(`${name}{`);
+    const samples = Object.entries(snapshot.values).filter(isOwn);
     if (samples.length === 0) continue;
     lines.push(`# HELP ${family} ${help}`, `# TYPE ${family} ${type}`);
     for (const [key, value] of samples) {
-      const of = label === undefined ? '' : `{${label}="${key.slice(name.length + label.length + 2, -1)}"}`;
-      lines.push(`${family}${of} ${value}`);
+      const at = key.indexOf('{');
+      const part = type === 'histogram' ? key.slice(name.length, at < 0 ? undefined : at) : '';
+      const of = at < 0 ? '' : `{${label}="${key.slice(at + label!.length + 2, -1)}"}`;
+      lines.push(`${family}${part}${of} ${value}`);
     }
   }
   return lines.join('\n');
 }
+
+const PARTS = ['_bucket{', '_sum', '_count'] as const;
+const isPart = (key: string, name: string): boolean => PARTS.some((part) => key.startsWith(name + part));

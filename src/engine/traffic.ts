@@ -123,7 +123,13 @@ export class Traffic {
   get counts(): TrafficCounts {
     const dns: Record<string, number> = {};
     for (const [name, value] of Object.entries(this.#dnsCounters.snapshot())) dns[name.slice('dns_'.length)] = value;
-    return { names: { ...this.#names }, rules: { ...this.#decisions }, dns, eventsDropped: this.events.dropped };
+    return {
+      names: { ...this.#names },
+      rules: { ...this.#decisions },
+      dns,
+      dnsLatency: this.resolver?.latency,
+      eventsDropped: this.events.dropped,
+    };
   }
 
   /** How often each rule decided since there is this set. */

@@ -29,11 +29,6 @@ export function http2Requests(socket: TLSSocket, onEnd: () => void, nudge: () =>
     maxHeaderListPairs: HEADER_FIELDS,
     maxSessionMemory: SESSION_MEGABYTES,
   });
-  /** The last of our streams that the server will answer. */
-  let lastAnswered = Number.POSITIVE_INFINITY;
-  session.on('goaway', (_code, last) => {
-    lastAnswered = last;
-  });
   // What goes wrong ends the session, and is told by that.
   session.on('error', () => {});
   session.once('close', onEnd);
@@ -47,7 +42,8 @@ export function http2Requests(socket: TLSSocket, onEnd: () => void, nudge: () =>
       }
       let tell: Done = done;
       collect(stream, (response) => {
-        const isUnseen = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM || (stream.id ?? 0) > lastAnswered;
+        // Of streams above a GOAWAY's last one Node says the same.
+        const isUnseen = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
         tell(response ?? (isUnseen ? 'refused' : 'failed'));
       });
       stream.end(body.slice());

@@ -3,12 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Duration, Millis, Seconds } from '../../src/base/time.js';
+import { LATENCY_BOUNDS } from '../../src/engine/dns/resolver.js';
 import { DNS_COUNTERS } from '../../src/engine/dns/transport.js';
-import { ENGINE_METRICS, engineMetricsText } from '../../src/engine/metrics.js';
+import { BATCH_BOUNDS, ENGINE_METRICS, engineMetricsText } from '../../src/engine/metrics.js';
 import { NAME_SOURCES } from '../../src/engine/names/tracker.js';
 import { RULE_ACTIONS } from '../../src/engine/rules/rule.js';
 import { REPOSITORY } from '../lab/services.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, tcpPacket, udpPacket } from '../support/packets.js';
+import { query } from './dns/world.js';
 import { MOVES_BY_HAND } from './metrics-moves.js';
 import { CLIENT, MockHost } from './replay/mock-host.js';
 
@@ -26,6 +28,14 @@ interface Move {
   readonly by: (host: MockHost) => void;
   readonly with?: ConstructorParameters<typeof MockHost>[0];
 }
+
+/** Every value of a histogram, by its bounds in the unit that is told. */
+const histogramNames = (name: string, bounds: readonly number[]): string[] => [
+  ...[...bounds, '+Inf'].map((bound) => `${name}_bucket{le=${bound}}`),
+  `${name}_sum`,
+  `${name}_count`,
+];
+const LATENCIES = LATENCY_BOUNDS.map((bound) => bound / 1e6);
 
 const blocked = { hooks: { onFlow: () => ({ action: 'block', how: 'reset' }) as const } };
 
@@ -221,6 +231,24 @@ const MOVES: readonly Move[] = [
       host.run(Millis(10));
     },
   },
+  ...histogramNames('dns_latency_seconds', LATENCIES).map((name) => ({
+    name,
+    with: { dns: { mode: 'hijack', servers: ['10.9.0.53'] } } as const,
+    by: (host: MockHost) => {
+      // The first question fails at once, the second one takes its time.
+      host.onDial = ({ id }) => host.engine.failed(id, 'unreachable-net');
+      feed(host, [udpPacket(ends, 1, 53, query('a.example', 'A'))]);
+      host.onDial = ({ id }) => host.engine.connected(id);
+      feed(host, [udpPacket(ends, 1, 53, query('b.example', 'A'))], Seconds(15));
+    },
+  })),
+  // Turns with a packet, and the next ones without.
+  ...['turn_packets_in', 'turn_packets_out'].flatMap((histogram) =>
+    histogramNames(histogram, BATCH_BOUNDS).map((name) => ({
+      name,
+      by: (host: MockHost) => feed(host, [echoRequest(ends, 1, 1), udp(1)]),
+    })),
+  ),
   { name: 'turns', by: (host) => feed(host, [udp(1)]) },
   {
     name: 'buffer_bytes',
@@ -252,6 +280,7 @@ test('every value has something here that moves it', () => {
   const labels = [
     ...RULE_ACTIONS.map((action) => `rule_decisions{action=${action}}`),
     ...DNS_COUNTERS.map((event) => `dns{event=${event.slice('dns_'.length)}}`),
+    ...histogramNames('dns_latency_seconds', LATENCIES),
     ...['tls', 'quic'].map((source) => `flow_names{source=${source}}`),
   ];
   expect(labels.filter((name) => !moved.has(name))).toEqual([]);
@@ -270,11 +299,13 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
   flow_names: NAME_SOURCES,
   rule_decisions: RULE_ACTIONS,
   dns: DNS_COUNTERS.map((event) => event.slice('dns_'.length)),
+  dns_latency_seconds: [...LATENCIES.map(String), '+Inf'],
 };
 function wordsOf(name: string, values: readonly string[]): string {
   if (name === 'drops') return 'see [drop.ts](../src/base/drop.ts)';
-  const words =
-    WORDS[name] ?? values.filter((key) => key.startsWith(`${name}{`)).map((key) => key.split('=')[1]!.slice(0, -1));
+  const prefixes = [`${name}{`, `${name}_bucket{`];
+  const own = (key: string): boolean => prefixes.some((prefix) => key.startsWith(prefix));
+  const words = WORDS[name] ?? values.filter(own).map((key) => key.split('=')[1]!.slice(0, -1));
   // Numbers in their order, words as they are.
   const sorted = [...words].sort((a, b) => Number(a) - Number(b) || 0);
   return sorted.map((word) => `\`${word}\``).join(', ');

@@ -9,7 +9,8 @@
 import type { IpAddress } from '../../base/address.js';
 import type { Counters } from '../../base/counters.js';
 import type { Entropy } from '../../base/entropy.js';
-import { type Duration, later, Seconds } from '../../base/time.js';
+import { type Duration, elapsed, later, Seconds } from '../../base/time.js';
+import { Histogram } from '../histogram.js';
 import { hostName } from '../names/host-name.js';
 import type { NameSource, NameTracker } from '../names/tracker.js';
 import { type DnsAnswer, judgeAnswer, noAnswer, SILENCE_TTL } from './answer.js';
@@ -26,6 +27,10 @@ const QUESTIONS_MAX = 512;
 const WAITING_MAX = 256;
 /** A hook that does not answer is passed over. */
 const HOOK_TIME = Seconds(5);
+/** Of latencies, microseconds: a server beside this machine up to the longest question. */
+export const LATENCY_BOUNDS = [
+  1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1e6, 2e6, 5e6, 10e6,
+] as const;
 /** What a hook's answer without a time to live gets. */
 const HOOK_TTL = Seconds(60);
 
@@ -54,6 +59,8 @@ interface Question {
 }
 
 export class Resolver {
+  /** How long questions took that went to servers, answered or not. */
+  readonly latency = new Histogram(LATENCY_BOUNDS);
   readonly #parts: ResolverParts;
   readonly #cache: DnsCache;
   readonly #servers: readonly ServerState[];
@@ -200,6 +207,7 @@ export class Resolver {
     this.#questions.set(text, question);
     question.inquiry = new Inquiry({ ...this.#parts, servers: this.servers }, key, (result) => {
       this.#questions.delete(text);
+      this.latency.add(elapsed(now, timers.now()));
       const answer = this.#judge(key, result);
       for (const waiting of question.waiting) waiting(answer);
     });

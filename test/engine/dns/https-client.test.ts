@@ -70,7 +70,7 @@ const setup = ({ http = 2, opens = true } = {}) => {
     const body = answerTo(Uint8Array.from(request.subarray(request.indexOf('\r\n\r\n') + 4)));
     say(on, `HTTP/1.1 200 OK\r\n${head}Content-Length: ${body.length}\r\n\r\n`, body);
   };
-  const say = (on: number, text: string, body = new Uint8Array(0)) => {
+  const say = (on: number, text: string, body: Uint8Array = new Uint8Array(0)) => {
     const bytes = Uint8Array.from(Buffer.concat([Buffer.from(text), body]));
     connections[on]!.handlers.onData(bytes, 0, bytes.length);
   };
