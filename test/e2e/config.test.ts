@@ -89,7 +89,10 @@ describe.skipIf(Lab.unavailable() !== undefined)('configuration files', () => {
     ]);
     const { nodes } = await relay.status<RelayThreadStatus>();
     expect(nodes.find((one) => one.name === 'office')!.address).toBe('127.0.0.1:40000');
-    await host.exec(['curl', '-sSf', '--max-time', '10', 'http://127.0.0.1:9001/bytes/1000']);
+    await agent.waitForStatus<AgentThreadStatus>('the service', (status) =>
+      status.services.some((one) => one.available),
+    );
+    await host.exec(['curl', '-sSf', '--max-time', '30', 'http://127.0.0.1:9001/bytes/1000']);
   });
 
   it('of the repository’s examples start', async () => {

@@ -32,12 +32,18 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     network.agent.waitForStatus<AgentThreadStatus>(
       `packets to go by ${via}`,
       ({ sessions }) => sessions[0]?.link?.via === via,
-      Seconds(20),
+      Seconds(40),
     );
   const channelPackets = async (): Promise<number> => {
     const { channels } = await network.relay.status<RelayThreadStatus>();
     return channels.reduce((sum, { packets }) => sum + packets.fromAgent + packets.fromConnector, 0);
   };
+  /** What both ends have sent twice, because a machine with other work made a link suspect. */
+  const copies = async (): Promise<number> => {
+    const nodes = [network.agent, network.connector].map((role) => role.status<AgentThreadStatus>());
+    return (await Promise.all(nodes)).reduce((sum, { counters }) => sum + (counters['path.copies_out'] ?? 0), 0);
+  };
+
   it('leave the relay: its channel stands still while files are fetched', async () => {
     await fetches();
     const waited = await network.must('wait', '--dir', network.agent.dir, '--service', 'web', '--path', 'direct');
@@ -59,9 +65,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     ).toEqual(['active', 'standby']);
     expect(new Set(links.slice(1).map(({ remote }) => remote.startsWith('['))).size).toBe(2);
     expect(sessions[0]!.link!.remote).toMatch(/^(203\.0\.113\.2:\d+|\[2001:db8:3::2\]:\d+)$/);
-    const before = await channelPackets();
+    const [before, copied] = [await channelPackets(), await copies()];
     await fetches();
-    expect((await channelPackets()) - before).toBeLessThan(STANDBY_PACKETS);
+    expect((await channelPackets()) - before).toBeLessThan(STANDBY_PACKETS + (await copies()) - copied);
     const connector = await network.connector.status<ConnectorThreadStatus>();
     expect(connector.sessions[0]!.link).toMatchObject({ via: 'direct', why: 'told_by_agent' });
     expect(await network.must('status', '--dir', network.agent.dir)).toMatch(
@@ -89,8 +95,10 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     };
     const download = await Download.start(network, url, BYTES, RATE);
     wantPath('relay');
-    const { sessions } = await goesBy('relay');
-    expect(sessions[0]!.direct).toBe('operator_of_connector');
+    await network.agent.waitForStatus<AgentThreadStatus>(
+      'packets to go by the relay, and why',
+      ({ sessions: [session] }) => session?.link?.via === 'relay' && session.direct === 'operator_of_connector',
+    );
     wantPath('auto');
     await goesBy('direct');
     expect(await download.outcome()).toBe('complete');
@@ -101,7 +109,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('direct links', () => {
     const { service } = network.topology;
     const agent = await network.newAgent('bob', service, ['--mode', 'proxy', '--socks', '127.0.0.1:1080']);
     await network.startAgent(agent);
-    await service.exec(['curl', '-sSf', '--max-time', '10', '--socks5', '127.0.0.1:1080', `${url}/bytes/10`]);
+    await service.exec(['curl', '-sSf', '--max-time', '30', '--socks5', '127.0.0.1:1080', `${url}/bytes/10`]);
     const { sessions } = await agent.waitForStatus<AgentThreadStatus>(
       'packets to go directly',
       (status) => status.sessions[0]?.link?.via === 'direct',

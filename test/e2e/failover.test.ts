@@ -55,7 +55,17 @@ describe.skipIf(Lab.unavailable() !== undefined)('a direct path that dies under 
     const wakeUp = program('udp-client', echo.v4, '7', '--count', '1');
     await network.topology.user.exec(wakeUp);
     await goesBy('direct');
-    const argv = program('udp-client', echo.v4, '7', '--count', String(PINGS), '--gap', String(GAP_MILLISECONDS));
+    const argv = program(
+      'udp-client',
+      echo.v4,
+      '7',
+      '--count',
+      String(PINGS),
+      '--gap',
+      String(GAP_MILLISECONDS),
+      '--linger',
+      '1000',
+    );
     const pinging = network.topology.user.exec(argv);
     const download = await Download.start(network, url, BYTES, RATE);
     cutDirectPath(network, cut);

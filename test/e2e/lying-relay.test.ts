@@ -102,9 +102,10 @@ describe.skipIf(Lab.unavailable() !== undefined)('a relay that lies', () => {
     await bobAgain();
     lie({ type: 'opened', set: { connector: 'elsewhere' } });
     expect((await bobAsks('1')).code).not.toBe(CURL.done);
-    const { relay, sessions } = await bob.status<AgentThreadStatus>();
-    expect(relay.lies).toBeGreaterThanOrEqual(1);
-    expect(sessions[0]!.problem).toContain('another connector');
+    await bob.waitForStatus<AgentThreadStatus>(
+      'the lie to be seen, and told',
+      ({ relay, sessions }) => relay.lies >= 1 && sessions[0]?.problem.includes('another connector') === true,
+    );
     await othersNoticeNothing();
   });
 

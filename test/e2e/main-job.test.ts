@@ -46,12 +46,12 @@ describe.skipIf(Lab.unavailable() !== undefined)('the main job', () => {
 
   it('is needed: the user’s machine reaches neither the backend nor the connector by itself', async () => {
     const { user, service } = network.topology;
-    const direct = (address: string, from = user) =>
-      from.exec(['curl', '-sS', '--max-time', '2', `http://${address}:8080/bytes/1`], { check: false });
-    expect((await direct(BACKEND, service)).code).toBe(0);
-    expect((await direct(BACKEND)).code).not.toBe(0);
-    expect((await direct(ADDRESSES.service.v4)).code).not.toBe(0);
-    expect((await direct(`[${ADDRESSES.service.v6}]`)).code).not.toBe(0);
+    const direct = (address: string, patience: string, from = user) =>
+      from.exec(['curl', '-sS', '--max-time', patience, `http://${address}:8080/bytes/1`], { check: false });
+    expect((await direct(BACKEND, '30', service)).code).toBe(0);
+    const unreached = [BACKEND, ADDRESSES.service.v4, `[${ADDRESSES.service.v6}]`];
+    const codes = await Promise.all(unreached.map(async (address) => (await direct(address, '2')).code));
+    expect(codes).not.toContain(0);
   });
 
   it.each(['v4', 'v6'] as const)('fetches a page and a large file from the virtual %s address', async (family) => {
@@ -110,7 +110,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('the main job', () => {
   it('resolves names over UDP and TCP', async () => {
     const { v4, v6 } = await network.virtual('dns');
     const ask = (server: string, ...more: string[]): Promise<string> =>
-      asUser('dig +short +tries=1 +time=3 "$@"', `@${server}`, ...more, 'db.internal', 'A');
+      asUser('dig +short +tries=1 +time=20 "$@"', `@${server}`, ...more, 'db.internal', 'A');
     expect((await ask(v4)).trim()).toBe('10.20.0.9');
     expect((await ask(v6)).trim()).toBe('10.20.0.9');
     expect((await ask(v4, '+tcp')).trim()).toBe('10.20.0.9');

@@ -88,6 +88,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('port mapping', () => {
       expect(portMapping).toEqual({ protocol, ...(protocol === 'pcp' ? {} : { publicAddress: OUTSIDE }) });
       await agent.stop();
       const ends = { protocol, inside: `${ADDRESSES.userInside.v4}:${PORT}`, public: PORT };
+      // The agent is gone when it has asked; what the gateway did then is told by the gateway.
+      await gateway!.waitFor('the mapping to end', {}, () => changes().find(({ lifetime }) => lifetime === 0));
       expect(changes()[0]).toEqual({ ...ends, lifetime: 7200 });
       expect(changes().at(-1)).toMatchObject({ protocol, inside: ends.inside, lifetime: 0 });
     },

@@ -34,7 +34,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
   const status = (port: number, path = '/peer'): Promise<string> =>
     network.topology.user
       .exec(
-        ['curl', '-s', '--max-time', '5', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${port}${path}`],
+        ['curl', '-s', '--max-time', '30', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${port}${path}`],
         {
           check: false,
         },
@@ -83,8 +83,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
   ])('goes on as before when the new file %s', async (_what, content, why) => {
     const before = (await agent.status<AgentThreadStatus>()).device;
     write('agent', content);
-    agent.process.signal('SIGHUP');
     const skip = agent.logged(REFUSED).length;
+    agent.process.signal('SIGHUP');
     const line = await agent.waitForLog(REFUSED, undefined, { skip });
     expect(JSON.stringify(line)).toContain(why);
     const { code, stderr } = await command(agent, 'reload');

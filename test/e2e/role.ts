@@ -11,8 +11,8 @@ import type { Host } from '../lab/host.js';
 import { type ExitStatus, type LabProcess, pollUntil } from '../lab/process.js';
 import { REPOSITORY } from '../lab/services.js';
 
-/** Every role has to be gone this long after SIGTERM; the harness looks a little longer, to say by how much it missed. */
-const STOP_GRACE = Seconds(5);
+/** A role may drain for some seconds (relay) and is gone two later; the harness looks longer, to say by how much it missed. */
+const STOP_GRACE = Seconds(15);
 
 /** The program under test; another one (an installed package's) can be named. */
 const PROGRAM = process.env['SALLYPORT_PROGRAM'] ?? join(REPOSITORY, 'dist', 'cli', 'main.js');
@@ -98,7 +98,7 @@ export class Role {
   }
 
   /** Asks again and again until `check` holds of the status; returns that status. Rejects with the last one. */
-  async waitForStatus<S>(what: string, check: (status: S) => boolean, timeout: Duration = Seconds(15)): Promise<S> {
+  async waitForStatus<S>(what: string, check: (status: S) => boolean, timeout: Duration = Seconds(30)): Promise<S> {
     let last: S | undefined;
     try {
       await pollUntil(

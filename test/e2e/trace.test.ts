@@ -133,7 +133,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('trace', () => {
       const server = user.spawn(argv);
       await server.waitFor('ready', {}, () => (server.stderr.includes('trace server ready') ? true : undefined));
       const get = async (path: string): Promise<string> =>
-        (await user.exec(['curl', '-sS', '--max-time', '20', `http://127.0.0.1:3765${path}`])).stdout;
+        (await user.exec(['curl', '-sS', '--max-time', '60', `http://127.0.0.1:3765${path}`])).stdout;
       const result = JSON.parse(
         await get(`/traceroute?target=${HOPS.v4[2]}&protocol=icmp&e2e-queries=5`),
       ) as CompatibleResult;

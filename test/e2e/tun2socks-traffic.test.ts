@@ -60,10 +60,10 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: names, rules, captu
   };
   const curl = async (url: string, ...argv: string[]) => {
     const code = ['-w', '%{http_code} %{remote_ip} %{errormsg}', '-o', '/dev/null'];
-    return (await user.exec(['curl', '-sS', '--max-time', '5', ...code, ...argv, url], { check: false })).stdout;
+    return (await user.exec(['curl', '-sS', '--max-time', '30', ...code, ...argv, url], { check: false })).stdout;
   };
   const dig = async (...argv: string[]) =>
-    (await user.exec(['dig', '+short', '+tries=1', '+time=3', ...argv], { check: false })).stdout.trim();
+    (await user.exec(['dig', '+short', '+tries=1', '+time=20', ...argv], { check: false })).stdout.trim();
 
   it('answers DNS at the address after its own, over UDP and TCP, and judges flows by name', async () => {
     const capture = join(folder, 'packets.pcapng');

@@ -8,7 +8,6 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Seconds } from '../../src/base/time.js';
 import type { FlowInfo } from '../../src/engine/flow-list.js';
 import type { Tun2socksThreadStatus } from '../../src/tun2socks/thread-protocol.js';
 import type { Host } from '../lab/host.js';
@@ -45,10 +44,11 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     user.resolver('10.1.0.99');
     await startHttp(net);
     for (const address of ['10.50.0.1', 'fd50::1']) await startUdpEcho(net, { address });
-    net.spawn(['microsocks', '-i', '10.1.0.2', '-p', '1080', '-u', 'alice', '-P', 'secret']);
+    const socks = net.spawn(['microsocks', '-i', '10.1.0.2', '-p', '1080', '-u', 'alice', '-P', 'secret']);
     const settings = join(folder, 'tinyproxy.conf');
     writeFileSync(settings, 'Port 8118\nListen 10.1.0.2\nTimeout 60\nMaxClients 20\n');
-    net.spawn(['tinyproxy', '-d', '-c', settings]);
+    const http = net.spawn(['tinyproxy', '-d', '-c', settings]);
+    await Promise.all([socks.waitForPort('tcp', 1080), http.waitForPort('tcp', 8118)]);
   });
   afterAll(async () => {
     await lab?.destroy();
@@ -65,7 +65,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     await role.waitForLog('tun2socks started');
   };
   const curl = (url: string, ...argv: string[]) =>
-    user.exec(['curl', '-sS', '--max-time', '10', ...argv, url], { check: false });
+    user.exec(['curl', '-sS', '--max-time', '30', ...argv, url], { check: false });
   const download = async (family: 4 | 6): Promise<void> => {
     const { stdout } = await curl(
       `http://${hosts[family]}:8080/bytes/${BYTES}?seed=3`,
@@ -232,10 +232,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
     await start('--direct', '--routes');
     const slow = curl('http://10.50.0.1:8080/slow/30000', '--max-time', '30');
     const isAsked = ({ bytesIn }: FlowInfo): boolean => bytesIn > 0;
-    const { flows, flowList } = await role.waitForStatus<Tun2socksThreadStatus>(
-      'a flow that has asked',
-      (status) => status.flowList.some(isAsked),
-      Seconds(10),
+    const { flows, flowList } = await role.waitForStatus<Tun2socksThreadStatus>('a flow that has asked', (status) =>
+      status.flowList.some(isAsked),
     );
     expect([flows.tcp, flowList.length]).toEqual([1, 1]);
     expect(flowList[0]).toMatchObject({

@@ -10,7 +10,8 @@ import { type Duration, Seconds, toMillis } from '../../src/base/time.js';
 
 /** Output kept of each stream, in characters: enough for any log a test looks at; the oldest goes first. */
 const MAX_OUTPUT = 8 * 1024 * 1024;
-const DEFAULT_WAIT = Seconds(15);
+/** Only what never comes lasts so long, on a slow machine with other work too. */
+const DEFAULT_WAIT = Seconds(30);
 const STOP_GRACE = Seconds(3);
 /** Delays of a poll where the kernel gives no event, in milliseconds: doubling between these. */
 const POLL_FIRST = 2;

@@ -4,7 +4,7 @@
  *
  *   datagram: sequence u32 big-endian, then bytes that follow from the sequence number
  *
- * udp-client.mjs HOST PORT [--count 100] [--size 100] [--gap 1] [--linger 1000] [--socks ADDRESS:PORT]
+ * udp-client.mjs HOST PORT [--count 100] [--size 100] [--gap 1] [--linger 5000] [--socks ADDRESS:PORT]
  *   (size in bytes, ≥ 4; linger in milliseconds; socks: through a UDP association of this SOCKS 5 proxy, HOST may be a name)
  */
 import { createSocket } from 'node:dgram';
@@ -16,7 +16,7 @@ const [host = '127.0.0.1', port = '7'] = plain;
 const count = Number(named['count'] ?? 100);
 const size = Math.max(4, Number(named['size'] ?? 100));
 const gap = Number(named['gap'] ?? 1);
-const linger = Number(named['linger'] ?? 1000);
+const linger = Number(named['linger'] ?? 5000);
 
 const sentAt = new Float64Array(count);
 const seen = new Uint8Array(count);

@@ -1,6 +1,6 @@
 /**
  * A plain UDP socket under remote control, to see what lies between two hosts. Each line of standard input
- * `{"to": "192.0.2.1:4000", "text": "a"}` sends a datagram; each datagram that comes is printed as
+ * `{"to": "192.0.2.1:4000", "text": "a"}` sends a datagram and is answered by `{"sent": "a"}`; each datagram that comes is printed as
  * `{"from": "198.51.100.2:5000", "text": "a"}`.
  *
  * udp-peer.mjs ADDRESS:PORT   the local address; port 0 = any. Prints `listening ADDRESS:PORT` first.
@@ -31,5 +31,5 @@ console.log(`listening ${join(socket.address())}`);
 for await (const line of createInterface({ input: process.stdin })) {
   const { to, text } = JSON.parse(line);
   const [host, number] = split(to);
-  socket.send(text, number, host);
+  socket.send(text, number, host, () => console.log(JSON.stringify({ sent: text })));
 }
