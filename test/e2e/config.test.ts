@@ -26,10 +26,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('configuration files', () => {
     host = lab.host('one');
     await startHttp(host);
   });
-  beforeEach(async (context) => {
+  beforeEach((context) => {
     context.onTestFailed(() => console.error(running.map((role) => role.describe()).join('\n')));
     folder = mkdtempSync(join(tmpdir(), 'spl-e2e-'));
-    await host.exec(sallyport('init', '--name', 'lab', '--dir', join(folder, 'net')));
   });
   afterEach(async () => {
     for (const role of running.splice(0)) await role.stop();
@@ -39,8 +38,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('configuration files', () => {
     await lab?.destroy();
   });
 
-  /** Makes tokens for a connector with these services and for an agent, and puts the relay's folder on "its machine". */
+  /** Makes a network, tokens for a connector with these services and for an agent, and puts the relay's folder on "its machine". */
   const invite = async (services: Readonly<Record<string, string>>): Promise<void> => {
+    await host.exec(sallyport('init', '--name', 'lab', '--dir', join(folder, 'net')));
     const specs = Object.entries(services).flatMap(([id, url]) => ['--service', `${id}=${url}`]);
     const dir = ['--dir', join(folder, 'net')];
     const token = async (file: string, ...argv: readonly string[]): Promise<void> =>

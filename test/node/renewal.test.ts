@@ -66,8 +66,12 @@ test.each([[['r1']], [['r1', 'r2']]])(
     const own = kinds(it);
     const before = pinger.sent.length;
     // At five sixths of six minutes.
-    pinger.run(Seconds(20), Millis(5));
+    const end = later(world.now, Seconds(20));
+    while (session.relayed === first && world.now < end) pinger.run(Seconds(1), Millis(5));
     expect(session.relayed).not.toBe(first);
+    // What the change has begun is over in seconds; whatever comes later is seen as well.
+    pinger.run(Seconds(3), Millis(5));
+    pinger.run(elapsed(world.now, end), Millis(10));
     expect(session.relayed!.isLive).toBe(true);
     for (const relay of world.relays) {
       expect(

@@ -128,7 +128,7 @@ describe('DelayRing', () => {
       fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
         const memory = new SharedMemory(6000);
         const ring = new DelayRing(memory, 500, 4000);
-        let [next, seen, due] = [0, 0, 0];
+        let [next, seen, due, wrong] = [0, 0, 0, 0];
         for (const { want, whole, takes } of steps) {
           const n = ring.room(want, whole);
           expect(n === want || (!whole && n < want) || n === 0).toBe(true);
@@ -137,11 +137,11 @@ describe('DelayRing', () => {
           for (let left = takes; left > 0 && ring.count > 0; ) {
             const part = Math.min(left, ring.firstLength);
             const from = ring.firstOffset;
-            for (let i = 0; i < part; i++) expect(ring.bytes[from + i]).toBe(seen++ & 255);
+            for (let i = 0; i < part; i++) if (ring.bytes[from + i] !== (seen++ & 255)) wrong++;
             ring.consume(part);
             left -= part;
           }
-          expect(ring.held).toBe(next - seen);
+          expect([ring.held, wrong]).toEqual([next - seen, 0]);
           expect(ring.bytes.length).toBeLessThanOrEqual(4000);
           expect(memory.used).toBeLessThanOrEqual(6000);
         }
