@@ -166,7 +166,7 @@ export class EngineCore implements FlowRouter {
       case 'allow': {
         const dialer = decision.dialer === undefined ? this.#default : this.#dialers.get(decision.dialer);
         if (dialer === undefined) return 'host-unreachable';
-        const { tap, onClosed, shape } = decision;
+        const { tap, onClosed, shape, hold } = decision;
         const delay = decision.delay ?? (shape === undefined ? 0 : shape.latency + this.#shaper.upTo(shape.jitter));
         const isLater = delay > 0 && protocol === PROTOCOL_TCP;
         return {
@@ -175,6 +175,7 @@ export class EngineCore implements FlowRouter {
           dialer: isLater ? new DelayedDialer(dialer, this.#parts.reactor, Micros(delay)) : dialer,
           ...(tap === undefined ? {} : { tap }),
           ...(shape === undefined ? {} : { shape }),
+          ...(hold === undefined ? {} : { hold }),
           ...(onClosed === undefined ? {} : { onClosed }),
         };
       }

@@ -91,6 +91,8 @@ export interface FlowTarget {
   readonly tap?: PayloadTap;
   /** How it is held back; where the flows have a shaper. */
   readonly shape?: FlowShape;
+  /** UDP: its first datagrams wait, if they are QUIC's, until this says false and the flow is judged again; for a short time. */
+  readonly hold?: () => boolean;
   /** The flow is over; not called when its dial failed. */
   readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
 }
@@ -138,6 +140,10 @@ export const FLOW_COUNTERS = [
   'udp_send_blocked',
   'udp_filtered',
   'udp_unsupported',
+  'udp_holds_decided',
+  'udp_holds_refused',
+  'udp_holds_gave_up',
+  'udp_holds_ended',
   'echo_opened',
   'echo_requests',
   'echo_replies',

@@ -35,6 +35,11 @@ export type FlowDecision =
       readonly delay?: Duration;
       /** Sees the first bytes of both directions, until it returns false. */
       readonly tap?: PayloadTap;
+      /**
+       * UDP: asked whether what the flow says may yet change the decision. While it says so QUIC's first datagrams wait (7 of them, 200 ms)
+       * for `Engine.reevaluate`.
+       */
+      readonly hold?: () => boolean;
       readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
     }
   | { readonly action: 'block'; readonly how: Rejection }

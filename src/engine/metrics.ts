@@ -166,6 +166,17 @@ export const ENGINE_METRICS: readonly Metric[] = [
     'protocol',
   ),
   count('udp_filtered', 'Datagrams of hosts that the filtering mode keeps out.', flows('udp_filtered')),
+  count(
+    'udp_holds',
+    'Destinations whose first datagrams waited for a name, by what ended that.',
+    ({ flows: c }) => ({
+      decided: c.get('udp_holds_decided'),
+      refused: c.get('udp_holds_refused'),
+      gave_up: c.get('udp_holds_gave_up'),
+      flow_ended: c.get('udp_holds_ended'),
+    }),
+    'end',
+  ),
   count('udp_send_errors', 'Datagrams that failed on a way out that stood.', flows('udp_send_fail')),
   count('echo_requests', 'Echo requests.', flows('echo_requests')),
   count('retransmits', 'TCP segments sent again to the device.', stack('tcp_retransmits')),

@@ -202,7 +202,13 @@ export class Traffic {
     if (decision.action === 'block') this.#tell('refused', flow, state.name, undefined);
     if (decision.action !== 'allow') return decision;
     const shape = rule?.shape && shapeOf(rule.shape, formatRule(rule), state.name, flow);
-    const allowed = shape === undefined ? decision : { ...decision, shape };
+    // What a QUIC flow calls itself may be refused: until then none of it leaves.
+    const hold = () => (this.#rules.namesMatter && state.name.isWatching) || decision.hold?.() === true;
+    const allowed = {
+      ...decision,
+      ...(shape === undefined ? {} : { shape }),
+      ...(protocol === 'udp' ? { hold } : {}),
+    };
     if (this.#isJudgingAgain) return allowed;
     this.#tell('opened', flow, state.name, rule);
     if (state.name.name !== undefined && !state.isTold) this.#report(flow, state.name);
@@ -246,11 +252,15 @@ export class Traffic {
       if (name.name !== undefined) increment(this.#names, name.name.source);
       this.#report(flow, name);
     }
-    if (!hasChanged) return;
-    this.#tell('named', flow, name, undefined);
-    const rule = this.#ruleFor(flow, name);
-    const changesNothing = !isRefusal(rule) && rule?.shape === undefined && state.rule?.shape === undefined;
-    if (rule === state.rule || changesNothing) return;
+    if (hasChanged) this.#tell('named', flow, name, undefined);
+    // Its first datagrams may wait for this.
+    const mayBeHeld = name.isQuic && !name.isWatching && this.#rules.namesMatter;
+    if (!mayBeHeld) {
+      if (!hasChanged) return;
+      const rule = this.#ruleFor(flow, name);
+      const changesNothing = !isRefusal(rule) && rule?.shape === undefined && state.rule?.shape === undefined;
+      if (rule === state.rule || changesNothing) return;
+    }
     // Not within the flow's own call: it may end.
     this.#parts.reactor.at(now, () => this.#host?.reevaluate(flow));
   }

@@ -4,6 +4,7 @@
  *
  *   datagram ─► peer (5-tuple) ─known──────────────────► its flow's outlet
  *                   └─ new ─► router ─► flow of client and dialer, or a new one ─► outlet
+ *                        (QUIC whose name may decide: its first datagrams wait for it)
  *   outlet ─► source known (filtering)? ─► stack: from the address that the client asked for
  *   outlet ─► its dial has failed or takes too long, or an error of its one destination ─► ICMP about the last datagram
  *
@@ -13,71 +14,50 @@ import { ADDRESS_WORDS, sameWords } from '../base/address.js';
 import { type Duration, elapsed, type Instant, later } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Rejection } from '../netstack/types.js';
-import { EAGAIN, EMSGSIZE, ETIMEDOUT, type IoResult, READABLE, type TakeDatagram, type Watch } from '../os/io.js';
+import { EAGAIN, EMSGSIZE, ETIMEDOUT, type IoResult, READABLE, type TakeDatagram } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer, UdpOutlet } from './dialer.js';
 import type { LiveFlow } from './flow-list.js';
-import { DNS_PORT, type FlowTarget, type PayloadTap, PROTOCOL_UDP, targetOf } from './flow-options.js';
+import {
+  DNS_PORT,
+  type FlowCounter,
+  type FlowTarget,
+  type PayloadTap,
+  PROTOCOL_UDP,
+  targetOf,
+} from './flow-options.js';
+import { HeldDatagrams, Holds } from './held-datagrams.js';
 import { looksLikeInitial } from './names/quic-initial.js';
 import { type FlowShape, UNSHAPED } from './shaping/rate.js';
 import { ShapedDatagrams } from './shaping/shaped-datagrams.js';
 import type { Lane } from './shaping/shaper.js';
 import type { FlowHost } from './tcp-flows.js';
+import {
+  onlyPeer,
+  PORT,
+  sameAddress,
+  sameTuple,
+  TUPLE_WORDS,
+  type UdpFlow,
+  type UdpPeer,
+  UdpPeers,
+} from './udp-peers.js';
 
 /** Flows that are compared when one has to make room: a flood of new ones must not cost a look at all. */
 const LOOKED_AT = 64;
-const TUPLE_WORDS = 2 * ADDRESS_WORDS;
 const NOTHING = (): void => {};
-/** Index of the destination's port in a 5-tuple. */
-const PORT = TUPLE_WORDS - 1;
 /** Where QUIC is known by its first packet (RFC 9114 §3.1). */
 const QUIC_PORT = 443;
-
-/** One client port; to one destination where there is no filtering mode. */
-interface UdpFlow {
-  readonly words: Uint32Array;
-  readonly target: FlowTarget;
-  readonly dialer: Dialer;
-  readonly outlet: UdpOutlet;
-  readonly watch: Watch;
-  /** Forgets the time limit of its dial. */
-  stopDialTimer: () => void;
-  /** Oldest first. */
-  readonly peers: UdpPeer[];
-  lastUsed: Instant;
-  answered: boolean;
-  /** It has sent to name servers only. */
-  isDns: boolean;
-  /** One of its destinations was sent an Initial packet first. */
-  isQuic: boolean;
-  /** Payload from the client, and to it. */
-  bytesIn: number;
-  bytesOut: number;
-}
-
-/** One 5-tuple. A destination port of 0 stands for every port of an address that is sent to. */
-interface UdpPeer {
-  readonly words: Uint32Array;
-  readonly flow: UdpFlow;
-  /** Payload bytes of its last datagram. */
-  length: number;
-  tap: PayloadTap | undefined;
-  /** Where its datagrams wait, if they are held back. */
-  shaped: ShapedDatagrams | undefined;
-  /** The next peer of the same hash. */
-  next: UdpPeer | undefined;
-}
 
 export class UdpFlows {
   readonly #host: FlowHost;
   readonly #stack: Stack;
   readonly #flows = new Set<UdpFlow>();
-  /** By hash of the 5-tuple; chains for collisions. */
-  readonly #peers = new Map<number, UdpPeer>();
+  readonly #peers: UdpPeers;
   /** The last flow of each client port, by hash: where a new destination looks first. */
   readonly #ports = new Map<number, UdpFlow>();
-  readonly #seed: number;
   /** Index 0 = the host that answers, 1 = the client. */
+  readonly #holds = new Holds();
   readonly #answer = new Uint32Array(TUPLE_WORDS);
   readonly #lookup = new Uint32Array(TUPLE_WORDS);
   /** Whose outlet is being read. */
@@ -88,7 +68,7 @@ export class UdpFlows {
   constructor(host: FlowHost, stack: Stack, seed: number) {
     this.#host = host;
     this.#stack = stack;
-    this.#seed = seed;
+    this.#peers = new UdpPeers(seed);
   }
 
   get size(): number {
@@ -115,18 +95,49 @@ export class UdpFlows {
     offset: number,
     length: number,
   ): Rejection | undefined {
-    const peer = this.#find(addresses) ?? this.#admit(now, addresses, bytes, offset, length);
+    const peer = this.#peers.find(addresses) ?? this.#admit(now, addresses, bytes, offset, length);
     if (peer === undefined || typeof peer === 'string') return peer;
     const { flow } = peer;
     flow.lastUsed = now;
     flow.bytesIn += length;
     peer.length = length;
     if (peer.tap !== undefined && !peer.tap(true, bytes, offset, length)) peer.tap = undefined;
-    if (peer.shaped !== undefined) {
-      this.#hold(peer.shaped.up, now, bytes, offset, length);
-      return undefined;
+    if (peer.held !== undefined) {
+      if (peer.held.add(bytes, offset, length)) return undefined;
+      this.#release(now, peer, 'udp_holds_gave_up');
     }
-    return this.#send(flow, addresses, bytes, offset, length);
+    return this.#pass(now, peer, bytes, offset, length);
+  }
+
+  /** What the rules have nothing against: on its way, or into its queue. */
+  #pass(now: Instant, peer: UdpPeer, bytes: Uint8Array, offset: number, length: number): Rejection | undefined {
+    if (peer.shaped === undefined) return this.#send(peer.flow, peer.words, bytes, offset, length);
+    this.#hold(peer.shaped.up, now, bytes, offset, length);
+    return undefined;
+  }
+
+  /** What it says first waits until it is known whether that may leave. */
+  #keep(now: Instant, peer: UdpPeer): void {
+    const { counters, reactor, onActivity } = this.#host;
+    if (!this.#holds.hasRoom) {
+      counters.add('udp_holds_gave_up');
+      return;
+    }
+    peer.held = new HeldDatagrams(this.#holds, reactor, now, (at) => {
+      this.#release(at, peer, 'udp_holds_gave_up');
+      onActivity();
+    });
+  }
+
+  /** What waited for a name goes its way, before anything that comes later. */
+  #release(now: Instant, peer: UdpPeer, how: FlowCounter): void {
+    const { held } = peer;
+    peer.held = undefined;
+    this.#host.counters.add(how);
+    held?.close((bytes) => {
+      const refusal = this.#pass(now, peer, bytes, 0, bytes.length);
+      if (refusal !== undefined) this.#stack.rejectUdp(now, peer.words, bytes.length, refusal);
+    });
   }
 
   #send(
@@ -163,12 +174,6 @@ export class UdpFlows {
     this.#stack.rejectUdp(this.#host.reactor.now(), words, length, dialRejection(result, 'port-unreachable'));
   }
 
-  #find(addresses: Uint32Array): UdpPeer | undefined {
-    let peer = this.#peers.get(this.#hashOf(addresses, TUPLE_WORDS));
-    while (peer !== undefined && !sameTuple(peer.words, addresses)) peer = peer.next;
-    return peer;
-  }
-
   /** Undefined: a service of the engine's own has taken the datagram. */
   #admit(
     now: Instant,
@@ -200,10 +205,11 @@ export class UdpFlows {
     if (port === QUIC_PORT && looksLikeInitial(bytes, offset, length)) flow.isQuic = true;
     const peer = this.#addPeer(flow, words, target.tap);
     this.#shape(peer, target.shape);
+    if (target.hold?.() === true && looksLikeInitial(bytes, offset, length)) this.#keep(now, peer);
     if (limits.udpFiltering === 'address-dependent') {
       const whole = words.slice();
       whole[PORT] = 0;
-      if (this.#find(whole) === undefined) this.#addPeer(flow, whole, undefined);
+      if (this.#peers.find(whole) === undefined) this.#addPeer(flow, whole, undefined);
     }
     return peer;
   }
@@ -211,7 +217,7 @@ export class UdpFlows {
   /** The flow of this client port, where one serves several destinations. */
   #flowOf(words: Uint32Array, dialer: Dialer): UdpFlow | undefined {
     if (this.#host.limits.udpFiltering === undefined) return undefined;
-    const flow = this.#ports.get(this.#hashOf(words, ADDRESS_WORDS));
+    const flow = this.#ports.get(this.#peers.hashOf(words, ADDRESS_WORDS));
     return flow !== undefined && flow.dialer === dialer && sameWords(flow.words, 0, words, 0) ? flow : undefined;
   }
 
@@ -259,7 +265,7 @@ export class UdpFlows {
       });
     }
     this.#flows.add(flow);
-    if (limits.udpFiltering !== undefined) this.#ports.set(this.#hashOf(words, ADDRESS_WORDS), flow);
+    if (limits.udpFiltering !== undefined) this.#ports.set(this.#peers.hashOf(words, ADDRESS_WORDS), flow);
     counters.add('udp_opened');
     return flow;
   }
@@ -290,9 +296,7 @@ export class UdpFlows {
 
   #addPeer(flow: UdpFlow, words: Uint32Array, tap: PayloadTap | undefined): UdpPeer {
     if (flow.peers.length >= 2 * this.#host.limits.udpPeers) this.#unlink(flow.peers.shift()!);
-    const hash = this.#hashOf(words, TUPLE_WORDS);
-    const peer: UdpPeer = { words, flow, length: 0, tap, shaped: undefined, next: this.#peers.get(hash) };
-    this.#peers.set(hash, peer);
+    const peer = this.#peers.add(flow, words, tap);
     flow.peers.push(peer);
     return peer;
   }
@@ -361,13 +365,13 @@ export class UdpFlows {
       words[i] = flow.words[i]!;
       words[ADDRESS_WORDS + i] = source[i]!;
     }
-    const peer = this.#find(words);
+    const peer = this.#peers.find(words);
     this.#from = peer;
     if (peer?.tap !== undefined && !peer.tap(false, bytes, offset, length)) peer.tap = undefined;
     if (peer !== undefined || filtering === undefined || filtering === 'endpoint-independent') return true;
     if (filtering === 'address-and-port-dependent') return false;
     words[PORT] = 0;
-    return this.#find(words) !== undefined;
+    return this.#peers.find(words) !== undefined;
   }
 
   /** Ends the flows whose time is up. */
@@ -393,18 +397,23 @@ export class UdpFlows {
    * @param only packed as for the router: asks about this one alone.
    */
   reevaluate(only?: Uint32Array): void {
-    for (const flow of only === undefined ? this.#flows : [this.#find(only)?.flow]) {
+    for (const flow of only === undefined ? this.#flows : [this.#peers.find(only)?.flow]) {
       if (flow !== undefined) this.#judge(flow, only);
     }
   }
 
   #judge(flow: UdpFlow, only: Uint32Array | undefined): void {
     const { peers } = flow;
+    const now = this.#host.reactor.now();
     for (const peer of [...peers]) {
       if (peer.words[PORT] === 0 || (only !== undefined && !sameTuple(peer.words, only))) continue;
-      const target = targetOf(this.#host.router.route(PROTOCOL_UDP, peer.words));
-      if (target?.service === flow.target.service) this.#shape(peer, target.shape);
-      else {
+      const route = this.#host.router.route(PROTOCOL_UDP, peer.words);
+      const target = targetOf(route);
+      if (target?.service === flow.target.service) {
+        this.#shape(peer, target.shape);
+        if (peer.held !== undefined && target.hold?.() !== true) this.#release(now, peer, 'udp_holds_decided');
+      } else {
+        if (peer.held !== undefined) this.#refuse(now, peer, typeof route === 'string' ? route : 'admin-prohibited');
         peers.splice(peers.indexOf(peer), 1);
         this.#unlink(peer);
       }
@@ -418,6 +427,15 @@ export class UdpFlows {
     if (peers.length === 0) this.#remove(flow);
   }
 
+  /** Nothing of it has left: its program is told as if it had been refused at once. */
+  #refuse(now: Instant, peer: UdpPeer, how: Rejection): void {
+    peer.held?.close();
+    peer.held = undefined;
+    this.#host.counters.add('udp_holds_refused');
+    this.#stack.rejectUdp(now, peer.words, peer.length, how);
+    this.#host.onActivity();
+  }
+
   /** Ends every flow; the next datagram of a client opens a new one. */
   close(): void {
     for (const flow of this.#flows) this.#remove(flow);
@@ -426,7 +444,7 @@ export class UdpFlows {
   #remove(flow: UdpFlow): void {
     if (!this.#flows.delete(flow)) return;
     this.#forgetPeers(flow);
-    const port = this.#hashOf(flow.words, ADDRESS_WORDS);
+    const port = this.#peers.hashOf(flow.words, ADDRESS_WORDS);
     if (this.#ports.get(port) === flow) this.#ports.delete(port);
     flow.stopDialTimer();
     flow.watch.close();
@@ -440,49 +458,15 @@ export class UdpFlows {
   }
 
   #unlink(peer: UdpPeer): void {
+    if (peer.held !== undefined) {
+      peer.held.close();
+      peer.held = undefined;
+      this.#host.counters.add('udp_holds_ended');
+    }
     if (peer.shaped !== undefined) {
       this.#host.counters.add('shaped_drops', peer.shaped.count);
       peer.shaped.close();
     }
-    const hash = this.#hashOf(peer.words, TUPLE_WORDS);
-    const first = this.#peers.get(hash);
-    if (first === peer) {
-      if (peer.next === undefined) this.#peers.delete(hash);
-      else this.#peers.set(hash, peer.next);
-      return;
-    }
-    let before = first;
-    while (before !== undefined && before.next !== peer) before = before.next;
-    if (before !== undefined) before.next = peer.next;
+    this.#peers.remove(peer);
   }
-
-  #hashOf(words: Uint32Array, count: number): number {
-    let hash = this.#seed;
-    for (let i = 0; i < count; i++) {
-      hash = Math.imul(hash ^ words[i]!, 0x01000193);
-      hash ^= hash >>> 15;
-    }
-    return hash >>> 0;
-  }
-}
-
-/** The one destination of a flow, whose errors those of its outlet are; undefined when there are several. */
-function onlyPeer({ peers }: UdpFlow): UdpPeer | undefined {
-  let only: UdpPeer | undefined;
-  for (const peer of peers) {
-    if (peer.words[PORT] === 0) continue;
-    if (only !== undefined) return undefined;
-    only = peer;
-  }
-  return only;
-}
-
-/** Whether two 5-tuples have the same destination address. */
-function sameAddress(a: Uint32Array, b: Uint32Array): boolean {
-  for (let i = ADDRESS_WORDS; i < PORT; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
-function sameTuple(a: Uint32Array, b: Uint32Array): boolean {
-  return sameWords(a, 0, b, 0) && sameWords(a, 1, b, 1);
 }

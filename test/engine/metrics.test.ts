@@ -12,6 +12,7 @@ import { REPOSITORY } from '../lab/services.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, tcpPacket, udpPacket } from '../support/packets.js';
 import { query } from './dns/world.js';
 import { MOVES_BY_HAND } from './metrics-moves.js';
+import { clientHello, cryptoFrame, hex, initialPacket, padded } from './names/hellos.js';
 import { CLIENT, MockHost } from './replay/mock-host.js';
 
 const ends = { from: CLIENT, to: '93.184.216.34' };
@@ -22,6 +23,12 @@ const feed = (host: MockHost, packets: readonly Uint8Array[], span: Duration = M
   host.run(span);
 };
 const small = { preset: 'mobile', settings: { flows: { tcpFlows: 1, udpFlows: 1, echoFlows: 1 } } } as const;
+
+/** The first of several packets: its ClientHello has no end. */
+const INITIAL = initialPacket({
+  id: hex('0102030405060708'),
+  payload: padded(cryptoFrame(clientHello({ name: 'quic.example' }), 0, 50)),
+});
 
 interface Move {
   readonly name: string;
@@ -155,6 +162,17 @@ const MOVES: readonly Move[] = [
       host.run(Millis(10));
     },
   },
+  ...(['decided', 'refused', 'gave_up', 'flow_ended'] as const).map((end) => ({
+    name: `udp_holds{end=${end}}`,
+    with: { rules: ['reject host=quic.example'] },
+    by: (host: MockHost) => {
+      feed(host, [udpPacket(ends, 1, 443, INITIAL)], Millis(5));
+      if (end === 'decided') host.engine.setRules(['allow']);
+      if (end === 'refused') host.engine.setRules(['reject']);
+      if (end === 'flow_ended') host.engine.pathChanged(false);
+      host.run(Millis(end === 'gave_up' ? 250 : 5));
+    },
+  })),
   { name: 'echo_requests', by: (host) => feed(host, [echoRequest(ends, 1, 1)]) },
   {
     name: 'retransmits',

@@ -145,6 +145,7 @@ export class FlowName {
   readonly #address: IpAddress;
   #reader: ClientHelloReader | QuicInitialReader | undefined;
   #isWatching = true;
+  #isQuic = false;
 
   constructor(tracker: NameTracker, crypto: Crypto, now: Instant, address: IpAddress) {
     this.#tracker = tracker;
@@ -152,6 +153,11 @@ export class FlowName {
     this.#began = now;
     this.#address = address;
     this.name = tracker.nameOf(now, address);
+  }
+
+  /** It has begun as QUIC does. */
+  get isQuic(): boolean {
+    return this.#isQuic;
   }
 
   /** False once there is nothing more to learn: then `onStream` and `onDatagram` need not be called. */
@@ -177,6 +183,7 @@ export class FlowName {
     if (this.#reader === undefined) {
       if (!looksLikeInitial(bytes, offset, length)) return this.#stop();
       this.#reader = new QuicInitialReader(this.#crypto);
+      this.#isQuic = true;
     }
     return this.#feed(now, bytes, offset, length, 'quic');
   }
