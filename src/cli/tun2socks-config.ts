@@ -1,7 +1,9 @@
 /** What a configuration of `sallyport tun2socks` holds. */
 import * as v from 'valibot';
 import { IpAddress, Prefix } from '../base/address.js';
+import { toSeconds } from '../base/time.js';
 import { DNS_MODES } from '../engine/dns/service.js';
+import { STALE_TIME_MAX } from '../engine/dns/stale.js';
 import { parseDnsServer } from '../engine/dns/upstream.js';
 import { RuleSchema } from '../engine/rules/schema.js';
 import { FILTERINGS } from '../engine/settings.js';
@@ -16,6 +18,8 @@ const MTU = 'must be a whole number from 1280 to 65535';
 const MARK = 'must be a whole number from 1 to 4294967295';
 const DNS_SERVER =
   'must be a name server: 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53, tls://192.0.2.53#dns.example or https://192.0.2.53/dns-query#dns.example';
+const STALE_SECONDS_MAX = toSeconds(STALE_TIME_MAX);
+const STALE = `must be a number of seconds from 0 to ${STALE_SECONDS_MAX}`;
 const PREFIXES = 'must be a list of prefixes, for example ["10.0.0.0/8"]';
 
 /** RFC 1918, RFC 6598, RFC 4193: what an inner address may be. */
@@ -120,6 +124,15 @@ export const Tun2socksConfig = v.strictObject({
       v.description('Whom the resolver asks, in order; the host’s name servers when absent.'),
     ),
     [],
+  ),
+  dnsStaleSeconds: v.optional(
+    v.pipe(
+      v.number(STALE),
+      v.minValue(0, STALE),
+      v.maxValue(STALE_SECONDS_MAX, STALE),
+      v.description('For how long after its time an answer is given when no name server answers (RFC 8767).'),
+    ),
+    0,
   ),
   rules: v.optional(
     v.pipe(

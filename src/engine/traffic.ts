@@ -12,6 +12,7 @@ import { Counters } from '../base/counters.js';
 import type { Crypto } from '../base/crypto.js';
 import { Drop } from '../base/drop.js';
 import type { Entropy } from '../base/entropy.js';
+import type { Duration } from '../base/time.js';
 import type { Stack } from '../netstack/stack.js';
 import type { Reactor, TlsClient } from '../os/io.js';
 import { ParsedPacket, parsePacket } from '../wire/inner.js';
@@ -57,6 +58,7 @@ export interface DnsParts {
   /** Ours inside: queries to them are answered. */
   readonly addresses: readonly IpAddress[];
   readonly hook?: DnsHook;
+  readonly staleTime?: Duration;
   readonly pool?: FakeIpPool;
   /** Streams inside TLS, where the host has them. */
   readonly tls?: TlsClient;
@@ -109,6 +111,7 @@ export class Traffic {
       entropy,
       servers: dns.servers,
       ...(dns.hook === undefined ? {} : { hook: dns.hook }),
+      ...(dns.staleTime === undefined ? {} : { staleTime: dns.staleTime }),
     });
     this.#service = new DnsService({
       ...shared,

@@ -48,6 +48,7 @@ export interface Tun2socksOptions {
   readonly dnsMode: DnsMode;
   /** Empty: the host's own name servers. */
   readonly dnsServers: readonly string[];
+  readonly dnsStaleSeconds: number;
   readonly rules: readonly string[];
   readonly pcap: string | undefined;
   readonly log: Log;
@@ -198,8 +199,8 @@ const isRouted = ({ routes, include }: Tun2socksOptions): boolean => routes || i
  * @throws SallyportError DNS_SERVERS (caller), FAKE_IP_OVERLAP (caller): a range of fake addresses is a local network.
  */
 function planTraffic(options: Tun2socksOptions, network: NetworkConfig, resolver: ResolverFile): TrafficOptions {
-  const { dnsMode, rules, pcap, addresses } = options;
-  const none = { dnsMode, dnsServers: [], dnsAddresses: [], rules, pcap };
+  const { dnsMode, dnsStaleSeconds, rules, pcap, addresses } = options;
+  const none = { dnsMode, dnsServers: [], dnsAddresses: [], dnsStaleSeconds, rules, pcap };
   if (dnsMode === 'off') return none;
   const dnsServers = options.dnsServers.length > 0 ? options.dnsServers : resolver.nameServers();
   if (dnsServers.length === 0) {

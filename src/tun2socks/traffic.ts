@@ -2,7 +2,7 @@
 import { IpAddress } from '../base/address.js';
 import type { Crypto } from '../base/crypto.js';
 import type { Entropy } from '../base/entropy.js';
-import { later, Millis } from '../base/time.js';
+import { later, Millis, Seconds } from '../base/time.js';
 import type { Dialer } from '../engine/dialer.js';
 import { FakeIpPool } from '../engine/dns/fake-ip.js';
 import { NamedDialer } from '../engine/dns/named-dialer.js';
@@ -22,6 +22,7 @@ export interface TrafficOptions {
   readonly dnsServers: readonly string[];
   /** Addresses inside at which queries are answered. */
   readonly dnsAddresses: readonly string[];
+  readonly dnsStaleSeconds: number;
   readonly rules: readonly string[];
   readonly pcap: string | undefined;
 }
@@ -50,7 +51,7 @@ export function setUpTraffic(
   crypto: Crypto,
   tls: TlsClient,
 ): TrafficSetup {
-  const { dnsMode, dnsServers, dnsAddresses, rules, pcap } = options;
+  const { dnsMode, dnsServers, dnsAddresses, dnsStaleSeconds, rules, pcap } = options;
   const pool = dnsMode === 'fake-ip' ? new FakeIpPool() : undefined;
   const traffic = new Traffic({
     reactor,
@@ -62,6 +63,7 @@ export function setUpTraffic(
       mode: dnsMode,
       servers: dnsServers.map(parseDnsServer),
       tls,
+      staleTime: Seconds(dnsStaleSeconds),
       addresses: dnsAddresses.map((text) => IpAddress.parse(text)!),
       ...(pool === undefined ? {} : { pool }),
     },

@@ -1,6 +1,6 @@
 /** Ways to move the values that want a client of raw segments, a dialer of another kind, a full device, slow turns, or name servers. */
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { later, Micros, Millis, Seconds } from '../../src/base/time.js';
+import { type Duration, later, Micros, Millis, Seconds } from '../../src/base/time.js';
 import { EngineCore } from '../../src/engine/core.js';
 import type { EngineDns } from '../../src/engine/host/traffic-options.js';
 import { LAG_BOUNDS } from '../../src/engine/loop-lag.js';
@@ -231,6 +231,8 @@ interface DnsMove {
   /** What the name server says to a query; undefined: nothing. */
   readonly says?: (query: Uint8Array) => Uint8Array | undefined;
   readonly dns?: Partial<EngineDns>;
+  /** How long after each query. */
+  readonly between?: Duration;
 }
 
 /** What a well-behaved server says, or with other bits in its flags. */
@@ -244,7 +246,7 @@ const ask = (name = 'a.example'): Uint8Array => udpPacket({ ...ends, to: '9.9.9.
 
 const dns = (
   event: string,
-  { queries = [ask()], says = () => undefined, dns: more = {} }: DnsMove = {},
+  { queries = [ask()], says = () => undefined, dns: more = {}, between = Millis(1) }: DnsMove = {},
 ): MoveByHand => ({
   name: `dns{event=${event}}`,
   move: (seen) => {
@@ -260,7 +262,7 @@ const dns = (
     seen(host.values);
     for (const packet of queries) {
       host.engine.packets([packet]);
-      host.run(Millis(1));
+      host.run(between);
     }
     host.run(Seconds(30));
     seen(host.values);
@@ -280,6 +282,19 @@ const DNS_MOVES: readonly MoveByHand[] = [
   ...['queries', 'server_queries', 'timeouts', 'failures'].map((event) => dns(event)),
   dns('answers', { says: answered }),
   dns('cache_hits', { says: answered, queries: [ask(), ask()] }),
+  dns('stale_answers', {
+    says: (() => {
+      let isFirst = true;
+      return (bytes: Uint8Array) => {
+        const said = isFirst ? answered(bytes) : undefined;
+        isFirst = false;
+        return said;
+      };
+    })(),
+    queries: [ask(), ask()],
+    between: Seconds(70),
+    dns: { staleSeconds: 3600 },
+  }),
   dns('joined', { queries: [ask(), ask()] }),
   dns('truncated', { says: (bytes) => answered(bytes, 0x380) }),
   dns('spoofed', { says: (bytes) => answered(Uint8Array.of(bytes[0]! ^ 1, ...bytes.slice(1))) }),

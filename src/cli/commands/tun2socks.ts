@@ -32,6 +32,7 @@ interface Flags extends RoleFlags {
   readonly dns?: string[];
   readonly dnsMode?: string;
   readonly dnsServer?: string[];
+  readonly dnsStale?: string;
   readonly rule?: string[];
   /** File of rules. */
   readonly rules?: string;
@@ -55,6 +56,10 @@ export function register(program: Command, context: CommandContext): void {
       '--dns-server <address>',
       'ask this name server (default: the host’s); also tcp://IP, tls://IP#NAME, https://IP/PATH#NAME',
       many,
+    )
+    .option(
+      '--dns-stale <seconds>',
+      'give answers for so long after their time when no name server answers (default 0)',
     )
     .option(
       '--rule <rule>',
@@ -93,11 +98,21 @@ async function run(flags: Flags, context: CommandContext): Promise<void> {
     mark,
     address: addresses,
     dnsServer: dnsServers,
+    dnsStale,
     rule: rules,
     rules: rulesFile,
     ...rest
   } = flags;
-  const given = { ...rest, addresses, dnsServers, rules, rulesFile, mtu: numberText(mtu), mark: numberText(mark) };
+  const given = {
+    ...rest,
+    addresses,
+    dnsServers,
+    rules,
+    rulesFile,
+    mtu: numberText(mtu),
+    mark: numberText(mark),
+    dnsStaleSeconds: numberText(dnsStale),
+  };
   const live = await LiveConfig.read<typeof Tun2socksConfig, Config>(
     Tun2socksConfig,
     'tun2socks',
@@ -134,6 +149,7 @@ async function run(flags: Flags, context: CommandContext): Promise<void> {
         dns: config.dns,
         dnsMode: config.dnsMode,
         dnsServers: config.dnsServers,
+        dnsStaleSeconds: config.dnsStaleSeconds,
         rules: rulesOf(config),
         pcap: config.pcap === undefined ? undefined : resolve(config.pcap),
         log,

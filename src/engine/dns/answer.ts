@@ -47,7 +47,8 @@ export interface DnsAnswer {
   /** Holds for every type of the name: it does not exist, and no alias leads away from it. */
   readonly wholeName: boolean;
   readonly addresses: readonly IpAddress[];
-  readonly from: 'server' | 'hook' | 'none';
+  /** `stale`: a server's, after its time. */
+  readonly from: 'server' | 'hook' | 'stale' | 'none';
 }
 
 /** The answer section's records that belong to the question, following aliases in whatever order they come. */

@@ -2,6 +2,7 @@
  * A stub resolver over the host's dialers:
  *
  *   question ─► hook (addresses only) ─► cache ─► joined to the same question, if one is out ─► servers in order
+ *                                                          nobody answers ─► what was true until lately, where wanted (stale.ts)
  *
  * The hook's answers are pinned: nobody else is asked, and nothing of them is cached here. Servers that did not answer are asked
  * after the others. What is learnt goes to the name tracker. RFC 1034 §5.3.1, RFC 2308, RFC 9520.
@@ -18,6 +19,7 @@ import { DnsCache, type DnsKey, keyText } from './cache.js';
 import { Inquiry, type InquiryResult } from './inquiry.js';
 import { CLASS_IN, RCODE, TYPE, withoutOpt, writeName } from './message.js';
 import { ServerState } from './server-state.js';
+import { STALE_AFTER } from './stale.js';
 import type { DnsCounter, DnsDialer, DnsTimers } from './transport.js';
 import type { DnsServer } from './upstream.js';
 
@@ -49,6 +51,8 @@ export interface ResolverParts {
   readonly tracker?: NameTracker;
   /** Default 4096. */
   readonly cacheEntries?: number;
+  /** How long data is given after its time when nobody answers; 0 = not at all, the default. */
+  readonly staleTime?: Duration;
 }
 
 export type AnswerDone = (answer: DnsAnswer) => void;
@@ -56,6 +60,8 @@ export type AnswerDone = (answer: DnsAnswer) => void;
 interface Question {
   readonly waiting: AnswerDone[];
   inquiry: Inquiry | undefined;
+  /** Forgets that its askers do not wait for longer than stale data. */
+  stopStale: () => void;
 }
 
 export class Resolver {
@@ -69,7 +75,7 @@ export class Resolver {
 
   constructor(parts: ResolverParts) {
     this.#parts = parts;
-    this.#cache = new DnsCache(parts.cacheEntries);
+    this.#cache = new DnsCache(parts.cacheEntries, parts.staleTime);
     this.#servers = parts.servers.map((server) => new ServerState(server, parts.dialer, parts));
   }
 
@@ -128,7 +134,7 @@ export class Resolver {
 
   /** The network has changed: connections end, failures and absences are forgotten. */
   pathChanged(): void {
-    this.#cache.dropNegative();
+    this.#cache.onPathChange(this.#parts.timers.now());
     for (const server of this.#servers) server.reset();
   }
 
@@ -137,7 +143,10 @@ export class Resolver {
     this.#closed = true;
     const questions = [...this.#questions.values()];
     this.#questions.clear();
-    for (const { inquiry } of questions) inquiry?.close();
+    for (const { inquiry, stopStale } of questions) {
+      inquiry?.close();
+      stopStale();
+    }
     for (const server of this.#servers) server.reset();
     for (const { waiting } of questions) {
       for (const done of waiting) done(noAnswer(this.#parts.timers.now(), RCODE.SERVFAIL, Seconds(0)));
@@ -182,7 +191,8 @@ export class Resolver {
     const now = timers.now();
     const cached = this.#cache.get(now, key);
     if (cached !== undefined) {
-      counters.add('dns_cache_hits');
+      if (cached.from === 'stale') this.#onStale(key, cached);
+      else counters.add('dns_cache_hits');
       done(cached);
       return;
     }
@@ -203,17 +213,28 @@ export class Resolver {
       done(noAnswer(now, RCODE.SERVFAIL, Seconds(0)));
       return;
     }
-    const question: Question = { waiting: [done], inquiry: undefined };
+    const question: Question = { waiting: [done], inquiry: undefined, stopStale: () => {} };
     this.#questions.set(text, question);
     question.inquiry = new Inquiry({ ...this.#parts, servers: this.servers }, key, (result) => {
       this.#questions.delete(text);
+      question.stopStale();
       this.latency.add(elapsed(now, timers.now()));
-      const answer = this.#judge(key, result);
-      for (const waiting of question.waiting) waiting(answer);
+      const answer = this.#judge(key, result, question.waiting.length);
+      for (const waiting of question.waiting.splice(0)) waiting(answer);
+    });
+    if (!this.#cache.hasStale(now, key)) return;
+    question.stopStale = timers.at(later(now, STALE_AFTER), () => {
+      const stale = this.#cache.stale(timers.now(), key);
+      if (stale === undefined) return;
+      // The inquiry goes on: what it finds is for those who ask later.
+      const waiting = question.waiting.splice(0);
+      this.#onStale(key, stale, waiting.length);
+      for (const tell of waiting) tell(stale);
     });
   }
 
-  #judge(key: DnsKey, result: InquiryResult | undefined): DnsAnswer {
+  /** @param askers how many are told */
+  #judge(key: DnsKey, result: InquiryResult | undefined, askers: number): DnsAnswer {
     const { timers, counters } = this.#parts;
     const now = timers.now();
     let answer: DnsAnswer;
@@ -226,14 +247,24 @@ export class Resolver {
       answer = judgeAnswer(now, question, result.message, withoutOpt(result.bytes, result.message));
       if (answer.addresses.length > 0) this.#learn(key.name, answer.addresses, answer.ttl, 'resolver');
     }
-    this.#cache.put(key, answer);
-    return answer;
+    const stale = isFailure(answer.rcode) ? this.#cache.stale(now, key) : undefined;
+    if (stale === undefined) this.#cache.put(key, answer);
+    else this.#onStale(key, stale, askers);
+    return stale ?? answer;
+  }
+
+  /** Names that flows go by were forgotten with the answer. */
+  #onStale(key: DnsKey, { addresses, ttl }: DnsAnswer, askers = 1): void {
+    this.#parts.counters.add('dns_stale_answers', askers);
+    if (addresses.length > 0) this.#learn(key.name, addresses, ttl, 'resolver');
   }
 
   #learn(host: string, addresses: readonly IpAddress[], ttl: Duration, source: NameSource): void {
     this.#parts.tracker?.record(this.#parts.timers.now(), host, addresses, ttl, source);
   }
 }
+
+const isFailure = (rcode: number): boolean => rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN;
 
 function isAddressType(type: number): boolean {
   return type === TYPE.A || type === TYPE.AAAA || type === TYPE.HTTPS || type === TYPE.SVCB;

@@ -48,6 +48,7 @@ export const DNS_COUNTERS = [
   'dns_queries',
   'dns_hook_answers',
   'dns_cache_hits',
+  'dns_stale_answers',
   'dns_joined',
   'dns_server_queries',
   'dns_answers',
