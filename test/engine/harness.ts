@@ -57,6 +57,8 @@ export class Bench {
   readonly flows: Flows;
   /** Packets for the client that are none of its connections’. */
   readonly packets: Uint8Array[] = [];
+  /** ICMP errors, which the client's stack is given too. */
+  readonly errors: Uint8Array[] = [];
   /** What the router says: every destination is a service on the same address, unless it is listed here. */
   readonly denied = new Set<string>();
   readonly #toClient: Wire[] = [];
@@ -129,6 +131,7 @@ export class Bench {
       for (const { packet, length, segment } of this.#toClient.splice(0)) {
         busy = true;
         const isOfConnection = packet.bytes[9] === 6 || (packet.bytes[9] === 1 && packet.bytes[20] === 3);
+        if (packet.bytes[9] === 1 && packet.bytes[20] === 3) this.errors.push(packet.bytes.slice(0, length));
         if (isOfConnection) this.client.handlePacket(now, packet, 0, length, segment, true);
         else this.packets.push(packet.bytes.slice(0, length));
       }

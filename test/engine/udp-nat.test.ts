@@ -109,6 +109,46 @@ test.each([
   expect([it.flows.udp.size, it.counters.get('udp_expired')]).toEqual([0, 1]);
 });
 
+test('an answer keeps a port as a datagram of its own does, and both are told with their bytes', () => {
+  nat('endpoint-independent', engineSettings('mobile').flows);
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 54, 'abc'));
+  for (let n = 0; n < 4; n++) {
+    it.sockets.ports[0]!.reply('1.1.1.1:54', 'answer');
+    it.run(Seconds(50));
+  }
+  expect(it.flows.udp.list(10)).toMatchObject([{ state: 'open', bytesIn: 3, bytesOut: 4 * 6 }]);
+  it.run(Seconds(16));
+  expect([it.flows.udp.size, it.counters.get('udp_expired')]).toEqual([0, 1]);
+});
+
+test('with many flows those looked at last are not looked at first again: one that rests is found by and by', () => {
+  nat('endpoint-independent', { udpFlows: 70, udpEvict: true, newFlowRate: 1e6, newFlowBurst: 1e6 });
+  for (let port = 1; port <= 70; port++) it.inject(udpPacket(to('1.1.1.1'), port, 53, 'x'));
+  it.run(Seconds(1));
+  // The first 64, which the first look sees; the six behind them rest.
+  for (let port = 1; port <= 64; port++) it.inject(udpPacket(to('1.1.1.1'), port, 53, 'x'));
+  for (const port of [101, 102]) it.inject(udpPacket(to('1.1.1.1'), port, 53, 'x'));
+  const closed = it.sockets.ports.flatMap((socket, i) => (socket.isClosed ? [i + 1] : []));
+  expect(closed).toHaveLength(2);
+  expect(closed[0]).toBeLessThanOrEqual(64);
+  expect(closed[1]).toBeGreaterThan(64);
+});
+
+test.each([
+  ['one destination', ['1.1.1.1'], -111, [[3, 3]]],
+  ['several destinations: nobody knows whose it is', ['1.1.1.1', '2.2.2.2'], -111, []],
+  ['a datagram that is too long for the way out', ['1.1.1.1'], -90, []],
+] as const)('an error of the socket, %s', (_what, destinations, result, told) => {
+  nat('endpoint-independent');
+  for (const address of destinations) it.inject(udpPacket(to(address), 5000, 53, 'a'));
+  it.sockets.ports[0]!.result = result;
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'b'));
+  it.run(Seconds(1));
+  expect(it.counters.get('udp_send_fail')).toBe(1);
+  expect(it.errors.map(readPacket).map(({ icmpType, icmpCode }) => [icmpType, icmpCode])).toEqual(told);
+  expect(it.packets).toEqual([]);
+});
+
 test('a socket that takes nothing now: the datagram is dropped and counted', () => {
   nat('endpoint-independent');
   it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'a'));
