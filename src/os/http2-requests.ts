@@ -31,10 +31,16 @@ export function http2Requests(socket: TLSSocket, onEnd: () => void, nudge: () =>
   });
   // What goes wrong ends the session, and is told by that.
   session.on('error', () => {});
+  // Node says by an exception or, from 26 on, by the stream's end that no more is taken: here it is known before.
+  let takesMore = true;
+  session.once('goaway', () => {
+    takesMore = false;
+  });
   session.once('close', onEnd);
   return {
     post: (host, path, type, body, done) => {
-      const stream = open(session, host, path, type, body.length);
+      const isOpen = takesMore && !session.closed && !session.destroyed;
+      const stream = isOpen ? open(session, host, path, type, body.length) : undefined;
       if (stream === undefined) {
         const soon = setImmediate(() => done('refused'));
         nudge();
@@ -75,7 +81,7 @@ function open(
       'content-length': length,
     });
   } catch {
-    // After a GOAWAY, or closed.
+    // Ended in this very moment, or out of stream ids.
     return undefined;
   }
 }
