@@ -124,13 +124,20 @@ test('a server’s word that there is no such name, or no such record, is final;
   const back = ask();
   world.run(Seconds(1));
   expect(isStale(back)).toBe(true);
-  const empty = start((asked) => reply(asked, {}));
-  const [nothing] = [empty.ask()];
-  empty.world.run(Seconds(1));
-  empty.serve(servfail);
-  const failed = empty.ask();
-  empty.world.run(Seconds(1));
-  expect([nothing[0]!.negative, failed[0]!.rcode, empty.stale()]).toEqual([true, 2, 0]);
+});
+
+test.each([
+  ['no such name, not to be kept', { rcode: 3 }],
+  ['no such record, not to be kept', {}],
+  ['no such record, for five seconds', { authorities: [soa('example', 5, 5)] }],
+] as const)('%s: neither that nor what was before is given after its time', (_what, shape) => {
+  const { world, serve, ask, stale } = start((asked) => reply(asked, shape));
+  const denied = ask();
+  world.run(Seconds(10));
+  serve(servfail);
+  const failed = ask();
+  world.run(Seconds(15));
+  expect([denied[0]!.negative, failed[0]!.rcode, stale()]).toEqual([true, 2, 0]);
 });
 
 test('another network: what was true on the old one is forgotten, and what is out finds nothing to say', () => {
