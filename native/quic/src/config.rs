@@ -1,6 +1,8 @@
 //! From the options that the TypeScript side gives to quinn's configuration objects.
 
 use crate::controller::{OpenFactory, DEFAULT_CAP};
+use crate::ledger::{PATIENCE, TIME_PATIENCE};
+use crate::session::Keeping;
 use crate::tls::{self, Material, WallClock};
 use aws_lc_rs::{hkdf, hmac};
 use napi_derive::napi;
@@ -95,7 +97,9 @@ impl Configs {
         let server = if options.server { Some(tls::server(&material)?) } else { None };
         let client = if options.client { Some(tls::client(&material)?) } else { None };
         self.server = server.map(|crypto| {
-            let mut config = q::ServerConfig::new(Arc::new(crypto), self.token_key.clone());
+            let crypto: Arc<dyn q::crypto::ServerConfig> =
+                if is_open(options) { Arc::new(Keeping(Arc::new(crypto))) } else { Arc::new(crypto) };
+            let mut config = q::ServerConfig::new(crypto, self.token_key.clone());
             let mut tokens = q::ValidationTokenConfig::default();
             tokens.sent(0);
             config
@@ -107,12 +111,19 @@ impl Configs {
             Arc::new(config)
         });
         self.client = client.map(|crypto| {
-            let mut config = q::ClientConfig::new(Arc::new(crypto));
+            let crypto: Arc<dyn q::crypto::ClientConfig> =
+                if is_open(options) { Arc::new(Keeping(Arc::new(crypto))) } else { Arc::new(crypto) };
+            let mut config = q::ClientConfig::new(crypto);
             config.transport_config(self.transport.clone()).token_store(Arc::new(q::NoneTokenStore));
             config
         });
         Ok(())
     }
+}
+
+/// Whether losses are nothing to the controller: only then may they be settled.
+fn is_open(options: &Options) -> bool {
+    options.controller == "open"
 }
 
 fn endpoint(options: &Options) -> Result<q::EndpointConfig, String> {
@@ -149,8 +160,8 @@ fn endpoint(options: &Options) -> Result<q::EndpointConfig, String> {
     Ok(config)
 }
 
-/// How soon the size that a path carries is searched for again after loss made it look smaller: under random loss of
-/// some percent it often only looks so, and a real change is found by the same search.
+/// How soon the size that a path carries is searched for again after loss made it look smaller: under much random loss
+/// it may only look so, and a real change is found by the same search.
 const SEARCH_AGAIN: Duration = Duration::from_millis(200);
 
 fn transport(options: &Options) -> Result<q::TransportConfig, String> {
@@ -178,7 +189,10 @@ fn transport(options: &Options) -> Result<q::TransportConfig, String> {
     match options.controller.as_str() {
         "open" => {
             let cap = options.in_flight_cap.map_or(DEFAULT_CAP, |bytes| bytes as u64);
-            config.congestion_controller_factory(Arc::new(OpenFactory { cap }));
+            config
+                .congestion_controller_factory(Arc::new(OpenFactory { cap }))
+                .packet_threshold(PATIENCE)
+                .time_threshold(TIME_PATIENCE);
         }
         "cubic" => {
             config.congestion_controller_factory(Arc::new(q::congestion::CubicConfig::default()));

@@ -18,6 +18,8 @@ mod codes;
 mod config;
 mod controller;
 mod endpoint;
+mod ledger;
+mod session;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -428,6 +430,8 @@ impl NativeEndpoint {
         let max = slot.proto.datagrams().max_size().unwrap_or(0);
         let space = slot.proto.datagrams().send_buffer_space();
         let p = &s.path;
+        // Either counts what the other does not: losses that were settled, and those found by time alone.
+        let (lost, lost_bytes) = session::lost(&slot.proto);
         let figures = [
             p.rtt.as_nanos() as f64 / 1000.0,
             p.min_rtt.as_nanos() as f64 / 1000.0,
@@ -435,8 +439,8 @@ impl NativeEndpoint {
             p.current_mtu.into(),
             max as f64,
             p.sent_packets as f64,
-            p.lost_packets as f64,
-            p.lost_bytes as f64,
+            p.lost_packets.max(lost) as f64,
+            p.lost_bytes.max(lost_bytes) as f64,
             s.frame_rx.datagram as f64,
             s.frame_tx.datagram as f64,
             s.udp_rx.datagrams as f64,

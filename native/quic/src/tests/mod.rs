@@ -4,6 +4,7 @@
 mod addresses;
 mod certificates;
 mod datagrams;
+mod ledger;
 mod pair;
 
 /// Marsaglia's xorshift64*, so that a course can be repeated.
