@@ -28,9 +28,10 @@ export class LimitedLog implements Log {
     this.#now = now;
   }
 
-  /** As `status` and `metrics` name it. */
-  get counters(): { readonly 'log.suppressed': number } {
-    return { 'log.suppressed': this.#limits.suppressed };
+  /** A role's status with `log.suppressed` among its counters; one without counters is left as it is. */
+  addTo(status: { readonly counters?: Readonly<Record<string, number>> }): object {
+    if (status.counters === undefined) return status;
+    return { ...status, counters: { ...status.counters, 'log.suppressed': this.#limits.suppressed } };
   }
 
   /** Not limited: whoever asks for this level wants every line, and looks on. */

@@ -22,7 +22,8 @@ import { openPathTracer, RoleTraces } from './trace/role-traces.js';
 const STOP_LIMIT_MS = 1900;
 
 export interface RoleProcess {
-  status(): Promise<unknown>;
+  /** What `log.suppressed` is put beside, where the role has `counters`. */
+  status(): Promise<object>;
   /** Certificates, policy, services and configuration anew. Rejects when something is refused, and then nothing has changed. */
   reload(): Promise<void>;
   /** What SIGTERM waits for before `stop`, in a time that it bounds itself. Never rejects. */
@@ -94,7 +95,7 @@ async function runLocked({ role, dir, log, crypto, exitAfter, start }: RoleStart
       finish(1);
     }, limited);
     const { status: ask } = running;
-    const status = async (): Promise<RoleStatus> => ({ role, ...((await ask()) as object) }) as RoleStatus;
+    const status = async (): Promise<RoleStatus> => ({ role, ...limited.addTo(await ask()) }) as RoleStatus;
     const traces = new RoleTraces(status, () => openPathTracer(crypto));
     stopServing = await serveLocal(dir, (request, gone) => answer(request, gone, { status, reload, traces }));
     if (exitAfter !== undefined) {

@@ -32,7 +32,9 @@ test.each(['info', 'warn', 'error'] as const)('%s: a burst of a peer passes, oth
   log[level]({ agent: 'mallory' }, 'another kind');
   expect(lines).toHaveLength(PEER_BURST + 2);
   expect(lines[0]).toEqual({ level, fields: { agent: 'mallory', code: 'DENIED' }, message: 'text 0' });
-  expect(log.counters).toEqual({ 'log.suppressed': 200 - PEER_BURST });
+  const counters = { dials: 3, 'log.suppressed': 200 - PEER_BURST };
+  expect(log.addTo({ counters: { dials: 3 } })).toEqual({ counters });
+  expect(log.addTo({})).toEqual({});
 });
 
 test.each(['source', 'node', 'agent', 'connector', 'relay', 'service'])('%s says who a line is about', (field) => {

@@ -231,9 +231,12 @@ describe.skipIf(Lab.unavailable() !== undefined)('a role that is reloaded', () =
     });
   });
 
-  it('prints metrics', async () => {
-    const { stdout } = await command(agent, 'metrics');
-    expect(stdout).toContain('sallyport_up{network="lab",role="agent",name="alice"} 1\n');
+  it.each(['relay', 'connector', 'agent'] as const)('prints metrics: %s', async (name) => {
+    const role = { relay: network.relay, connector, agent }[name];
+    const { stdout } = await command(role, 'metrics');
+    const one = { relay: 'relay', connector: 'office', agent: 'alice' }[name];
+    expect(stdout).toContain(`sallyport_up{network="lab",role="${name}",name="${one}"} 1\n`);
+    expect(stdout).toMatch(new RegExp(`role="${name}",name="${one}",counter="log.suppressed"} \\d+\n`));
   });
 
   it.each(['relay', 'connector', 'agent'] as const)('ends by itself after a time: %s', async (name) => {

@@ -98,11 +98,7 @@ async function run(flags: AgentFlags, context: CommandContext): Promise<void> {
         'agent started',
       );
       return {
-        status: async () => {
-          const status = await agent.status();
-          const counters = { ...status.counters, ...limited.counters };
-          return { network: state.network, name: state.name, ...status, counters };
-        },
+        status: async () => ({ network: state.network, name: state.name, ...(await agent.status()) }),
         reload: () =>
           live.reload(log, async (next) => {
             await agent.reload(proxyOptions(next), next.path);

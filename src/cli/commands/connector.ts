@@ -90,11 +90,7 @@ async function run(flags: ConnectorFlags, context: CommandContext): Promise<void
       });
       log.info({ network: state.network, name: state.name }, 'connector started');
       return {
-        status: async () => {
-          const status = await connector.status();
-          const counters = { ...status.counters, ...limited.counters };
-          return { network: state.network, name: state.name, ...status, counters };
-        },
+        status: async () => ({ network: state.network, name: state.name, ...(await connector.status()) }),
         reload: () => live.reload(log, (next) => connector.reload(next.services, next.path)),
         stop: () => connector.stop(),
       };

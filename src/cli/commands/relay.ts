@@ -150,7 +150,7 @@ async function start(
   return {
     status: async () => {
       const status = await relay.status();
-      const counters = { ...status.counters, ...(tcp && bridgeCounters([tcp.counters])), ...limited.counters };
+      const counters = { ...status.counters, ...(tcp && bridgeCounters([tcp.counters])) };
       return { network: folder.network, name: folder.name, ...status, counters };
     },
     reload,
