@@ -66,7 +66,7 @@ const subjects: readonly Subject[] = [
     start: async ({ user, folder }) => {
       const dir = join(folder, 'state');
       const argv = ['tun2socks', '--tun', 'bench0', '--mtu', String(MTU), '--direct', '--routes', '--dir', dir];
-      const role = user.spawn([process.execPath, join(REPOSITORY, 'dist', 'cli', 'main.js'), ...argv]);
+      const role = user.spawn([process.execPath, join(REPOSITORY, 'program', 'cli', 'main.js'), ...argv]);
       await said(role, 'tun2socks started');
       return {
         programs: user,

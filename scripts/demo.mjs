@@ -12,6 +12,6 @@ if (process.argv.includes('--nat')) {
   const { runNatDemo } = await import('../bench/nat/demo.ts');
   process.exitCode = await runNatDemo();
 } else {
-  const { runDemo } = await import('../dist/cli/demo.js');
+  const { runDemo } = await import('../program/cli/demo.js');
   process.exitCode = await runDemo({ once: process.argv.includes('--once') });
 }

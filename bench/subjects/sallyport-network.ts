@@ -13,7 +13,7 @@ import type { Host } from '../../test/lab/host.js';
 import type { LabProcess } from '../../test/lab/process.js';
 import { REPOSITORY } from '../../test/lab/services.js';
 
-export const PROGRAM = join(REPOSITORY, 'dist', 'cli', 'main.js');
+export const PROGRAM = join(REPOSITORY, 'program', 'cli', 'main.js');
 /** In the range that services get their virtual addresses from. */
 export const VIRTUAL_IP = '10.100.0.10';
 export const DEVICE = 'sallyport0';

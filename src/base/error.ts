@@ -31,5 +31,8 @@ export function describeError(error: unknown): string {
   if (error instanceof SallyportError) {
     return error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
   }
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // Modules that are loaded when they are needed are not there any more once another version is installed in this one's place.
+  const isReplaced = (error as { code?: unknown }).code === 'ERR_MODULE_NOT_FOUND';
+  return isReplaced ? `${error.message} (if the program was upgraded meanwhile: start it again)` : error.message;
 }

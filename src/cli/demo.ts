@@ -46,7 +46,7 @@ export async function runDemo({ once }: DemoOptions): Promise<number> {
     if (once) return 0;
     say('');
     say(`Try it yourself:  curl --socks5-hostname 127.0.0.1:${ports.socks} http://web.demo.internal:${ports.web}/`);
-    say(`See the path:     node dist/cli/main.js status --dir ${join(dir, 'alice')}`);
+    say(`See the path:     node program/cli/main.js status --dir ${join(dir, 'alice')}`);
     say('Ctrl-C ends the demo.');
     await interrupted;
     return 0;

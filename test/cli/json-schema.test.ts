@@ -11,7 +11,7 @@ const ROLES = Object.keys(ROLE_CONFIGS) as ConfigRole[];
 
 describe('the JSON Schema', () => {
   it.each(ROLES)('in the package is that of the %s’s configuration', (role) => {
-    // When this fails: node dist/cli/main.js schema ROLE > schema/ROLE.json
+    // When this fails: node program/cli/main.js schema ROLE > schema/ROLE.json
     expect(readFileSync(join(REPOSITORY, 'schema', `${role}.json`), 'utf8')).toBe(`${schemaText(role)}\n`);
   });
 

@@ -15,7 +15,7 @@ import { REPOSITORY } from '../lab/services.js';
 const STOP_GRACE = Seconds(15);
 
 /** The program under test; another one (an installed package's) can be named. */
-const PROGRAM = process.env['SALLYPORT_PROGRAM'] ?? join(REPOSITORY, 'dist', 'cli', 'main.js');
+const PROGRAM = process.env['SALLYPORT_PROGRAM'] ?? join(REPOSITORY, 'program', 'cli', 'main.js');
 
 /** argv of a `sallyport` command. */
 export function sallyport(...argv: readonly string[]): string[] {

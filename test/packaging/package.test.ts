@@ -37,7 +37,6 @@ beforeAll(() => {
     const { status, stdout, stderr } = run(command, args, cwd, PATH);
     if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);
   };
-  must(process.execPath, ['node_modules/typescript/bin/tsc', '-b'], REPOSITORY);
   must('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], REPOSITORY);
   mkdirSync(path);
   symlinkSync(process.execPath, join(path, 'node'));
@@ -63,10 +62,27 @@ function which(name: string): string {
 
 describe('the installed package', () => {
   it('holds what it needs and nothing of the tests', () => {
-    for (const name of ['dist/cli/main.js', 'native/quic/Cargo.lock', 'README.md', 'LICENSE', 'docs/cli.md']) {
+    for (const name of [
+      'program/cli/main.js',
+      'program/LICENSES.txt',
+      'dist/index.js',
+      'native/quic/Cargo.lock',
+      'README.md',
+      'LICENSE',
+      'docs/cli.md',
+    ]) {
       expect(existsSync(join(installed, name)), name).toBe(true);
     }
-    for (const name of ['test', 'src', 'bench', 'dist/.tsbuildinfo', 'native/quic/src/tests', MODULE]) {
+    for (const name of [
+      'test',
+      'src',
+      'bench',
+      'dist/.tsbuildinfo',
+      'dist/cli',
+      'dist/agent',
+      'native/quic/src/tests',
+      MODULE,
+    ]) {
       expect(existsSync(join(installed, name)), name).toBe(false);
     }
   });
@@ -81,6 +97,13 @@ describe('the installed package', () => {
       expect(help.stdout).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
       expect(sallyport(command, '--help').stdout).toContain(`Usage: sallyport ${command}`);
     }
+  });
+
+  it.each(['relay', 'connector', 'agent', 'tun2socks'])('has the packet thread of %s in one file', (role) => {
+    const thread = readFileSync(join(installed, `program/${role}/packet-thread.js`), 'utf8');
+    const imports = [...thread.matchAll(/\b(?:from|import)\(?\s*["']([^"']+)["']/g)].map(([, name]) => name!);
+    expect(imports).toContain('koffi');
+    expect(imports.filter((name) => !name.startsWith('node:') && name !== 'koffi')).toEqual([]);
   });
 
   it('says what it does not know', () => {
@@ -101,7 +124,7 @@ describe('the installed package', () => {
   });
 
   it('runs a relay, a connector and an agent without Rust and without its install script', () => {
-    const demo = join(installed, 'dist/cli/demo.js');
+    const demo = join(installed, 'program/cli/demo.js');
     const program = `process.exitCode = await (await import('${demo}')).runDemo({ once: true })`;
     const { status, stdout, stderr } = run('node', ['--input-type=module', '-e', program], folder, path);
     expect(stderr).toBe('');

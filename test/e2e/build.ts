@@ -1,0 +1,9 @@
+/** Before the tests that run the program: makes it anew of the sources, so that none of them runs an older one. */
+import { execFileSync } from 'node:child_process';
+import { REPOSITORY } from '../lab/services.js';
+
+export default function build(): void {
+  for (const script of [['node_modules/typescript/bin/tsc', '-b'], ['scripts/bundle.mjs']]) {
+    execFileSync(process.execPath, script, { cwd: REPOSITORY, stdio: 'inherit' });
+  }
+}
