@@ -177,6 +177,72 @@ describe('Resolver', () => {
     expect(world.counters.get('dns_timeouts')).toBe(2);
   });
 
+  it('asks six servers at most, once each, and none after ten seconds', () => {
+    const seven = [...new Array(7).keys()].map((i) => `10.0.0.${60 + i}`);
+    const tries = (servers: readonly string[], act: Server | undefined) => {
+      const { world, ask } = start(servers);
+      for (const ip of servers) if (act !== undefined) serve(world, ip.replace('tcp://', ''), act);
+      const answers = ask();
+      world.run(Millis(9_999));
+      const early = answers.length;
+      world.run(Millis(1));
+      const tried = world.asked.length;
+      world.run();
+      return [early, answers.length, tried, world.asked.length];
+    };
+    expect(tries(seven, () => 'refuse')).toEqual([1, 1, 6, 6]);
+    // Two seconds each over UDP, four over TCP.
+    expect(tries(seven, undefined)).toEqual([0, 1, 5, 5]);
+    const streams = seven.slice(0, 3).map((ip) => `tcp://${ip}`);
+    expect(tries(streams, () => 'silence')).toEqual([0, 1, 3, 3]);
+    expect(tries(streams.slice(0, 1), () => 'silence')).toEqual([0, 1, 3, 3]);
+  });
+
+  it('when all refuse, gives the last one’s refusal', () => {
+    const servers = [ONE, TWO, '10.0.0.55'];
+    const { world, ask } = start(servers);
+    for (const [i, ip] of servers.entries()) serve(world, ip, (asked) => reply(asked, { rcode: [5, 2, 4][i]! }));
+    const answers = ask();
+    world.run(Seconds(1));
+    expect(answers).toMatchObject([{ rcode: 4 }]);
+  });
+
+  it('passes a server over no longer than at first, once it has answered in between', () => {
+    const { world, ask } = start([ONE, TWO]);
+    serve(world, TWO, good);
+    let n = 0;
+    const next = (): string => {
+      const before = world.asked.length;
+      ask({ ...A, name: `n${n++}.example` });
+      world.run(Seconds(3.5));
+      return world.asked[before]!.server;
+    };
+    // Silent for 2 s, then passed over for 1 s: it is asked first again.
+    expect(next()).toBe(`${ONE}:53`);
+    serve(world, ONE, good);
+    expect(next()).toBe(`${ONE}:53`);
+    serve(world, ONE, () => 'silence');
+    expect([next(), next()]).toEqual([`${ONE}:53`, `${ONE}:53`]);
+    // Twice in a row: for 2 s.
+    expect(next()).toBe(`${TWO}:53`);
+  });
+
+  it('asks over TCP where no datagram can be sent', () => {
+    const world = new DnsWorld();
+    const { resolver } = start([ONE], {
+      dialer: { ...world.dialer, udp: () => undefined },
+      timers: world,
+      counters: world.counters,
+    });
+    serve(world, ONE, good);
+    const answers: DnsAnswer[] = [];
+    resolver.query(A, (answer) => answers.push(answer));
+    expect(answers).toEqual([]);
+    world.run(Millis(100));
+    expect(texts(answers[0]!.addresses)).toEqual(['10.1.1.1']);
+    expect(world.opened).toEqual([`tcp ${ONE}:53`]);
+  });
+
   it('fails after three tries, remembers that for a second, and remembers SERVFAIL for five', () => {
     const { world, ask } = start([ONE]);
     const answers = ask();
@@ -296,6 +362,29 @@ describe('Resolver', () => {
     world.run(Seconds(2));
     expect(others[2]).toHaveLength(1);
     expect(world.counters.snapshot()).toMatchObject({ dns_hook_answers: 3, dns_hook_errors: 2 });
+  });
+
+  it('takes a hook’s first answer only, and none after its time', () => {
+    const tell: Parameters<DnsHook>[1][] = [];
+    const { world, ask } = start([ONE], { hook: (_host, answer) => void tell.push(answer) });
+    serve(world, ONE, good);
+    const pin = (ip: string) => ({ addresses: [IpAddress.parse(ip)!] });
+    const twice = ask();
+    tell[0]!(pin('10.7.7.7'));
+    tell[0]!(pin('10.8.8.8'));
+    tell[0]!(undefined);
+    const late = ask({ ...A, name: 'late.example' });
+    world.run(Millis(4_999));
+    expect(late).toEqual([]);
+    world.run(Seconds(1));
+    tell[1]!(pin('10.8.8.8'));
+    world.run(Seconds(20));
+    expect([twice, late].map((list) => list.map(({ addresses }) => texts(addresses)))).toEqual([
+      [['10.7.7.7']],
+      [['10.1.1.1']],
+    ]);
+    expect(world.counters.snapshot()).toMatchObject({ dns_hook_answers: 1, dns_hook_errors: 1 });
+    expect(world.timersArmed).toBe(0);
   });
 
   it('keeps one TCP connection for many questions, ends it after ten silent seconds, and survives its loss', () => {

@@ -128,6 +128,59 @@ describe('TCP', () => {
     expect(host.values['shaped_bytes']).toBe(0);
   });
 
+  it('ends as late as a byte would arrive when nothing waits, and of the host’s errors learns at once', () => {
+    const host = new MockHost({ rules: ['shape port=443 delay=100ms'] });
+    const [ends, fails, both] = [open(host), open(host), open(host)];
+    ends.client.connection.shutdownWrite();
+    host.run(Millis(99));
+    expect(ends.host.ended).toBe(false);
+    host.run(Millis(2));
+    expect(ends.host.ended).toBe(true);
+    host.engine.closed(fails.host.id, 'error');
+    host.run(Millis(1));
+    expect(fails.client.closed).toBe('reset');
+    // The host has said its last word, and gives up what it was still to take.
+    host.engine.ended(both.host.id);
+    host.run(Millis(1));
+    both.client.connection.write(new TextEncoder().encode('waits'), 0, 5);
+    host.run(Millis(1));
+    host.engine.closed(both.host.id, 'error');
+    host.run(Millis(1));
+    expect([both.client.closed, both.host.bytes]).toEqual(['reset', 0]);
+  });
+
+  it('of a closed program’s bytes keeps what the host does not take for a minute', () => {
+    const host = new MockHost({ rules: ['shape delay=50ms'] });
+    const flow = open(host);
+    flow.host.room = 10;
+    flow.client.connection.write(pattern(20_000), 0, 20_000);
+    flow.client.connection.shutdownWrite();
+    host.engine.ended(flow.host.id);
+    host.run(Seconds(55));
+    expect([flow.client.closed, flow.host.closed]).toEqual(['finished', undefined]);
+    host.run(Seconds(10));
+    expect(flow.host.closed).toBe('aborted');
+    expect(host.values['shaped_bytes']).toBe(0);
+  });
+
+  it('takes from a host only what its rate has room for, and more at once when the rules let it', () => {
+    const host = new MockHost({ rules: ['shape rate=8kbit'] });
+    const flow = open(host);
+    for (let i = 0; i < 60; i++) host.reply(flow.host, pattern(4096));
+    host.run(Millis(10));
+    expect([flow.host.paused, host.values['shaped_bytes']! < 64 * 1024]).toEqual([true, true]);
+    host.engine.setRules(['shape rate=80mbit']);
+    host.run(Millis(1));
+    expect(flow.host.paused).toBe(false);
+  });
+
+  it('keeps to its rate over a long way too', () => {
+    const host = new MockHost({ rules: ['shape port=443 rate=8mbit delay=300ms'] });
+    const took = upload(host, open(host), pattern(1_000_000));
+    expect(took).toBeGreaterThan(940);
+    expect(took).toBeLessThan(1150);
+  });
+
   it('is held back by the host’s hook too, until the engine stops', () => {
     const shape = { up: 1e6, down: 1e6, latency: Millis(30), jitter: Millis(0), key: undefined };
     const host = new MockHost({ hooks: { onFlow: () => ({ action: 'allow', shape }) } });

@@ -1,10 +1,10 @@
 /** Lanes in virtual time: order, rate and burst whatever the jitter; rings that grow within what all share. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { SeededEntropy } from '../../../src/base/entropy.js';
 import { type Instant, instantAt, Millis } from '../../../src/base/time.js';
 import { DelayRing, SharedMemory } from '../../../src/engine/shaping/delay-ring.js';
-import type { FlowShape } from '../../../src/engine/shaping/rate.js';
+import { type FlowShape, sameShape } from '../../../src/engine/shaping/rate.js';
 import { type Lane, Shaper } from '../../../src/engine/shaping/shaper.js';
 
 const at = (millis: number): Instant => instantAt(millis * 1000);
@@ -69,9 +69,71 @@ describe('Shaper', () => {
     drain(shaper);
     expect([first, second, other].map((one) => one!.left.at(-1)![0])).toEqual([0, 50, 0]);
     const faster = laneOf(shaper, shape({ up: 1e6, key: 'a' }));
-    faster.lane.hold(at(60), bytes(0, 1000), 0, 1000);
+    faster.lane.hold(at(10), bytes(0, 1000), 0, 1000);
     drain(shaper);
-    expect(faster.left).toEqual([[60, 0]]);
+    // The old bucket is paid at 50 ms.
+    expect(faster.left).toEqual([[10, 0]]);
+  });
+
+  it('adds jitter at random, up to all of it', () => {
+    const shaper = make();
+    const late: number[] = [];
+    for (let i = 0; i < 100; i++) {
+      const { lane, left } = laneOf(shaper, shape({ latency: Millis(20), jitter: Millis(40) }));
+      lane.hold(at(0), bytes(0, 10), 0, 10);
+      drain(shaper);
+      late.push(left[0]![0]);
+    }
+    expect(Math.min(...late)).toBeGreaterThanOrEqual(20);
+    expect(Math.max(...late)).toBeLessThanOrEqual(60);
+    expect(late.filter((when) => when < 30).length).toBeGreaterThan(10);
+    expect(late.filter((when) => when > 50).length).toBeGreaterThan(10);
+  });
+
+  it('saves up no more than one burst, however long nothing came', () => {
+    const shaper = make();
+    const { lane, left } = laneOf(shaper, shape({ up: 100_000 }));
+    lane.hold(at(0), bytes(0, 1000), 0, 1000);
+    drain(shaper);
+    for (let i = 1; i <= 7; i++) lane.hold(at(60_000), bytes(i, 1000), 0, 1000);
+    drain(shaper);
+    expect(left.slice(1).map(([when]) => when - 60_000)).toEqual([0, 0, 0, 0, 0, 10, 20]);
+  });
+
+  it('remembers 4,096 keys, and forgets the oldest', () => {
+    const shaper = make();
+    const first = () => laneOf(shaper, shape({ up: 100_000, key: 'first' }));
+    const use = (): number => {
+      const { lane, left } = first();
+      for (let i = 0; i < 6; i++) lane.hold(at(0), bytes(i, 1000), 0, 1000);
+      drain(shaper);
+      return left[0]![0];
+    };
+    expect([use(), use()]).toEqual([0, 20]);
+    for (let i = 1; i < 4096; i++) laneOf(shaper, shape({ up: 100_000, key: `${i}` }));
+    expect(use()).toBe(80);
+    laneOf(shaper, shape({ up: 100_000, key: 'one more' }));
+    expect(use()).toBe(0);
+  });
+
+  it('lets of a stream wait what its rate carries in its latency and a tenth of a second, in pieces of 10 ms', () => {
+    const of = (more: Partial<FlowShape>) => {
+      const { lane } = laneOf(make(), shape(more));
+      return [lane.limit, lane.piece];
+    };
+    expect(of({ up: 1e6 })).toEqual([100_000, 10_000]);
+    expect(of({ up: 1e6, latency: Millis(300), jitter: Millis(50) })).toEqual([450_000, 10_000]);
+    expect(of({ up: 1000, latency: Millis(300) })).toEqual([16_384, 1400]);
+    expect(of({})).toEqual([Number.POSITIVE_INFINITY, 65_536]);
+  });
+
+  it('gives an empty datagram a byte, so that it takes no other one’s place', () => {
+    const shaper = make();
+    const { lane } = laneOf(shaper, shape({ latency: Millis(10) }));
+    expect(lane.hold(at(0), bytes(0, 0), 0, 0)).toBe(true);
+    const { used } = shaper.memory;
+    expect(lane.hold(at(0), bytes(1, 1000), 0, 1000)).toBe(true);
+    expect(shaper.memory.used).toBe(used);
   });
 
   it('never lets a record overtake another of its lane, never exceeds rate and burst, whatever the jitter', () => {
@@ -105,10 +167,13 @@ describe('Shaper', () => {
   });
 
   it('drops datagrams that would wait half a second for their rate, and those that find no memory', () => {
+    const roomy = laneOf(make(), shape({ up: 10_000 }));
+    // A burst of 3 kB, then half a second of 10 kB/s.
+    const kept = Array.from({ length: 20 }, (_, i) => roomy.lane.hold(at(0), bytes(i, 1000), 0, 1000));
+    expect(kept.filter(Boolean)).toHaveLength(8);
     const shaper = make(10_000);
     const narrow = laneOf(shaper, shape({ up: 10_000 }));
     const held = Array.from({ length: 20 }, (_, i) => narrow.lane.hold(at(0), bytes(i, 1000), 0, 1000));
-    // A burst of 3 kB, then half a second of 10 kB/s.
     expect(held.filter(Boolean)).toHaveLength(8);
     const late = laneOf(shaper, shape({ latency: Millis(100) }));
     const more = Array.from({ length: 20 }, (_, i) => late.lane.hold(at(0), bytes(i, 1000), 0, 1000));
@@ -119,6 +184,18 @@ describe('Shaper', () => {
     for (const { lane } of [narrow, late]) lane.close();
     expect([shaper.memory.used, shaper.nextDue()]).toEqual([0, undefined]);
   });
+});
+
+test.each([
+  ['up', 1],
+  ['down', 1],
+  ['latency', Millis(1)],
+  ['jitter', Millis(1)],
+  ['loss', 0.1],
+  ['key', 'k'],
+] as const)('two shapes that differ in %s are not the same', (field, value) => {
+  const one = shape({});
+  expect([sameShape(one, shape({ loss: 0 })), sameShape(one, { ...one, [field]: value })]).toEqual([true, false]);
 });
 
 describe('DelayRing', () => {
@@ -150,5 +227,16 @@ describe('DelayRing', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('has 4,096 records at most, and pays for more than its first 16 of the memory that all share', () => {
+    const fill = (memory: SharedMemory): number => {
+      const ring = new DelayRing(memory, 10_000, 10_000);
+      while (ring.room(1, true) === 1) ring.commit(1, at(0));
+      return ring.count;
+    };
+    expect(fill(new SharedMemory(1e6))).toBe(4096);
+    // 16 and 32 records more, at 16 bytes; 64 would be too many.
+    expect(fill(new SharedMemory(768 + 1023))).toBe(64);
   });
 });
