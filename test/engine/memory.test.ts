@@ -3,10 +3,12 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { Millis, Seconds } from '../../src/base/time.js';
+import { engineSettings } from '../../src/engine/settings.js';
 import { tcpPacket, udpPacket } from '../support/packets.js';
 import { CLIENT, MockHost } from './replay/mock-host.js';
 
 const CAP = 15_000_000;
+const MOBILE = engineSettings('mobile');
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 const ends = { from: CLIENT, to: '93.184.216.34' };
@@ -51,6 +53,57 @@ test('128 connections that all send and receive as much as they can', () => {
   expect(host.values['buffer_bytes']).toBeGreaterThan(1_000_000);
   expect(grown).toBeLessThan(CAP);
   expect(host.values['flows_active{protocol=tcp}']).toBe(128);
+});
+
+test('windows that have grown while everything flowed hold no more than the budget when it stops', () => {
+  const host = new MockHost({ preset: 'mobile' });
+  host.onDial = (connection) => host.engine.connected(connection.id);
+  const clients = Array.from({ length: 128 }, (_, i) => host.connect(`93.184.216.34:${i + 1}`));
+  host.run(Seconds(1));
+  const chunk = new Uint8Array(65_536);
+  const push = (rounds: number): void => {
+    for (let round = 0; round < rounds; round++) {
+      for (const connection of host.connections) if (!connection.paused) host.reply(connection, chunk);
+      for (const client of clients) client.connection.write(chunk, 0, chunk.length);
+      host.run(Millis(20));
+      for (const connection of host.connections) connection.received.length = 0;
+      for (const client of clients) client.forget();
+    }
+  };
+  const grown = grownBy(host, () => {
+    push(15);
+    for (const connection of host.connections) connection.room = 0;
+    for (const client of clients) client.reads = false;
+    push(15);
+  });
+  expect(host.values['flows_active{protocol=tcp}']).toBe(128);
+  expect(host.values['buffer_bytes']).toBeGreaterThan(5_000_000);
+  // Each connection's first buffers, one each way, are lent whatever the budget.
+  const first = 128 * (MOBILE.tcp.sendInitial! + MOBILE.tcp.receiveInitial!);
+  const { bufferBytes, retainedBytes } = MOBILE.stack;
+  expect(host.values['buffer_bytes']).toBeLessThanOrEqual(bufferBytes! + retainedBytes! + first);
+  expect(grown).toBeLessThan(CAP);
+});
+
+test('the bounds of all that waits, together, are below 15 MB', () => {
+  const { stack, flows, host } = MOBILE;
+  const bounds = [stack.bufferBytes!, stack.retainedBytes!, stack.reassemblyBytes!, flows.shapedBytes];
+  const all = [...bounds, host.ringBytes, host.batchBytes, host.queueBytes];
+  expect(all.reduce((sum, one) => sum + one)).toBeLessThan(CAP);
+});
+
+test('128 flows of TCP and of UDP, and no more', () => {
+  const host = new MockHost({ preset: 'mobile', settings: { flows: { newFlowRate: 1e6, newFlowBurst: 1e6 } } });
+  host.onDial = (connection) => host.engine.connected(connection.id);
+  const connect = (_: unknown, i: number) => host.connect(`93.184.216.34:${i + 1}`);
+  const clients = Array.from({ length: 100 }, connect);
+  host.run(Millis(100));
+  // As many requests again are not too many at once: flows are.
+  clients.push(...Array.from({ length: 100 }, connect));
+  host.engine.packets(Array.from({ length: 200 }, (_, i) => udpPacket(ends, 1000 + i, 53, 'x')));
+  host.run(Millis(500));
+  expect(clients.filter(({ connected }) => connected)).toHaveLength(128);
+  expect(host.values).toMatchObject({ 'flows_active{protocol=tcp}': 128, 'flows_active{protocol=udp}': 128 });
 });
 
 test('a flood of SYNs and datagrams from ever new ports', () => {

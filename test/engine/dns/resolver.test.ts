@@ -186,9 +186,10 @@ describe('Resolver', () => {
       world.run(Millis(9_999));
       const early = answers.length;
       world.run(Millis(1));
+      const told = answers.length;
       const tried = world.asked.length;
       world.run();
-      return [early, answers.length, tried, world.asked.length];
+      return [early, told, tried, world.asked.length];
     };
     expect(tries(seven, () => 'refuse')).toEqual([1, 1, 6, 6]);
     // Two seconds each over UDP, four over TCP.

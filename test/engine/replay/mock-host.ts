@@ -69,6 +69,10 @@ export class MockClient implements TcpHandlers {
   get data(): Uint8Array {
     return new Uint8Array(Buffer.concat(this.#parts));
   }
+  /** Throws away what has come. */
+  forget(): void {
+    this.#parts.length = 0;
+  }
 }
 
 type Overrides = Partial<
