@@ -62,7 +62,7 @@ class Pings {
 
 /** Runs the demo; resolves with the exit status. */
 export async function runNatDemo(): Promise<number> {
-  const reason = Lab.unavailable();
+  const reason = Lab.unavailable('ping');
   if (reason !== undefined) {
     process.stderr.write(`demo: cannot make networks of its own here: ${reason}\n`);
     return 1;

@@ -57,12 +57,12 @@ export class Lab {
     for (const signal of SIGNALS) process.on(signal, this.onSignal);
   }
 
-  /** Why this machine cannot run a laboratory, or undefined when it can. */
-  static unavailable(): string | undefined {
+  /** Why this machine cannot run a laboratory in which these programs are used too, or undefined when it can. */
+  static unavailable(...programs: readonly string[]): string | undefined {
     if (process.platform !== 'linux') return 'network namespaces need Linux';
     if (process.geteuid?.() !== 0) return 'network namespaces need root';
     const missing = ['/dev/net/tun'].filter((path) => !existsSync(path));
-    for (const program of ['ip', 'nft']) {
+    for (const program of ['ip', 'nft', ...programs]) {
       if (!['/usr/sbin', '/sbin', '/usr/bin', '/bin'].some((folder) => existsSync(`${folder}/${program}`))) {
         missing.push(program);
       }
