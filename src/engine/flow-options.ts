@@ -77,6 +77,9 @@ export const DEFAULT_FLOW_LIMITS: FlowLimits = {
 /** Sees the payload of a flow pass; the bytes are only lent. Returns false when it wants no more. */
 export type PayloadTap = (toHost: boolean, bytes: Uint8Array, offset: number, length: number) => boolean;
 
+/** Whether what a flow says may change the decision: what it says next, what it has said and is being judged by, or nothing any more. */
+export type Hold = 'watching' | 'judging' | 'none';
+
 /** Where a flow goes, once it is allowed. */
 export interface FlowTarget {
   readonly service: string;
@@ -91,8 +94,8 @@ export interface FlowTarget {
   readonly tap?: PayloadTap;
   /** How it is held back; where the flows have a shaper. */
   readonly shape?: FlowShape;
-  /** UDP: its first datagrams wait, if they are QUIC's, until this says false and the flow is judged again; for a short time. */
-  readonly hold?: () => boolean;
+  /** What it says first (of UDP: QUIC's first datagrams) waits as long as this says so; for a short time. */
+  readonly hold?: () => Hold;
   /** The flow is over; not called when its dial failed. */
   readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
 }
@@ -127,6 +130,10 @@ export const FLOW_COUNTERS = [
   'tcp_dial_blocked',
   'tcp_evicted',
   'tcp_admission_fail',
+  'tcp_holds_decided',
+  'tcp_holds_refused',
+  'tcp_holds_gave_up',
+  'tcp_holds_ended',
   'udp_dial_refused',
   'udp_dial_timeout',
   'udp_dial_unreachable',

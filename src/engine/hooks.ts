@@ -6,7 +6,7 @@ import { SocketAddress } from '../base/address.js';
 import type { Duration } from '../base/time.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { Rejection } from '../netstack/types.js';
-import { type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
+import { type Hold, type PayloadTap, PROTOCOL_TCP, PROTOCOL_UDP } from './flow-options.js';
 import type { NameSource } from './names/tracker.js';
 import type { FlowShape } from './shaping/rate.js';
 import type { FlowEvent } from './taps/events.js';
@@ -36,10 +36,10 @@ export type FlowDecision =
       /** Sees the first bytes of both directions, until it returns false. */
       readonly tap?: PayloadTap;
       /**
-       * UDP: asked whether what the flow says may yet change the decision. While it says so QUIC's first datagrams wait (7 of them, 200 ms)
-       * for `Engine.reevaluate`.
+       * Asked whether what the flow says may yet change the decision. Until that is `none`, or the time is up, what it says first waits: of
+       * TCP 12 KiB for 5 s, of UDP QUIC's first 7 datagrams for 200 ms. `Engine.reevaluate` has it asked again.
        */
-      readonly hold?: () => boolean;
+      readonly hold?: () => Hold;
       readonly onClosed?: (reason: string, bytesIn: number, bytesOut: number) => void;
     }
   | { readonly action: 'block'; readonly how: Rejection }

@@ -11,7 +11,7 @@ export type { ByteStream, ByteStreamHandlers, HttpRequests, HttpResponse, TlsCli
 export type { EngineDevice, EngineOptions, EnginePlatform } from './engine.js';
 export { Engine } from './engine.js';
 export type { FlowInfo } from './flow-list.js';
-export type { PayloadTap } from './flow-options.js';
+export type { Hold, PayloadTap } from './flow-options.js';
 export type { EngineHooks, FlowDecision, FlowHello, FlowMetadata, FlowRequest } from './hooks.js';
 export type { DialFailure, DialRequest, HostConnections } from './host/connections.js';
 export type { EngineDns, ResolverAnswer } from './host/traffic-options.js';

@@ -177,6 +177,17 @@ export const ENGINE_METRICS: readonly Metric[] = [
     }),
     'end',
   ),
+  count(
+    'tcp_holds',
+    'TCP flows whose first bytes waited for a name, by what ended that.',
+    ({ flows: c }) => ({
+      decided: c.get('tcp_holds_decided'),
+      refused: c.get('tcp_holds_refused'),
+      gave_up: c.get('tcp_holds_gave_up'),
+      flow_ended: c.get('tcp_holds_ended'),
+    }),
+    'end',
+  ),
   count('udp_send_errors', 'Datagrams that failed on a way out that stood.', flows('udp_send_fail')),
   count('echo_requests', 'Echo requests.', flows('echo_requests')),
   count('retransmits', 'TCP segments sent again to the device.', stack('tcp_retransmits')),

@@ -40,6 +40,8 @@ export class TcpBridge implements TcpHandlers {
   #shut = false;
   #closed = false;
   #tap: PayloadTap | undefined;
+  /** Bytes not yet taken that the tap has seen. */
+  #seen = 0;
   readonly #readBudget: number;
 
   /** Takes over a connected stream and an open connection whose handlers it becomes. */
@@ -90,6 +92,14 @@ export class TcpBridge implements TcpHandlers {
     this.#connection.pull();
   }
 
+  /** Shows the tap what waits in front of the bridge (all of it, each time), once. */
+  peek(bytes: Uint8Array, offset: number, length: number): void {
+    const seen = this.#seen;
+    if (length <= seen) return;
+    this.#seen = length;
+    if (this.#tap?.(true, bytes, offset + seen, length - seen) === false) this.#tap = undefined;
+  }
+
   onData(bytes: Uint8Array, offset: number, length: number): number {
     let taken = 0;
     while (taken < length) {
@@ -103,7 +113,7 @@ export class TcpBridge implements TcpHandlers {
     if (taken > 0) {
       this.bytesIn += taken;
       this.lastUsed = this.#reactor.now();
-      if (this.#tap !== undefined && !this.#tap(true, bytes, offset, taken)) this.#tap = undefined;
+      if (this.#tap !== undefined) this.#show(bytes, offset, taken);
     }
     if (taken < length && !this.#closed) {
       this.#wantsWrite = true;
@@ -145,6 +155,13 @@ export class TcpBridge implements TcpHandlers {
     else if (!this.#closed && (ready & BROKEN) !== 0 && this.#ended && !this.#shut) this.#fail();
     if (!this.#closed) this.#setInterest();
     this.#owner.onActivity();
+  }
+
+  /** Shows the tap what has been taken, but for what it has seen. */
+  #show(bytes: Uint8Array, offset: number, length: number): void {
+    const seen = Math.min(this.#seen, length);
+    this.#seen -= seen;
+    if (seen < length && !this.#tap!(true, bytes, offset + seen, length - seen)) this.#tap = undefined;
   }
 
   #read(): void {

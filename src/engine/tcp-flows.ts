@@ -1,7 +1,7 @@
 /**
  * The TCP flows of one session that end here: each SYN is routed, its backend dialled, and only then answered.
  *
- *   SYN ─► routed ─► dialling ──connected──► SYN-ACK, bridged ─► closed
+ *   SYN ─► routed ─► dialling ──connected──► SYN-ACK, bridged ─► closed              (a name may decide: first-bytes.ts before the bridge)
  *            │           ├─ refused ──► RST
  *            │           ├─ unreachable ──► ICMP
  *            │           └─ timeout ──► silence
@@ -11,17 +11,20 @@
 import { sameWords } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { elapsed, type Instant, later } from '../base/time.js';
+import type { TcpConnection } from '../netstack/tcp/connection.js';
 import type { TcpRequest } from '../netstack/tcp/request.js';
 import type { CloseReason, Rejection, TcpHandlers } from '../netstack/types.js';
 import { ETIMEDOUT, type Reactor, type TcpStream } from '../os/io.js';
 import { dialErrorKind, dialRejection } from './dial-error.js';
 import type { Dialer } from './dialer.js';
+import { FirstBytes } from './first-bytes.js';
 import type { LiveFlow } from './flow-list.js';
 import {
   type FlowCounter,
   type FlowLimits,
   type FlowRouter,
   type FlowTarget,
+  type Hold,
   PROTOCOL_TCP,
   targetOf,
 } from './flow-options.js';
@@ -56,7 +59,10 @@ interface DiallingFlow {
 interface OpenFlow {
   readonly target: FlowTarget;
   readonly words: Uint32Array;
+  readonly connection: TcpConnection;
   readonly bridge: TcpBridge;
+  /** In front of the bridge, once what it says may change the decision. */
+  first: FirstBytes | undefined;
   /** Where its bytes wait, if they are held back. */
   shaped: ShapedStream | undefined;
 }
@@ -183,7 +189,9 @@ export class TcpFlows {
       target.tap,
       host.limits.tcpReadBudget,
     );
-    this.#open.set(bridge, { target, words, bridge, shaped });
+    const flow: OpenFlow = { target, words, connection, bridge, first: undefined, shaped };
+    this.#open.set(bridge, flow);
+    this.#holdFirst(flow, target);
     host.counters.add('tcp_opened');
     host.onActivity();
   }
@@ -198,14 +206,28 @@ export class TcpFlows {
       only === undefined || (sameWords(words, 0, only, 0) && sameWords(words, 1, only, 1));
     for (const flow of [...this.#open.values()].filter(isAsked)) {
       const target = targetOf(this.#host.router.route(PROTOCOL_TCP, flow.words));
-      if (target?.service !== flow.target.service) flow.bridge.abort();
-      else this.#shape(flow, target.shape);
+      if (target?.service !== flow.target.service) {
+        flow.first?.refused();
+        flow.bridge.abort();
+      } else {
+        this.#shape(flow, target.shape);
+        this.#holdFirst(flow, target);
+      }
     }
     for (const [dial, flow] of [...this.#dialling].filter(([, flow]) => isAsked(flow))) {
       const route = this.#host.router.route(PROTOCOL_TCP, flow.words);
       if (targetOf(route)?.service !== flow.target.service) {
         this.#giveUp(dial, flow, typeof route === 'string' ? route : 'admin-prohibited');
       } else flow.shape = targetOf(route)?.shape;
+    }
+  }
+
+  /** Nothing of it leaves while what it says first may change the decision; nothing is in its way where that cannot be. */
+  #holdFirst(flow: OpenFlow, { hold = NEVER }: FlowTarget): void {
+    const { connection, bridge } = flow;
+    if (flow.first !== undefined) flow.first.judged(hold);
+    else if (bridge.bytesIn === 0 && hold() !== 'none') {
+      flow.first = new FirstBytes(this.#host, connection, bridge, hold);
     }
   }
 
@@ -297,6 +319,7 @@ class Dial {
   }
 }
 
+const NEVER = (): Hold => 'none';
 /** Until the bridge stands nothing is taken. */
 const WAITING: TcpHandlers = { onData: () => 0, onClosed: () => {} };
 

@@ -25,6 +25,7 @@ import { DnsTcpService } from './dns/tcp-service.js';
 import { checkTls, withTls } from './dns/tls-dialer.js';
 import { DNS_COUNTERS, type DnsDialer } from './dns/transport.js';
 import type { DnsServer } from './dns/upstream.js';
+import type { Hold } from './flow-options.js';
 import { type EngineHooks, type FlowDecision, type FlowRequest, flowProtocol, type HookFailed } from './hooks.js';
 import type { TrafficCounts } from './metrics.js';
 import { type FlowName, NameTracker } from './names/tracker.js';
@@ -70,6 +71,8 @@ interface FlowState {
   isTold: boolean;
   /** What decided about it last. */
   rule: Rule | undefined;
+  /** It has said what may change that, and is about to be judged again. */
+  isJudging: boolean;
 }
 
 /** The parts of the engine's core that are needed here. */
@@ -200,18 +203,19 @@ export class Traffic {
     const key = keyOf(flow);
     const state = this.#stateOf(flow, key);
     const rule = this.#judge(flow, state);
+    state.isJudging = false;
     if (rule !== undefined && isRefusal(rule)) return { action: 'block', how: refusalOf(rule, protocol) };
     const decision = hooks.onFlow?.(flow) ?? { action: 'allow' };
     if (decision.action === 'block') this.#tell('refused', flow, state.name, undefined);
     if (decision.action !== 'allow') return decision;
     const shape = rule?.shape && shapeOf(rule.shape, formatRule(rule), state.name, flow);
-    // What a QUIC flow calls itself may be refused: until then none of it leaves.
-    const hold = () => (this.#rules.namesMatter && state.name.isWatching) || decision.hold?.() === true;
-    const allowed = {
-      ...decision,
-      ...(shape === undefined ? {} : { shape }),
-      ...(protocol === 'udp' ? { hold } : {}),
+    // What a flow calls itself may be refused: until then none of it leaves.
+    const hold = (): Hold => {
+      if (state.isJudging) return 'judging';
+      if (this.#rules.namesMatter && state.name.isWatching) return 'watching';
+      return decision.hold?.() ?? 'none';
     };
+    const allowed = { ...decision, ...(shape === undefined ? {} : { shape }), hold };
     if (this.#isJudgingAgain) return allowed;
     this.#tell('opened', flow, state.name, rule);
     if (state.name.name !== undefined && !state.isTold) this.#report(flow, state.name);
@@ -238,7 +242,7 @@ export class Traffic {
     const old = this.#flows.get(key);
     if (old !== undefined && (this.#isJudgingAgain || flow.protocol === 'udp')) return old;
     const name = this.tracker.follow(this.#parts.reactor.now(), flow.destination.ip);
-    const state: FlowState = { name, isTold: false, rule: undefined };
+    const state: FlowState = { name, isTold: false, rule: undefined, isJudging: false };
     this.#flows.delete(key);
     this.#flows.set(key, state);
     if (this.#flows.size > FLOWS_MAX) this.#flows.delete(this.#flows.keys().next().value!);
@@ -265,6 +269,7 @@ export class Traffic {
       if (rule === state.rule || changesNothing) return;
     }
     // Not within the flow's own call: it may end.
+    state.isJudging = true;
     this.#parts.reactor.at(now, () => this.#host?.reevaluate(flow));
   }
 

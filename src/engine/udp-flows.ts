@@ -49,6 +49,8 @@ const NOTHING = (): void => {};
 /** Where QUIC is known by its first packet (RFC 9114 §3.1). */
 const QUIC_PORT = 443;
 
+const isHeld = ({ hold }: FlowTarget): boolean => hold !== undefined && hold() !== 'none';
+
 export class UdpFlows {
   readonly #host: FlowHost;
   readonly #stack: Stack;
@@ -205,7 +207,7 @@ export class UdpFlows {
     if (port === QUIC_PORT && looksLikeInitial(bytes, offset, length)) flow.isQuic = true;
     const peer = this.#addPeer(flow, words, target.tap);
     this.#shape(peer, target.shape);
-    if (target.hold?.() === true && looksLikeInitial(bytes, offset, length)) this.#keep(now, peer);
+    if (isHeld(target) && looksLikeInitial(bytes, offset, length)) this.#keep(now, peer);
     if (limits.udpFiltering === 'address-dependent') {
       const whole = words.slice();
       whole[PORT] = 0;
@@ -411,7 +413,7 @@ export class UdpFlows {
       const target = targetOf(route);
       if (target?.service === flow.target.service) {
         this.#shape(peer, target.shape);
-        if (peer.held !== undefined && target.hold?.() !== true) this.#release(now, peer, 'udp_holds_decided');
+        if (peer.held !== undefined && !isHeld(target)) this.#release(now, peer, 'udp_holds_decided');
       } else {
         if (peer.held !== undefined) this.#refuse(now, peer, typeof route === 'string' ? route : 'admin-prohibited');
         peers.splice(peers.indexOf(peer), 1);

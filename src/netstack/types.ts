@@ -54,6 +54,8 @@ export interface TcpHandlers {
    * less than offered the application is not called again until it calls `pull`.
    */
   onData(bytes: Uint8Array, offset: number, length: number): number;
+  /** Behind bytes that were not taken more have come, or the end of the stream; `pull` offers all of them again. */
+  onMore?(): void;
   /** The peer's stream ended and all of it has been taken. */
   onPeerClosed?(): void;
   /** The send buffer was full and now has room again (at least half of it). */

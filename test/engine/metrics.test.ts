@@ -173,6 +173,19 @@ const MOVES: readonly Move[] = [
       host.run(Millis(end === 'gave_up' ? 250 : 5));
     },
   })),
+  ...(['decided', 'refused', 'gave_up', 'flow_ended'] as const).map((end) => ({
+    name: `tcp_holds{end=${end}}`,
+    with: { rules: ['reject host=web.example'] },
+    by: (host: MockHost) => {
+      const { client } = host.open(WEB);
+      client.connection.write(Uint8Array.of(22), 0, 1);
+      host.run(Millis(5));
+      if (end === 'decided') host.engine.setRules(['allow']);
+      if (end === 'refused') host.engine.setRules(['reject']);
+      if (end === 'flow_ended') client.connection.abort();
+      host.run(end === 'gave_up' ? Seconds(6) : Millis(5));
+    },
+  })),
   { name: 'echo_requests', by: (host) => feed(host, [echoRequest(ends, 1, 1)]) },
   {
     name: 'retransmits',

@@ -178,7 +178,7 @@ test('a host may hold a flow by a decision of its own', () => {
     onFlow: () =>
       isKnown && !isGood
         ? ({ action: 'block', how: 'admin-prohibited' } as const)
-        : ({ action: 'allow', hold: () => !isKnown } as const),
+        : ({ action: 'allow', hold: () => (isKnown ? 'none' : 'watching') } as const),
   };
   const play = new Play([], { hooks });
   play.say(first);

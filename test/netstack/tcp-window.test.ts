@@ -117,6 +117,43 @@ describe('the window we offer', () => {
   });
 });
 
+test('who has not taken everything is told of what comes behind it: bytes in order, a gap filled, the end', () => {
+  const w = opened();
+  const connection = w.app.connection!;
+  const offered: number[] = [];
+  let more = 0;
+  let isEnd = false;
+  let room = 0;
+  connection.setHandlers({
+    onData: (_bytes, _offset, length) => {
+      offered.push(length);
+      return Math.min(length, room);
+    },
+    onMore: () => {
+      more++;
+      if (more > 1) connection.pull();
+    },
+    onPeerClosed: () => {
+      isEnd = true;
+    },
+    onClosed: () => {},
+  });
+  w.send('A', { seq: 1, ack: 1, data: bytes(100) });
+  expect([offered, more]).toEqual([[100], 0]);
+  w.send('A', { seq: 101, ack: 1, data: bytes(50) });
+  expect([offered, more]).toEqual([[100], 1]);
+  w.send('A', { seq: 161, ack: 1, data: bytes(40) });
+  expect([offered, more]).toEqual([[100], 1]);
+  w.send('A', { seq: 151, ack: 1, data: bytes(10) });
+  expect([offered, more]).toEqual([[100, 200], 2]);
+  room = 1000;
+  w.send('FA', { seq: 201, ack: 1 });
+  expect([offered, more, isEnd]).toEqual([[100, 200, 200], 3, true]);
+  // Nothing waits any more.
+  w.send('FA', { seq: 201, ack: 1 });
+  expect(more).toBe(3);
+});
+
 test('a FIN that lies beyond the window is not taken', () => {
   const w = opened({ tcp: { receiveInitial: 4096, receiveMax: 4096, windowScaling: false } });
   w.app.limit = 0;

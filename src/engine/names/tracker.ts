@@ -141,7 +141,8 @@ export class FlowName {
   quicVersion: number | undefined;
   readonly #tracker: NameTracker;
   readonly #crypto: Crypto;
-  readonly #began: Instant;
+  /** When the client began to say something. */
+  #began: Instant;
   readonly #address: IpAddress;
   #reader: ClientHelloReader | QuicInitialReader | undefined;
   #isWatching = true;
@@ -173,7 +174,10 @@ export class FlowName {
   /** The next bytes of the client's TCP stream. True when the name has changed. */
   onStream(now: Instant, bytes: Uint8Array, offset: number, length: number): boolean {
     if (!this.#isWatching || length === 0) return false;
-    this.#reader ??= new ClientHelloReader();
+    if (this.#reader === undefined) {
+      this.#reader = new ClientHelloReader();
+      this.#began = now;
+    }
     return this.#feed(now, bytes, offset, length, 'tls');
   }
 

@@ -385,6 +385,7 @@ function fin(c: TcpConnection, now: Instant, at: number): void {
   else if (c.state === State.finWait1) c.enter(State.closing);
   else if (c.state === State.finWait2) c.finish(now);
   c.tellPeerClosed();
+  if (r.ring.length > 0) c.handlers.onMore?.();
 }
 
 /** An acknowledgement that asks the peer to prove it knows the connection; rate limited (RFC 5961 §7). */

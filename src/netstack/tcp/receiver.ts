@@ -125,7 +125,8 @@ export class Receiver {
     this.ring.commit(length);
     this.nxt = (this.nxt + length) | 0;
     if (this.ranges.count > 0) this.#join();
-    if (!this.blocked) this.deliver(handlers);
+    if (this.blocked) handlers.onMore?.();
+    else this.deliver(handlers);
   }
 
   /** Keeps a segment that lies beyond a gap. Returns how many of its bytes are new, −1 when it was not kept. */

@@ -124,13 +124,14 @@ describe('FlowName', () => {
     expect(greased.name).toMatchObject({ host: 'public.example', source: 'tls', outer: false });
   });
 
-  it('stops watching after five seconds and when there is no hello', () => {
+  it('stops watching five seconds after the first bytes and when there is no hello', () => {
     const tracker = new NameTracker({ crypto });
     const bytes = hello({ name: 'slow.example' });
     const slow = tracker.follow(T0, A);
-    slow.onStream(at(5), bytes, 0, 10);
+    slow.onStream(at(20), bytes, 0, 10);
+    slow.onStream(at(25), bytes, 10, 10);
     expect(slow.isWatching).toBe(true);
-    slow.onStream(instantAt(Seconds(5) + 1), bytes, 10, 10);
+    slow.onStream(instantAt(Seconds(25) + 1), bytes, 20, 10);
     expect([slow.isWatching, slow.held]).toEqual([false, 0]);
     const http = tracker.follow(T0, A);
     http.onStream(T0, Uint8Array.from(Buffer.from('GET /')), 0, 5);
