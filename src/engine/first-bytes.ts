@@ -74,7 +74,6 @@ export class FirstBytes implements TcpHandlers {
 
   /** The flow goes on as far as the rules can tell now; `hold` says whether that may change. */
   judged(hold: () => Hold): void {
-    if (this.#isOver) return;
     this.#hold = hold;
     this.#connection.pull();
   }

@@ -200,6 +200,7 @@ test('an end of the stream lets the bytes go on that no name can follow, and com
 test('a reset of either end takes what waits with it, and leaves no timer', () => {
   const program = new Play();
   program.say(bad.subarray(0, 30));
+  program.say(bad.subarray(30, 40));
   program.client.connection.abort();
   program.host.run(Millis(1));
   expect([program.state, program.holds]).toEqual([
@@ -212,6 +213,8 @@ test('a reset of either end takes what waits with it, and leaves no timer', () =
   server.host.run(Millis(1));
   expect([server.far.bytes, server.client.closed, server.holds]).toEqual([0, 'reset', [0, 0, 0, 1]]);
   for (const { host } of [program, server]) {
+    host.run(Millis(10));
+    expect(host.scheduled).toBe(0);
     host.run(Seconds(6));
     expect([host.values['tcp_holds{end=gave_up}'], host.values['flows_active{protocol=tcp}']]).toEqual([0, 0]);
   }
@@ -249,6 +252,23 @@ test('a name decides how what waited is held back', () => {
   expect(play.sent).toEqual(slow);
 });
 
+test('a silent program hears as much as its server has to say, and may end without a word', () => {
+  for (const said of [new Uint8Array(0), bad.subarray(0, 30)]) {
+    const play = new Play();
+    play.say(said);
+    for (let i = 0; i < 50; i++) {
+      while (play.far.paused) play.host.run(Millis(1));
+      play.host.reply(play.far, new Uint8Array(20_000).fill(i));
+    }
+    play.host.run(Millis(50));
+    const heard = Uint8Array.from({ length: 50 * 20_000 }, (_, i) => Math.floor(i / 20_000));
+    expect(Buffer.compare(play.client.data, heard)).toBe(0);
+    play.client.connection.shutdownWrite();
+    play.host.run(Millis(1));
+    expect(play.state).toEqual([said.length, true, undefined, undefined]);
+  }
+});
+
 test('a server that takes nothing more is waited for as ever', () => {
   const play = new Play();
   play.far.room = 10;
@@ -272,6 +292,13 @@ test('without rules by name nothing waits; other rules count from the next byte,
   const play = new Play({ rules: ['reject port=25'] });
   play.say(bad.subarray(0, 10));
   expect([play.far.bytes, play.holds]).toEqual([10, [0, 0, 0, 0]]);
+  // Of what has begun to leave nothing is held.
+  play.host.engine.setRules(refuseBad.rules);
+  play.host.run(Millis(1));
+  play.say(bad.subarray(10, 20));
+  expect(play.far.bytes).toBe(20);
+  play.say(bad.subarray(20));
+  expect([play.client.closed, play.holds]).toEqual(['reset', [0, 0, 0, 0]]);
   const later = new Play({ rules: ['reject port=25'] });
   later.host.engine.setRules(refuseBad.rules);
   later.host.run(Millis(1));
@@ -296,17 +323,17 @@ test('without rules by name nothing waits; other rules count from the next byte,
 });
 
 test('a host may hold a flow by a decision of its own, and its tap sees every byte once', () => {
-  let answer: 'watching' | 'judging' | 'none' = 'watching';
+  let answer: 'watching' | 'judging' | 'none' | undefined = 'watching';
   let isGood = true;
-  let shown = '';
+  const shown: string[] = [];
   const onFlow = (_flow: FlowRequest): FlowDecision =>
     answer === 'none' && !isGood
       ? { action: 'block', how: 'reset' }
       : {
           action: 'allow',
-          hold: () => answer,
+          ...(answer === undefined ? {} : { hold: () => answer! }),
           tap: (toHost, bytes, offset, length) => {
-            if (toHost) shown += Buffer.from(bytes.subarray(offset, offset + length)).toString();
+            if (toHost) shown.push(Buffer.from(bytes.subarray(offset, offset + length)).toString());
             return true;
           },
         };
@@ -320,10 +347,19 @@ test('a host may hold a flow by a decision of its own, and its tap sees every by
   play.say(bytesOf('am '));
   play.host.engine.reevaluate();
   play.host.run(Millis(1));
-  expect([play.state, shown]).toEqual([LIVE, 'who am ']);
+  expect([play.state, shown]).toEqual([LIVE, ['who ', 'am ']]);
   decide(play, true);
   play.say(bytesOf('I?'));
-  expect([play.far.text, shown, play.holds]).toEqual(['who am I?', 'who am I?', [1, 0, 0, 0]]);
+  expect([play.far.text, shown, play.holds]).toEqual(['who am I?', ['who ', 'am ', 'I?'], [1, 0, 0, 0]]);
+  // The last decision counts.
+  answer = 'watching';
+  const free = new Play({ hooks: { onFlow } });
+  free.say(bytesOf('hello'));
+  expect(free.state).toEqual(LIVE);
+  answer = undefined;
+  free.host.engine.reevaluate();
+  free.host.run(Millis(1));
+  expect([free.far.text, free.holds]).toEqual(['hello', [1, 0, 0, 0]]);
   // While it judges, neither much nor an end hurries it; time does.
   answer = 'judging';
   const slow = new Play({ hooks: { onFlow } });

@@ -50,14 +50,17 @@ export async function startQuicFile(host: Host, at: string, keys: string): Promi
   return listening(host, program('quic-file', 'server', at, '--keys', keys));
 }
 
-/** See programs/dns-server.mjs; default port 53. `zone`: name → addresses of either family. */
+/** See programs/dns-server.mjs; default port 53, 60 s to live. `zone`: name → addresses of either family. */
 export async function startDns(
   host: Host,
   zone: Readonly<Record<string, readonly string[]>>,
-  options: ListenOptions = {},
+  options: ListenOptions & { readonly ttl?: number } = {},
 ): Promise<LabProcess> {
   const entries = Object.entries(zone).flatMap(([name, addresses]) => addresses.map((address) => `${name}=${address}`));
-  return listening(host, program('dns-server', ...entries, ...listenArguments(options, 53)));
+  return listening(
+    host,
+    program('dns-server', ...entries, '--ttl', String(options.ttl ?? 60), ...listenArguments(options, 53)),
+  );
 }
 
 /** An iperf3 server, default port 5201; serves one client at a time, again and again. */

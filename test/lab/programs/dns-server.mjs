@@ -5,7 +5,7 @@
  *   header(12): id · flags · QDCOUNT · ANCOUNT · NSCOUNT · ARCOUNT;  question: labels · type · class;  over TCP: length u16 first
  *
  * RFC 1035 §4.1, §4.2.
- * dns-server.mjs NAME=ADDRESS … [--port 53] [--address ::]; prints "listening udp ADDRESS PORT" when both are open.
+ * dns-server.mjs NAME=ADDRESS … [--port 53] [--address ::] [--ttl 60]; prints "listening udp ADDRESS PORT" when both are open.
  */
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
@@ -13,13 +13,13 @@ import { parseArguments } from './content.mjs';
 
 const TYPE_A = 1;
 const TYPE_AAAA = 28;
-const TTL_SECONDS = 60;
 const FLAGS_ANSWER = 0x8400;
 const RCODE_NXDOMAIN = 3;
 
 const { named, plain } = parseArguments(process.argv.slice(2));
 const port = Number(named['port'] ?? 53);
 const address = named['address'] ?? '::';
+const ttl = Number(named['ttl'] ?? 60);
 /** @type {Map<string, string[]>} */
 const zone = new Map();
 for (const entry of plain) {
@@ -88,7 +88,7 @@ function record(type, data) {
   head.writeUInt16BE(0xc00c, 0);
   head.writeUInt16BE(type, 2);
   head.writeUInt16BE(1, 4);
-  head.writeUInt32BE(TTL_SECONDS, 6);
+  head.writeUInt32BE(ttl, 6);
   head.writeUInt16BE(data.length, 10);
   return Buffer.concat([head, data]);
 }

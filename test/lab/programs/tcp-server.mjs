@@ -8,7 +8,7 @@
  *   reset    reads the first byte, then resets
  *
  * tcp-server.mjs [--mode echo] [--port 7] [--address ::] [--seed 1] [--bytes 1048576]; prints "listening tcp ADDRESS PORT", then
- * one line "connection ADDRESS PORT" for each.
+ * one line "connection ADDRESS PORT" for each, and one "closed ADDRESS PORT BYTES" with how many bytes have come.
  */
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:net';
@@ -24,7 +24,10 @@ const seed = Number(named['seed'] ?? 1);
 const total = Number(named['bytes'] ?? 1_048_576);
 
 const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'stall' }, (socket) => {
-  console.log(`connection ${socket.remoteAddress} ${socket.remotePort}`);
+  const who = `${socket.remoteAddress} ${socket.remotePort}`;
+  console.log(`connection ${who}`);
+  socket.on('error', () => undefined);
+  socket.on('close', () => console.log(`closed ${who} ${socket.bytesRead}`));
   serve(socket).catch(() => socket.destroy());
 });
 server.listen(port, address, () => console.log(`listening tcp ${address} ${port}`));
@@ -45,7 +48,5 @@ async function serve(socket) {
     await pipeline(Readable.from(content(seed, total)), socket);
   } else if (mode === 'reset') {
     socket.once('data', () => socket.resetAndDestroy());
-  } else {
-    socket.on('error', () => undefined);
   }
 }
