@@ -252,6 +252,29 @@ test('a name decides how what waited is held back', () => {
   expect(play.sent).toEqual(slow);
 });
 
+test('a tap sees every byte once, also those that wait again behind a rate', () => {
+  const shown: Uint8Array[] = [];
+  const onFlow = (): FlowDecision => ({
+    action: 'allow',
+    tap: (toHost, bytes, offset, length) => {
+      if (toHost) shown.push(bytes.slice(offset, offset + length));
+      return true;
+    },
+  });
+  const play = new Play({ rules: ['shape host=slow.example rate=4mbit'], hooks: { onFlow } });
+  const stream = join(
+    hello({ name: 'slow.example' }),
+    new Uint8Array(200_000).map((_, i) => i % 251),
+  );
+  for (let written = 0; written < stream.length; play.host.run(Millis(5))) {
+    written += play.client.connection.write(stream, written, stream.length - written);
+  }
+  play.host.run(Seconds(1));
+  expect(Buffer.compare(play.sent, stream)).toBe(0);
+  expect(Buffer.compare(Buffer.concat(shown), stream)).toBe(0);
+  expect(shown.every(({ length }) => length > 0)).toBe(true);
+});
+
 test('a silent program hears as much as its server has to say, and may end without a word', () => {
   for (const said of [new Uint8Array(0), bad.subarray(0, 30)]) {
     const play = new Play();

@@ -149,9 +149,19 @@ test('who has not taken everything is told of what comes behind it: bytes in ord
   room = 1000;
   w.send('FA', { seq: 201, ack: 1 });
   expect([offered, more, isEnd]).toEqual([[100, 200, 200], 3, true]);
-  // Nothing waits any more.
-  w.send('FA', { seq: 201, ack: 1 });
-  expect(more).toBe(3);
+});
+
+test('who has taken everything is not told of more', () => {
+  const w = opened();
+  let more = 0;
+  w.app.connection!.setHandlers({
+    onData: (_bytes, _offset, length) => length,
+    onMore: () => more++,
+    onClosed: () => {},
+  });
+  w.send('A', { seq: 1, ack: 1, data: bytes(100) });
+  w.send('FA', { seq: 101, ack: 1, data: bytes(50) });
+  expect([w.app.connection!.peerClosed, more]).toEqual([true, 0]);
 });
 
 test('a FIN that lies beyond the window is not taken', () => {
