@@ -93,6 +93,30 @@ describe('Capture', () => {
     );
   });
 
+  it('keeps of a packet what it is told to, writes 256 KiB and a packet at once at most, and takes nothing once closed', () => {
+    const writes: Uint8Array[] = [];
+    const files = { write: (bytes: Uint8Array) => void writes.push(bytes), rotate: () => {}, close: () => {} };
+    const capture = new Capture({ files, device: 'tun0', fileBytes: 1e9, snapLength: 1000 });
+    const add = () => capture.add(wallAt(0), false, new Uint8Array(1400), 0, 1400, '');
+    for (let i = 0; i < 1000; i++) add();
+    capture.close();
+    expect(writes.length).toBeGreaterThan(3);
+    expect(Math.max(...writes.map((bytes) => bytes.length))).toBeLessThan(256 * 1024 + 1100);
+    const packets = blocks(Uint8Array.from(Buffer.concat(writes))).filter(({ type }) => type === 6);
+    expect(packets).toHaveLength(1000);
+    // Lengths kept and on the wire, then the data, then the flags: outbound.
+    expect(packets.every(({ body }) => hex(body.slice(12, 20)) === 'e803000078050000')).toBe(true);
+    expect(packets.every(({ body }) => hex(body.slice(1020)) === '020004000200000000000000')).toBe(true);
+    add();
+    capture.flush();
+    expect([capture.packets, capture.dropped, capture.queued]).toEqual([1000, 1, 0]);
+  });
+
+  it('cuts comments after 512 characters', () => {
+    const of = (length: number) => packetBlock(wallAt(0), new Uint8Array(4), 0, 4, 4, true, 'x'.repeat(length)).length;
+    expect([of(511) <= of(512), of(513), of(70_000)]).toEqual([true, of(512), of(512)]);
+  });
+
   it('drops and counts what finds no room, and everything after a write has failed', () => {
     const capture = new Capture({
       files: {
