@@ -119,6 +119,7 @@ export class RelayRenewal {
       this.#failed(now);
       return;
     }
+    this.#endFormer(now);
     this.#former = { connection: this.#client.connection!, endsAt: later(now, IN_FLIGHT) };
     this.#attempt = undefined;
     this.#client.adopt(connection, control);
