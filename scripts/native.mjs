@@ -29,7 +29,7 @@ export function sourceHash() {
     .map((entry) => `src/${entry.name}`)
     .sort();
   const hash = createHash('sha256');
-  for (const file of ['Cargo.toml', 'Cargo.lock', 'build.rs', ...sources]) {
+  for (const file of ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo/config.toml', ...sources]) {
     hash
       .update(`${file}\0`)
       .update(readFileSync(join(crate, file)))

@@ -21,19 +21,15 @@ import type { LinkCounter, LinkReason } from '../tunnel/links/states.js';
 import type { ToAgent } from '../tunnel/messages.js';
 import { ChannelAsker, isChannel } from './channel-asker.js';
 import { AgentDirect } from './direct.js';
+import { FirstWays } from './first-ways.js';
 import { LinkAdmission, type Welcome } from './link-admission.js';
 import { LinkChoice } from './link-choice.js';
 import { ABSENT_GRACE, AgentSession, type SessionTransition } from './session.js';
 import { SessionLinks, type SessionLinksOwner } from './session-links.js';
 import { SpareWays } from './spare-ways.js';
 
-/** A link that is not live by then is given up. */
-const LINK_TIMEOUT: Duration = Seconds(8);
 /** Without a link for this long, new packets look for another connector of the service. */
 const LOOK_ELSEWHERE: Duration = Seconds(5);
-
-/** After this agent has come back to a relay its connectors may still be coming: an idle one notices a restart by its keep-alive. */
-const RELAY_SETTLES: Duration = Seconds(12);
 
 export interface SessionsParts {
   readonly relays: Relays;
@@ -70,16 +66,12 @@ export class Sessions implements SessionLinksOwner {
   /** The session each service's packets take now; an entry is dropped when it stops being right. */
   readonly #byService = new Map<string, AgentSession>();
 
-  /** Until then the relay's word that a connector is not there may only mean that it is not back yet. */
-  #settled: Instant | undefined;
-  /** Relays that have been ready before. */
-  readonly #known = new WeakSet<RelayClient>();
-
   readonly #asker: ChannelAsker;
   readonly #spares: SpareWays;
   readonly #links: SessionLinks;
   readonly #direct: AgentDirect;
   readonly #choice: LinkChoice;
+  readonly #firsts: FirstWays;
 
   constructor(parts: SessionsParts) {
     this.#parts = parts;
@@ -104,6 +96,14 @@ export class Sessions implements SessionLinksOwner {
       direct: this.#direct,
       onReleased: parts.onReleased,
       onPath: parts.onPath,
+    });
+    this.#firsts = new FirstWays({
+      relays: parts.relays,
+      links: this.#links,
+      asker: this.#asker,
+      spares: this.#spares,
+      choice: this.#choice,
+      admits: parts.admits,
     });
   }
 
@@ -183,8 +183,7 @@ export class Sessions implements SessionLinksOwner {
 
   /** A relay is ready: sessions that wait for a channel ask for one at once. */
   relayReady(now: Instant, relay: RelayClient): void {
-    this.#settled = this.#known.has(relay) ? later(now, RELAY_SETTLES) : (this.#settled ?? now);
-    this.#known.add(relay);
+    this.#firsts.relayReady(now, relay);
     for (const session of this.#byConnector.values()) {
       session.absentSince = undefined;
       session.refusedBy.delete(relay);
@@ -199,14 +198,14 @@ export class Sessions implements SessionLinksOwner {
     for (const session of this.#byConnector.values()) {
       if (session.spare.relay === relay) this.#spares.drop(now, session, `relay: ${reason}`, false);
       if (session.relay === relay && session.channel !== undefined)
-        this.#unlink(now, session, `relay: ${reason}`, true);
+        this.#firsts.unlink(now, session, `relay: ${reason}`, true);
     }
   }
 
   /** A relay closed a channel. */
   channelClosed(now: Instant, relay: RelayClient, id: string, reason: string): void {
     for (const session of this.#byConnector.values()) {
-      if (isChannel(session.channel, relay, id)) this.#unlink(now, session, reason, false);
+      if (isChannel(session.channel, relay, id)) this.#firsts.unlink(now, session, reason, false);
       else if (isChannel(session.spare.channel, relay, id)) this.#spares.drop(now, session, reason, false);
     }
   }
@@ -221,7 +220,7 @@ export class Sessions implements SessionLinksOwner {
         this.#spares.mayHave(now, session, relay);
       }
       if (session.relayState === 'live') continue;
-      if (!available.has(session.service)) this.#toldAbsent(now, session);
+      if (!available.has(session.service)) this.#firsts.toldAbsent(now, session);
       else {
         session.absentSince = undefined;
         if (session.relayState === 'waiting') session.deadline = now;
@@ -261,7 +260,7 @@ export class Sessions implements SessionLinksOwner {
 
   turn(now: Instant): void {
     for (const session of this.#byConnector.values()) {
-      if (session.deadline !== undefined && session.deadline <= now) this.#due(now, session);
+      if (session.deadline !== undefined && session.deadline <= now) this.#firsts.due(now, session);
       this.#checkLife(now, session);
       session.set.manager.turn(now);
       this.#direct.turn(now, session);
@@ -276,7 +275,7 @@ export class Sessions implements SessionLinksOwner {
     if (relayed?.isLive) {
       const state = relayed.lifeSigns.check(now, relayed.connection);
       if (state === 'gone') {
-        this.#unlink(now, session, 'the connector has gone silent', true);
+        this.#firsts.unlink(now, session, 'the connector has gone silent', true);
         if (!session.isLive) session.absentSince ??= now;
       } else if (state === 'back') this.onBack(now, session, relayed);
     }
@@ -319,67 +318,10 @@ export class Sessions implements SessionLinksOwner {
     for (const session of [...this.#byConnector.values()]) this.#close(now, session, 'agent stops');
   }
 
-  #due(now: Instant, session: AgentSession): void {
-    session.deadline = undefined;
-    if (session.relayState === 'waiting') this.#openInTurn(now, session);
-    else if (session.relayState === 'linking') {
-      this.#unlink(now, session, 'the connector does not answer', true);
-      session.absentSince ??= now;
-    }
-  }
-
-  /** The relay says that the session's connector is not there. */
-  #toldAbsent(now: Instant, session: AgentSession): void {
-    session.absentSince ??= Math.max(now, this.#settled ?? now) as Instant;
-  }
-
   #refuseWaiting(now: Instant, session: AgentSession): void {
     const packets = session.waiting.drain();
     this.#parts.drops.values[Drop.no_session]! += packets.length;
     this.#parts.onRefused(now, packets);
-  }
-
-  #openInTurn(now: Instant, session: AgentSession): void {
-    const relay = this.#asker.pick(session.service, session.refusedBy);
-    if (relay === undefined) return;
-    session.turn ??= this.#asker.turnAt(now, relay);
-    if (session.turn <= now) {
-      session.turn = undefined;
-      this.#open(now, session, relay);
-    } else session.deadline = session.turn;
-  }
-
-  #open(now: Instant, session: AgentSession, relay: RelayClient): void {
-    if (!this.#parts.admits()) {
-      this.#wait(now, session, 'the policy has expired');
-      return;
-    }
-    session.relay = relay;
-    session.enter(now, 'opening', 'asking the relay for a channel');
-    this.#asker.ask(now, session, relay, (at, asked) => {
-      if (session.relayState !== 'opening') return;
-      const { channel } = asked;
-      if (channel !== undefined) {
-        session.channel = channel;
-        session.relayed = this.#links.connect(at, session, channel.address, channel);
-        session.enter(at, 'linking', 'channel open');
-        session.deadline = later(at, LINK_TIMEOUT);
-      } else if (asked.isAbsence) this.#refused(at, session, relay, asked.problem);
-      else this.#wait(at, session, asked.problem);
-    });
-  }
-
-  /** The relay knows no such connector: another may, of those this agent is connected to, or of the others. */
-  #refused(now: Instant, session: AgentSession, relay: RelayClient, problem: string): void {
-    session.refusedBy.add(relay);
-    const isLast = this.#asker.pick(session.service, session.refusedBy) === undefined;
-    if (isLast) {
-      session.refusedBy.clear();
-      this.#toldAbsent(now, session);
-      this.#parts.relays.search(now);
-    }
-    this.#wait(now, session, problem);
-    if (!isLast) session.deadline = now;
   }
 
   onWelcome(now: Instant, session: AgentSession, link: Link, message: Welcome): void {
@@ -414,7 +356,7 @@ export class Sessions implements SessionLinksOwner {
     if (link === session.spare.link) {
       // The connector has begun anew, and the first way's link is of the old session.
       this.#spares.live(now, session);
-      this.#unlink(now, session, reason, true);
+      this.#firsts.unlink(now, session, reason, true);
       return;
     }
     session.refusedBy.clear();
@@ -443,7 +385,7 @@ export class Sessions implements SessionLinksOwner {
 
   onLost(now: Instant, session: AgentSession, link: Link, reason: string): void {
     if (link.isDirect) this.#direct.failed(now, session, link, reason);
-    else if (link === session.relayed) this.#unlink(now, session, reason, true);
+    else if (link === session.relayed) this.#firsts.unlink(now, session, reason, true);
     else if (link === session.spare.link) this.#spares.drop(now, session, reason);
   }
 
@@ -455,40 +397,10 @@ export class Sessions implements SessionLinksOwner {
     if (session.link === link) this.#parts.onReleased(now, session, []);
   }
 
-  /** Ends the session's link through the relay; the session stays and tries again. */
-  #unlink(
-    now: Instant,
-    session: AgentSession,
-    reason: string,
-    tellRelay: boolean,
-    code: number = CloseCode.done,
-  ): void {
-    const { channel, relayed, relay } = session;
-    session.channel = undefined;
-    session.relayed = undefined;
-    session.relay = undefined;
-    if (channel !== undefined) this.#asker.close(now, relay, channel, tellRelay ? reason : undefined);
-    const wasLive = session.relayState === 'live';
-    if (code === CloseCode.sessionOver || !this.#spares.promote(now, session)) {
-      this.#wait(now, session, reason);
-      if (wasLive) session.deadline = now;
-    } else if (!wasLive) {
-      session.deadline = undefined;
-      session.enter(now, 'live', 'another relay');
-    }
-    if (relayed !== undefined) this.#choice.because(reason, () => this.#links.close(now, relayed, code, reason));
-  }
-
-  #wait(now: Instant, session: AgentSession, reason: string): void {
-    session.lastProblem = reason;
-    session.enter(now, 'waiting', reason);
-    session.deadline = later(now, session.backoff.next(session.isWanted(now)));
-  }
-
   #close(now: Instant, session: AgentSession, reason: string): void {
     this.#direct.end(now, session, reason);
     this.#spares.end(now, session, reason);
-    if (session.relayed !== undefined) this.#unlink(now, session, reason, true, CloseCode.sessionOver);
+    if (session.relayed !== undefined) this.#firsts.unlink(now, session, reason, true, CloseCode.sessionOver);
     this.#parts.drops.values[Drop.no_session]! += session.waiting.drain().length;
     session.deadline = undefined;
     session.enter(now, 'closed', reason);

@@ -119,7 +119,6 @@ export class RelayRenewal {
       this.#failed(now);
       return;
     }
-    this.#endFormer(now);
     this.#former = { connection: this.#client.connection!, endsAt: later(now, IN_FLIGHT) };
     this.#attempt = undefined;
     this.#client.adopt(connection, control);

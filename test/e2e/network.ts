@@ -13,7 +13,7 @@ import type { AgentThreadStatus } from '../../src/agent/thread-protocol.js';
 import { Seconds } from '../../src/base/time.js';
 import type { Host } from '../lab/host.js';
 import { defaultRoutes, Lab } from '../lab/lab.js';
-import type { LabProcess } from '../lab/process.js';
+import { environment, type LabProcess } from '../lab/process.js';
 import { startDns } from '../lab/services.js';
 import { ADDRESSES, type StandardOptions, type StandardTopology, standardTopology } from '../lab/topology.js';
 import { Role, sallyport } from './role.js';
@@ -272,7 +272,8 @@ export function runCommand(
   options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string } = {},
 ): Promise<CommandResult> {
   return new Promise((resolve) => {
-    const child = execFile(argv[0]!, argv.slice(1), { ...options, encoding: 'utf8' }, (error, stdout, stderr) => {
+    const settings = { env: environment(), ...options, encoding: 'utf8' } as const;
+    const child = execFile(argv[0]!, argv.slice(1), settings, (error, stdout, stderr) => {
       const code = error === null ? 0 : (child.exitCode ?? -1);
       resolve({ code, stdout, stderr });
     });
