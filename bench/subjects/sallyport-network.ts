@@ -13,7 +13,8 @@ import type { Host } from '../../test/lab/host.js';
 import type { LabProcess } from '../../test/lab/process.js';
 import { REPOSITORY } from '../../test/lab/services.js';
 
-export const PROGRAM = join(REPOSITORY, 'program', 'cli', 'main.js');
+/** The program that is measured; another one can be named. */
+export const PROGRAM = process.env['SALLYPORT_PROGRAM'] ?? join(REPOSITORY, 'program', 'cli', 'main.js');
 /** In the range that services get their virtual addresses from. */
 export const VIRTUAL_IP = '10.100.0.10';
 export const DEVICE = 'sallyport0';

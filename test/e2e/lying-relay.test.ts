@@ -31,6 +31,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('a relay that lies', () => {
     network = await Network.make({
       services: { web: `tcp://${BACKEND}:8080`, echo: `udp://${BACKEND}:7` },
       relayEnv: (folder) => ({
+        SALLYPORT_PROGRAM: join(REPOSITORY, 'dist', 'cli', 'main.js'),
         NODE_OPTIONS: `--import=${join(REPOSITORY, 'test', 'e2e', 'programs', 'lying-relay.mjs')}`,
         SALLYPORT_LIE: join(folder, 'lie.json'),
       }),

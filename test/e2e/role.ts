@@ -62,9 +62,11 @@ export class Role {
     return this.process.pid;
   }
 
+  /** `SALLYPORT_PROGRAM` in its environment names another program here too. */
   start(env: Readonly<Record<string, string>> = {}): LabProcess {
     if (this.#process !== undefined) this.#earlier.push(this.#process);
-    this.#process = this.host.spawn([...this.#wrapper, ...sallyport(...this.#argv)], { env });
+    const command = [process.execPath, env['SALLYPORT_PROGRAM'] ?? PROGRAM, ...this.#argv];
+    this.#process = this.host.spawn([...this.#wrapper, ...command], { env });
     return this.#process;
   }
 

@@ -5,7 +5,7 @@
  *   {"type": "opened", "set": {"connector": "c2"}}                    every `opened` says so
  *   {"type": "registered", "service": "web", "set": {…}}             of a `registered`, what it says of that service
  *
- * It knows the product by its modules alone; the product does not know it.
+ * It knows the product by its modules alone, so the relay's program has to be that of `dist`; the product does not know it.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
