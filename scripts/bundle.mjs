@@ -22,7 +22,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { root } from './native.mjs';
 
 const compiled = join(root, 'dist');
@@ -111,7 +110,7 @@ function write(files) {
 }
 
 /** Bundles what is compiled. @throws Error when a module is missing or has no licence. */
-export async function makeProgram() {
+async function makeProgram() {
   const { rolldown } = await import('rolldown');
   const chunks = [...(await bundle(rolldown, COMMANDS, {}))];
   for (const thread of THREADS) chunks.push(...(await bundle(rolldown, [thread], { codeSplitting: false })));
@@ -120,4 +119,4 @@ export async function makeProgram() {
   write(files.set('LICENSES.txt', licences(modules)));
 }
 
-if (pathToFileURL(process.argv[1] ?? '').href === import.meta.url) await makeProgram();
+await makeProgram();

@@ -3,7 +3,5 @@ import { execFileSync } from 'node:child_process';
 import { REPOSITORY } from '../lab/services.js';
 
 export default function build(): void {
-  for (const script of [['node_modules/typescript/bin/tsc', '-b'], ['scripts/bundle.mjs']]) {
-    execFileSync(process.execPath, script, { cwd: REPOSITORY, stdio: 'inherit' });
-  }
+  execFileSync('npm', ['run', '--silent', 'build'], { cwd: REPOSITORY, stdio: 'inherit' });
 }

@@ -15,6 +15,7 @@ import { type LabProcess, pollUntil } from '../lab/process.js';
 import { program, startDns, startQuicFile, startTcp } from '../lab/services.js';
 import { quicKeys } from '../quic/harness.js';
 import { Role } from './role.js';
+import { tun2socksHosts } from './tun2socks-hosts.js';
 
 const hosts = { 4: '10.50.0.1', 6: '[fd50::1]' } as const;
 const NAME = 'secret.example';
@@ -31,16 +32,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks: what waits', () => 
 
   beforeAll(() => {
     lab = new Lab();
-    user = lab.host('user');
-    net = lab.router('net');
-    lab.link(
-      { host: user, addresses: ['10.1.0.1/24', 'fd01::1/64'] },
-      { host: net, addresses: ['10.1.0.2/24', 'fd01::2/64'] },
-    );
-    for (const address of ['10.50.0.1/32', 'fd50::1/128']) net.ip('address', 'add', address, 'dev', 'lo');
-    user.ip('route', 'add', 'default', 'via', '10.1.0.2');
-    user.ip('-6', 'route', 'add', 'default', 'via', 'fd01::2');
-    user.resolver('10.1.0.2');
+    ({ user, net } = tun2socksHosts(lab, '10.1.0.2'));
   });
   afterAll(async () => {
     await lab?.destroy();

@@ -18,6 +18,7 @@ import { program, REPOSITORY, startHttp, startQuicFile, startUdpEcho } from '../
 import { quicKeys } from '../quic/harness.js';
 import { Role, sallyport } from './role.js';
 import { CURL } from './transfer.js';
+import { tun2socksHosts } from './tun2socks-hosts.js';
 
 const BYTES = 3_000_000;
 const hosts = { 4: '10.50.0.1', 6: '[fd50::1]' } as const;
@@ -32,16 +33,7 @@ describe.skipIf(Lab.unavailable() !== undefined)('tun2socks', () => {
 
   beforeAll(async () => {
     lab = new Lab();
-    user = lab.host('user');
-    net = lab.router('net');
-    lab.link(
-      { host: user, addresses: ['10.1.0.1/24', 'fd01::1/64'] },
-      { host: net, addresses: ['10.1.0.2/24', 'fd01::2/64'] },
-    );
-    for (const address of ['10.50.0.1/32', 'fd50::1/128']) net.ip('address', 'add', address, 'dev', 'lo');
-    user.ip('route', 'add', 'default', 'via', '10.1.0.2');
-    user.ip('-6', 'route', 'add', 'default', 'via', 'fd01::2');
-    user.resolver('10.1.0.99');
+    ({ user, net } = tun2socksHosts(lab, '10.1.0.99'));
     await startHttp(net);
     for (const address of ['10.50.0.1', 'fd50::1']) await startUdpEcho(net, { address });
     const socks = net.spawn(['microsocks', '-i', '10.1.0.2', '-p', '1080', '-u', 'alice', '-P', 'secret']);
