@@ -129,7 +129,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('an enrolled node that means ha
     for (const text of closed) expect(text).toBe('too many control messages');
     const lost = network.relay.logged('node-lost');
     expect(lost.map((line) => line['node'])).toEqual(lost.map(() => `agent/${HOSTILE}`));
-    expect(lost.length).toBeGreaterThanOrEqual(closed.length);
+    // On a fast machine it comes back more often than lines of one peer are logged.
+    expect(lost.length).toBeGreaterThanOrEqual(Math.min(closed.length, PEER_BURST));
   });
 
   it('more channels than allowed: refused and counted by the relay', async () => {
@@ -179,8 +180,9 @@ describe.skipIf(Lab.unavailable() !== undefined)('an enrolled node that means ha
     expect(suppressed).toBeGreaterThan(PEER_BURST);
     await network.relay.stop();
     expect(logged() + suppressed).toBe(requests);
-    expect(network.relay.logged('lines suppressed')).toEqual([
-      expect.objectContaining({ kind: 'NOT_FOUND', suppressed, mostOf: ADDRESSES.user.v4 }),
-    ]);
+    // The hostile node's coming and going may have lines of their own, and a report may come while curl runs.
+    const summaries = network.relay.logged('lines suppressed').filter((line) => line['kind'] === 'NOT_FOUND');
+    expect(summaries.map((line) => line['mostOf'])).toEqual(summaries.map(() => ADDRESSES.user.v4));
+    expect(summaries.reduce((sum, line) => sum + Number(line['suppressed']), 0)).toBe(suppressed);
   });
 });
