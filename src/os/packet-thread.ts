@@ -9,6 +9,7 @@ import { type Instant, later } from '../base/time.js';
 import { collectGarbage, REST_INTERVAL, RestWatch } from './heap.js';
 import { createReactor } from './linux/linux.js';
 import type { EpollReactor } from './linux/reactor.js';
+import { WakePolicy } from './linux/wake-policy.js';
 import {
   type EventName,
   type FromThread,
@@ -54,7 +55,9 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     return;
   }
   const post = (message: FromThread): void => port.postMessage(message);
+  const wakePolicy = new WakePolicy();
   const reactor = createReactor({
+    onPause: (now) => wakePolicy.look(now),
     wakeFd: start.wakeFd,
     control: new Int32Array(start.control),
     onError: (error, suppressed) => post({ type: 'bug', error: toWire(error), suppressed }),
@@ -81,6 +84,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     post({ type: 'failed', error: toWire(error) });
   } finally {
     reactor.dispose();
+    wakePolicy.close();
     // Nothing keeps the thread alive any more.
     port.close();
   }

@@ -141,6 +141,10 @@ export const EPOLL_CLOEXEC = 0x80000;
 export const EFD_NONBLOCK = 0x800;
 export const EFD_CLOEXEC = 0x80000;
 
+// <sched.h>
+export const SCHED_OTHER = 0;
+export const SCHED_BATCH = 3;
+
 // <linux/if_tun.h>
 export const IFF_TUN = 0x0001;
 export const IFF_NO_PI = 0x1000;

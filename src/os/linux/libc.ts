@@ -59,6 +59,9 @@ export const epollWait = declare('int epoll_wait(int, uintptr_t, int, int)');
 export const epollPwait2 = declareOptional('int epoll_pwait2(int, uintptr_t, int, uintptr_t, uintptr_t)');
 /** glibc's own; returns memory that was freed to the kernel. */
 export const mallocTrim = declareOptional('int malloc_trim(size_t)');
+/** Of the thread with this id, of the caller for 0. */
+export const schedGetscheduler = declare('int sched_getscheduler(int)');
+export const schedSetscheduler = declare('int sched_setscheduler(int, int, uintptr_t)');
 export const eventfd = declare('int eventfd(uint32_t, int)');
 export const open = library.func('int open(const char*, int)') as (path: string, flags: number) => number;
 /** With a pointer, and with a plain value: both are register-sized, so one declaration serves. */

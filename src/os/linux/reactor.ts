@@ -43,6 +43,8 @@ export interface ReactorOptions {
   readonly wakeFd?: number;
   /** Shared cells: HEARTBEAT_CELL goes up at every turn, and the loop ends when STOP_CELL is not zero. */
   readonly control?: Int32Array;
+  /** Called each time the loop begins anew after libuv's turn: every `LONGEST_WAIT` at least, every 64 turns at most. */
+  readonly onPause?: (now: Instant) => void;
 }
 
 /** The reactor over epoll, with what a thread host needs beyond `Reactor`. */
@@ -159,6 +161,7 @@ export class EpollReactor implements Reactor {
 
   #untilYield(): void {
     const start = this.#clock.now();
+    this.#options.onPause?.(start);
     this.#waitFrom = start;
     this.#hookDeadline = Number.NEGATIVE_INFINITY;
     this.#rung = false;
