@@ -25,7 +25,7 @@ export const LONGEST_MEAN_WAIT: Duration = Millis(1);
 /** Of one core: as much must be idle for the thread to yield again. Threads that never sleep leave nothing. */
 export const IDLE_SHARE = 0.25;
 /** A thread that had to wait for long preempts at least for this time: what kept it waiting may come and go. */
-export const PREEMPT_TIME: Duration = Seconds(3);
+export const PREEMPT_TIME: Duration = Seconds(1);
 
 /** Readings of the kernel's clocks, all since some time in the past. */
 export interface Sample {
