@@ -115,17 +115,6 @@ export function lifetimeOf(role: Role): Duration {
   return role === 'relay' ? RELAY_CERTIFICATE_LIFETIME : NODE_CERTIFICATE_LIFETIME;
 }
 
-/** A certificate request (PEM) that proves possession of the key; its names are for people, the CA ignores them. */
-export async function createCsr(keyPem: string, name: string): Promise<string> {
-  const { x509, ALGORITHM, importKeyPair } = await import('./x509.js');
-  const request = await x509.Pkcs10CertificateRequestGenerator.create({
-    name: [{ CN: [name] }],
-    keys: await importKeyPair(keyPem, spkiOf(keyPem)),
-    signingAlgorithm: ALGORITHM,
-  });
-  return `${request.toString('pem')}\n`;
-}
-
 /**
  * The key (DER SubjectPublicKeyInfo) of a certificate request whose own signature is right.
  * @throws SallyportError CSR_MALFORMED (peer).

@@ -16,9 +16,9 @@ import type { NodeRole } from '../policy/names.js';
 import { makeProof, verifyProof } from '../policy/proof.js';
 import type { RelayContact } from '../policy/relay-contact.js';
 import { type JoinToken, parseToken } from '../policy/token.js';
-import { createCsr } from './authority.js';
 import { certificateDer, certificatePem } from './certificate-pem.js';
 import type { Certified } from './control-client.js';
+import { createCsr } from './csr.js';
 import { ensureRoom, makeFolder } from './files.js';
 import { ed25519Signer, generateTlsKey, spkiOf, tlsSigner } from './keys.js';
 import {
@@ -69,7 +69,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
   if (begun === undefined) savePending(dir, invitation.id, keyPem);
   ensureRoom(dir, ENROLMENT_BYTES);
   const state = unenrolled(token, dir, keyPem);
-  const csr = await createCsr(keyPem, invitation.name);
+  const csr = createCsr(keyPem, invitation.name);
   let answer: Certified;
   try {
     const { askControl } = await import('./control-client.js');
@@ -120,7 +120,7 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
 }
 
 async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certified> {
-  const request = { time: wall, proof: state.proof, csr: await createCsr(state.keyPem, state.name) };
+  const request = { time: wall, proof: state.proof, csr: createCsr(state.keyPem, state.name) };
   const { askControl } = await import('./control-client.js');
   return askControl(state, '/api/v1/renew', sealJson(tlsSigner(state.keyPem), 'renew', state.network, request));
 }

@@ -102,7 +102,14 @@ describe('what is loaded', () => {
     (role) => {
       const modules = loads(`cli/commands/${role}`);
       const path = ['netstack', 'quic', `${role}/core`, 'tunnel/links/manager', 'engine/dns', 'engine/rules'];
-      const seldom = ['ws', 'identity/control-client', 'node/portmap/port-mapper', 'node/tcp-bridge', 'trace'];
+      const seldom = [
+        'ws',
+        'identity/authority',
+        'identity/control-client',
+        'node/portmap/port-mapper',
+        'node/tcp-bridge',
+        'trace',
+      ];
       expect(among(modules, [...path, ...seldom, ...TLS])).toEqual([]);
     },
   );

@@ -2,9 +2,10 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CertificateAuthority, createCsr } from '../../src/identity/authority.js';
+import { CertificateAuthority } from '../../src/identity/authority.js';
 import { certificatePem } from '../../src/identity/certificate-pem.js';
 import { askControl } from '../../src/identity/control-client.js';
+import { createCsr } from '../../src/identity/csr.js';
 import { enrol, renewalDue, renewIfDue } from '../../src/identity/enrol.js';
 import { makeFolder } from '../../src/identity/files.js';
 import { ed25519Signer, generateSigningKey, generateTlsKey, spkiOf, tlsSigner } from '../../src/identity/keys.js';
@@ -269,7 +270,7 @@ describe('renew', () => {
   });
 
   async function ask(keyPem: string, more: object, signingKey = keyPem) {
-    const request = { time: network.clock.time, csr: await createCsr(keyPem, 'x'), ...more };
+    const request = { time: network.clock.time, csr: createCsr(keyPem, 'x'), ...more };
     const target = { network: 'acme', relays: [network.folder.contact], caPem: network.folder.caPem };
     return askControl(target, '/api/v1/renew', sealJson(tlsSigner(signingKey), 'renew', 'acme', request));
   }
