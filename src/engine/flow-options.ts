@@ -37,7 +37,10 @@ export interface FlowLimits extends ShaperLimits {
   readonly udpEvict: boolean;
   /** Which datagrams reach a client; undefined: one flow per 5-tuple, to one peer. */
   readonly udpFiltering: UdpFiltering | undefined;
-  /** Destinations remembered of one client port; beyond, the first is forgotten (and let in again when it is sent to again). */
+  /**
+   * Destinations remembered of one client port (with `address-dependent` filtering their addresses count too); beyond, the first is forgotten, and let
+   * in again when it is sent to again.
+   */
   readonly udpPeers: number;
 }
 

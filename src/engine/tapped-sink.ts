@@ -1,9 +1,6 @@
 /** A sink that shows every packet to a hook before it leaves; what leaves is what was shown, joined into one run where it is one. */
 import type { StackSink } from '../netstack/types.js';
 import { Arena, copyBytes } from '../wire/arena.js';
-import { writeU16 } from '../wire/bytes.js';
-import { writeIpv4Checksum } from '../wire/checksum.js';
-import { IPV6_HEADER } from '../wire/ip.js';
 import type { EngineHooks, HookFailed } from './hooks.js';
 
 export class TappedSink implements StackSink {
@@ -32,14 +29,10 @@ export class TappedSink implements StackSink {
     length: number,
     segmentSize: number,
   ): void {
-    const { bytes } = this.#whole;
+    // The header says how long the whole is: nothing has to be written anew.
     copyBytes(header, headerOffset, this.#whole, 0, headerLength);
     copyBytes(payload, offset, this.#whole, headerLength, length);
-    if (bytes[0]! >>> 4 === 4) {
-      writeU16(bytes, 2, headerLength + length);
-      writeIpv4Checksum(bytes, 0);
-    } else writeU16(bytes, 4, headerLength + length - IPV6_HEADER);
-    this.#show(bytes, 0, headerLength + length);
+    this.#show(this.#whole.bytes, 0, headerLength + length);
     this.#sink.emitTcp(header, headerOffset, headerLength, payload, offset, length, segmentSize);
   }
 

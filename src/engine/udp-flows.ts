@@ -297,7 +297,9 @@ export class UdpFlows {
   }
 
   #addPeer(flow: UdpFlow, words: Uint32Array, tap: PayloadTap | undefined): UdpPeer {
-    if (flow.peers.length >= 2 * this.#host.limits.udpPeers) this.#unlink(flow.peers.shift()!);
+    const { udpPeers, udpFiltering } = this.#host.limits;
+    const most = udpFiltering === 'address-dependent' ? Math.max(udpPeers, 2) : udpPeers;
+    if (flow.peers.length >= most) this.#unlink(flow.peers.shift()!);
     const peer = this.#peers.add(flow, words, tap);
     flow.peers.push(peer);
     return peer;

@@ -1,6 +1,7 @@
 /** Flows: caps, ends, judging anew; what is closed leaves no socket, watch or timer behind. */
 import { afterEach, expect, test } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
+import { engineSettings } from '../../src/engine/settings.js';
 import { echoRequest, readPacket, udpPacket } from '../support/packets.js';
 import { Bench, CLIENT } from './harness.js';
 
@@ -137,6 +138,14 @@ test('echo flows: capped, ended after 30 s, and asked anew they work again', () 
   it.inject(echoRequest(ends, 4, 9));
   it.run(Seconds(1));
   expect(readPacket(it.packets.at(-1)!).rest).toBe(0x0004_0009);
+});
+
+test('the preset `mobile` has 16 echo flows, and one more is refused and counted', () => {
+  const it = bench(engineSettings('mobile').flows);
+  for (let identifier = 1; identifier <= 17; identifier++) it.inject(echoRequest(ends, identifier, 1));
+  it.run(Seconds(1));
+  expect([it.flows.echo.size, it.counters.get('echo_admission_fail')]).toEqual([16, 1]);
+  expect(it.packets).toHaveLength(16);
 });
 
 test('echo replies are read until none is awaited; unasked and lost ones do not stop it', () => {

@@ -106,6 +106,19 @@ test('128 flows of TCP and of UDP, and no more', () => {
   expect(host.values).toMatchObject({ 'flows_active{protocol=tcp}': 128, 'flows_active{protocol=udp}': 128 });
 });
 
+test('128 connections wait for their dials: the request on top is dropped and counted, and has room when one is decided', () => {
+  const host = new MockHost({ preset: 'mobile' });
+  const clients = Array.from({ length: 129 }, (_, i) => host.connect(`93.184.216.34:${i + 1}`));
+  host.run(Millis(500));
+  expect(host.connections).toHaveLength(128);
+  // It was neither reset nor told anything: its program asks again.
+  expect([host.values['drops{reason=flow_limit}'], host.values['tcp_admission_fail']]).toEqual([1, 0]);
+  expect(clients.every(({ closed }) => closed === undefined)).toBe(true);
+  host.engine.failed(host.connections[0]!.id, 'refused');
+  host.run(Seconds(1));
+  expect(host.connections).toHaveLength(129);
+});
+
 test('a flood of SYNs and datagrams from ever new ports', () => {
   const host = new MockHost({ preset: 'mobile' });
   const batch: Uint8Array[] = [];

@@ -1,6 +1,6 @@
 /** UDP behind an engine: one socket per client port, three ways to filter, judged per destination, bounded. */
 import { afterEach, expect, test } from 'vitest';
-import { Seconds } from '../../src/base/time.js';
+import { Millis, Seconds } from '../../src/base/time.js';
 import type { UdpFiltering } from '../../src/engine/flow-options.js';
 import { engineSettings } from '../../src/engine/settings.js';
 import { readPacket, udpPacket } from '../support/packets.js';
@@ -62,6 +62,46 @@ test('more destinations than are remembered: the first is forgotten, and let in 
   it.run(Seconds(1));
   expect(answers()).toEqual(['1.1.1.5:53>5000 here', '1.1.1.1:53>5000 back']);
   expect(it.sockets.ports.length).toBe(1);
+});
+
+test('the preset `mobile` remembers 32 destinations of a port: with one more the first is a stranger, and counted as one', () => {
+  nat('address-and-port-dependent', { ...engineSettings('mobile').flows, udpFiltering: 'address-and-port-dependent' });
+  const say = (n: number): void => it.inject(udpPacket(to(`1.1.1.${n}`), 5000, 53, 'x'));
+  const heard = (n: number): number => {
+    const before = it.packets.length;
+    it.sockets.ports[0]!.reply(`1.1.1.${n}:53`, 'y');
+    it.run(Millis(10));
+    return it.packets.length - before;
+  };
+  for (let n = 1; n <= 32; n++) say(n);
+  expect([heard(1), heard(32), it.counters.get('udp_filtered')]).toEqual([1, 1, 0]);
+  say(33);
+  expect([heard(1), heard(2), heard(33), it.counters.get('udp_filtered')]).toEqual([0, 1, 1, 1]);
+});
+
+test.each([
+  [1, [0, 0, 1]],
+  [2, [0, 0, 1]],
+  [4, [0, 1, 1]],
+  [5, [1, 1, 1]],
+  [6, [1, 1, 1]],
+])('where addresses are let in they count among the %i that are remembered of a port', (udpPeers, expected) => {
+  nat('address-dependent', { udpPeers });
+  for (let n = 1; n <= 3; n++) it.inject(udpPacket(to(`1.1.1.${n}`), 5000, 53, 'x'));
+  const heard = expected.map((_, i) => {
+    const before = it.packets.length;
+    it.sockets.ports[0]!.reply(`1.1.1.${i + 1}:99`, 'y');
+    it.run(Millis(10));
+    return it.packets.length - before;
+  });
+  expect(heard).toEqual(expected);
+});
+
+test('where addresses are let in and one destination is remembered, its address does not take its place', () => {
+  nat('address-dependent', { udpPeers: 1 });
+  it.inject(udpPacket(to('1.1.1.1'), 5000, 53, 'x'));
+  it.flows.reevaluate();
+  expect(it.flows.udp.size).toBe(1);
 });
 
 test('a destination that is not allowed is refused, the others of the port go on', () => {

@@ -89,7 +89,9 @@ export class QuicInitialReader {
   #progress: Progress = 'more';
   #packets = 0;
   #datagrams = 0;
-  #derivations = 0;
+  /** Of every version and id that was tried. */
+  readonly #derived: Keys[] = [];
+  /** Those of the last packet that could be opened. */
   #keys: Keys | undefined;
   /** The id of the very first Initial: version negotiation inside a connection keeps it (RFC 9369 §4). */
   #firstId: Uint8Array | undefined;
@@ -177,12 +179,11 @@ export class QuicInitialReader {
     version: number,
     id: Uint8Array,
   ): Uint8Array | undefined {
-    for (const candidate of [this.#firstId!, id]) {
-      const current = this.#keys;
-      if (current?.version === version && this.#crypto.equal(current.connectionId, candidate)) continue;
-      if (this.#derivations >= DERIVATIONS_MAX) return undefined;
-      this.#derivations++;
-      const keys = initialKeys(this.#crypto, version, candidate)!;
+    const current = this.#keys;
+    const first = this.#firstId!;
+    for (const candidate of this.#crypto.equal(first, id) ? [id] : [first, id]) {
+      const keys = this.#keysOf(version, candidate);
+      if (keys === undefined || keys === current) continue;
       const plain = this.#decrypt(keys, bytes, start, numberAt, end);
       if (plain === undefined) continue;
       this.#keys = keys;
@@ -191,6 +192,16 @@ export class QuicInitialReader {
       return plain;
     }
     return undefined;
+  }
+
+  /** The keys of an id, derived when it is first asked about; undefined when there were too many others. */
+  #keysOf(version: number, id: Uint8Array): Keys | undefined {
+    const derived = this.#derived;
+    const known = derived.find((keys) => keys.version === version && this.#crypto.equal(keys.connectionId, id));
+    if (known !== undefined || derived.length >= DERIVATIONS_MAX) return known;
+    const keys = initialKeys(this.#crypto, version, id)!;
+    derived.push(keys);
+    return keys;
   }
 
   #decrypt(keys: Keys, bytes: Uint8Array, start: number, numberAt: number, end: number): Uint8Array | undefined {

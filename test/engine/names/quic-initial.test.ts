@@ -152,29 +152,42 @@ describe('QuicInitialReader', () => {
     for (let i = 0; i < 62; i++) expect(quiet.feed(short, 0, 4)).toBe('more');
     expect(quiet.feed(short, 0, 4)).toBe('none');
 
-    let derived = 0;
-    const counting = {
-      ...wrap(),
-      hkdfExtractSha256: (a: Uint8Array, b: Uint8Array) => {
-        derived++;
-        return crypto.hkdfExtractSha256(a, b);
-      },
-    };
-    const noisy = new QuicInitialReader(counting);
+    const noisy = countingReader();
     for (let i = 0; i < 9; i++) {
       const foreign = initialPacket({
         id: Uint8Array.of(i, 1, 2, 3, 4, 5, 6, 7),
         keyId: id,
         payload: padded([1], 100),
       });
-      noisy.feed(foreign, 0, foreign.length);
+      noisy.reader.feed(foreign, 0, foreign.length);
     }
-    expect(derived).toBe(6);
+    expect(noisy.derived()).toBe(6);
 
     const far = initialPacket({ id, payload: padded([6, ...[0x80, 0, 0x3f, 0xff], 2, 1, 1]) });
     expect(feed(far).progress).toBe('none');
     const last = initialPacket({ id, payload: padded([6, ...[0x80, 0, 0x3f, 0xff], 1, 1]) });
     expect(feed(last)).toMatchObject({ progress: 'more', held: 16_384 });
+  });
+
+  it('derives the keys of an id once and tries them once on a packet, those of the first id before those of this one', () => {
+    const { reader, derived, tries } = countingReader();
+    /** What is known after the packet, all keys derived so far, and how often it was tried. */
+    const feedOne = (packet: Uint8Array) => {
+      const before = tries();
+      return [reader.feed(packet, 0, packet.length), derived(), tries() - before];
+    };
+    const broken = initialPacket({ id, payload: whole(0, 700) });
+    broken[broken.length - 1]! ^= 1;
+    expect(feedOne(broken)).toEqual(['more', 1, 1]);
+    expect(feedOne(broken)).toEqual(['more', 1, 1]);
+    expect(feedOne(initialPacket({ id, payload: whole(0, 700) }))).toEqual(['more', 1, 1]);
+    expect(feedOne(broken)).toEqual(['more', 1, 1]);
+    const other = hex('0102030405060708090a');
+    const foreign = initialPacket({ id: other, keyId: hex('09'), number: 1, payload: whole(700) });
+    expect(feedOne(foreign)).toEqual(['more', 2, 2]);
+    expect(feedOne(foreign)).toEqual(['more', 2, 2]);
+    const version2 = initialPacket({ version: V2, id: other, keyId: id, number: 2, payload: whole() });
+    expect(feedOne(version2)).toEqual(['hello', 3, 1]);
   });
 
   it('takes connection ids of up to 20 bytes', () => {
@@ -270,6 +283,24 @@ describe('CryptoStream', () => {
     expect(stream.insert(1000, Uint8Array.of(1), 0, 1)).toBe(false);
   });
 });
+
+/** A reader, and how many keys it has derived and tried. */
+function countingReader() {
+  let derived = 0;
+  let tries = 0;
+  const reader = new QuicInitialReader({
+    ...wrap(),
+    aes128GcmOpen: (...args) => {
+      tries++;
+      return crypto.aes128GcmOpen(...args);
+    },
+    hkdfExtractSha256: (a: Uint8Array, b: Uint8Array) => {
+      derived++;
+      return crypto.hkdfExtractSha256(a, b);
+    },
+  });
+  return { reader, derived: () => derived, tries: () => tries };
+}
 
 /** The crypto object with its methods bound, for one to be replaced. */
 function wrap() {
