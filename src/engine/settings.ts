@@ -69,11 +69,12 @@ const PRESETS: Readonly<Record<PresetName, EngineSettings>> = {
       userTimeout: Seconds(60),
     },
     stack: {
-      connections: 256,
+      // Flows, and as many as 32 in TIME-WAIT or of the resolver's.
+      connections: 160,
       pendingRequests: 128,
       reassemblyBytes: 128 * 1024,
       retainedBytes: 1024 * 1024,
-      bufferBytes: 9 * 1024 * 1024,
+      bufferBytes: 4 * 1024 * 1024,
     },
     ceiling: Millis(5),
     host: {

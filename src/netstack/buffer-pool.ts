@@ -19,8 +19,8 @@ export class BufferPool {
 
   /**
    * @param store where buffers come from and go to.
-   * @param budget bytes lent and promised beyond which no buffer and no window grows; each connection's first ones are lent
-   * all the same, so that a limit on connections has to go with it.
+   * @param budget bytes by which all windows and send buffers together may be larger than they begin. What they begin with is outside it, so that
+   * all that is lent is bounded by the budget and a limit on connections.
    */
   constructor(
     readonly store: BufferStore,
@@ -32,14 +32,9 @@ export class BufferPool {
     return this.#lent;
   }
 
-  /** Whether a buffer may grow by `bytes`. */
-  mayGrow(bytes: number): boolean {
-    return this.#lent + this.#promised + bytes <= this.budget;
-  }
-
-  /** Sets `bytes` aside for a window that is about to be advertised. False: there are none left. */
+  /** Sets `bytes` aside for a window or buffer that is about to grow by as much. False: there are none left. */
   promise(bytes: number): boolean {
-    if (!this.mayGrow(bytes)) return false;
+    if (this.#promised + bytes > this.budget) return false;
     this.#promised += bytes;
     return true;
   }

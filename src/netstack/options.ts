@@ -33,7 +33,7 @@ export interface StackLimits {
   readonly pendingRequests: number;
   /** Longest such wait. */
   readonly pendingTime: Duration;
-  /** Connections in all states; a SYN on top is reset. */
+  /** Connections in all states; a SYN on top is dropped (its sender asks again). */
   readonly connections: number;
   /** ICMP errors and RSTs to unknown flows per second, and at once. */
   readonly errorRate: number;
@@ -46,7 +46,10 @@ export interface StackLimits {
   readonly reassemblyTime: Duration;
   /** Ring memory kept for reuse, bytes. */
   readonly retainedBytes: number;
-  /** Ring memory beyond which no connection's buffer or window grows, bytes; the first ones of each are always lent. */
+  /**
+   * Bytes by which send buffers and receive windows together may exceed what they begin with (`sendInitial`, `receiveInitial`). So all ring memory in use
+   * is at most this and `connections` times those two; what is kept for reuse comes on top.
+   */
   readonly bufferBytes: number;
 }
 

@@ -125,6 +125,18 @@ describe('passive open', () => {
     expect(w.stack.counters.drops.get('flow_limit')).toBe(2);
   });
 
+  test('connections are bounded in all their states; a SYN on top is dropped and counted, and its sender asks again', () => {
+    const w = new WirePeer({ limits: { connections: 3 } });
+    w.peer.handlers.onSyn = (request) => {
+      request.accept(w.app);
+    };
+    const syn = (port: number): number => w.send('S', { from: new SocketAddress(w.remote.ip, port) });
+    expect([1, 2, 3, 4].map(syn)).toEqual([0, 0, 0, Drop.flow_limit]);
+    expect([w.count('tcp_requests_refused'), w.stack.counters.drops.get('flow_limit')]).toEqual([1, 1]);
+    w.send('R', { seq: 1, from: new SocketAddress(w.remote.ip, 1) });
+    expect([4, 5].map(syn)).toEqual([0, Drop.flow_limit]);
+  });
+
   test('repeats the SYN-ACK with back-off and gives up', () => {
     const w = new WirePeer({ tcp: { synRetries: 4 } });
     w.peer.handlers.onSyn = (request) => {

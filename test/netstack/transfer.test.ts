@@ -30,3 +30,34 @@ for (const address of [`${SERVER}:80`, '[fd00::2]:80']) {
     expect(net.client.stack.pool.lentBytes + net.server.stack.pool.lentBytes).toBe(0);
   });
 }
+
+test('what a send buffer has grown by is others’ again as soon as all of it is acknowledged', () => {
+  const net = new Network();
+  const { pool } = net.client.stack;
+  const serverSide = new Collector();
+  net.server.handlers.onSyn = (request) => {
+    serverSide.connection = request.accept(serverSide);
+  };
+  const clientSide = new Collector();
+  const connection = net.client.stack.connect(net.now, socket(`${SERVER}:80`), clientSide);
+  net.run(Seconds(1), () => clientSide.connected === 1);
+  let promised = 0;
+  const { promise, release } = pool;
+  pool.promise = (bytes) => {
+    promised += bytes;
+    return promise.call(pool, bytes);
+  };
+  pool.release = (bytes) => {
+    promised -= bytes;
+    release.call(pool, bytes);
+  };
+  const up = new Feeder(connection, pattern(1, 3_000_000), false);
+  let most = 0;
+  net.run(Seconds(60), () => {
+    up.feed();
+    most = Math.max(most, promised);
+    return serverSide.bytes().length === up.data.length && pool.lentBytes === 0;
+  });
+  expect(most).toBeGreaterThan(100_000);
+  expect([promised, pool.lentBytes]).toEqual([0, 0]);
+});

@@ -39,6 +39,8 @@ export class Sender {
   shift = 0;
   #wl1 = 0;
   #wl2 = 0;
+  /** Bytes of the ring that the pool has set aside beyond the first. */
+  #promised = 0;
   /** Marks reported below this belong to a window that has been answered. */
   #markPoint = 0;
   /** Sequence number of the ring's head. */
@@ -127,11 +129,9 @@ export class Sender {
    * to begin with, bytes, when there is no buffer yet; when absent what may leave at once, so that a short answer holds little.
    */
   reserve(span: Span, first = powerOfTwo(this.congestion.window)): void {
-    const target = this.#target();
-    const { capacity, pool } = this.ring;
-    const mayGrow = capacity === 0 || pool.mayGrow(capacity);
-    if (capacity < target && this.ring.free < Math.min(first, CRUMB) && mayGrow) {
-      this.ring.ensure(Math.max(capacity * 2, Math.min(first, this.options.sendInitial)), this.ring.length);
+    const { capacity } = this.ring;
+    if (capacity < this.#target() && this.ring.free < Math.min(first, CRUMB)) {
+      this.#grow(Math.max(capacity * 2, Math.min(first, this.options.sendInitial)));
     }
     const at = this.ring.index(this.ring.length);
     span.bytes = this.ring.bytes;
@@ -215,7 +215,7 @@ export class Sender {
     if (freed > 0) {
       this.ring.drop(freed);
       this.ringSeq = (this.ringSeq + freed) | 0;
-      if (this.ring.length === 0) this.ring.release();
+      if (this.ring.length === 0) this.#releaseRing();
       return freed;
     }
     return 0;
@@ -242,8 +242,24 @@ export class Sender {
   }
 
   release(): void {
-    this.ring.release();
+    this.#releaseRing();
     this.recovery.log.reset(this.nxt);
+  }
+
+  /** A ring of `size` bytes, a power of two, if the pool has that much beyond the first ones. */
+  #grow(size: number): void {
+    const more = size - Math.max(this.ring.capacity, this.options.sendInitial);
+    if (more > 0) {
+      if (!this.ring.pool.promise(more)) return;
+      this.#promised += more;
+    }
+    this.ring.ensure(size, this.ring.length);
+  }
+
+  #releaseRing(): void {
+    this.ring.pool.release(this.#promised);
+    this.#promised = 0;
+    this.ring.release();
   }
 
   /** Bytes the ring may hold now: twice the congestion window, within the configured bounds, a power of two. */
