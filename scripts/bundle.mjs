@@ -6,7 +6,7 @@
  *
  *   program/cli/main.js              the command line (package.json's bin), cli/demo.js beside it
  *   program/chunks/                  what commands load when they are called
- *   program/ROLE/packet-thread.js    one file for each packet thread
+ *   program/ROLE/packet-thread.js    one file for each thread: packet threads, and the one that makes certificate requests
  *   program/LICENSES.txt             the licences of the libraries within
  *
  * Every file is one folder deep, as those of `dist` that name others by `import.meta.url` are, and names stay those of the sources.
@@ -26,7 +26,8 @@ import { root } from './native.mjs';
 
 const compiled = join(root, 'dist');
 const program = join(root, 'program');
-const THREADS = ['relay', 'connector', 'agent', 'tun2socks'].map((role) => `${role}/packet-thread`);
+const PACKET_THREADS = ['relay', 'connector', 'agent', 'tun2socks'].map((role) => `${role}/packet-thread`);
+const THREADS = [...PACKET_THREADS, 'node/csr-thread'];
 const COMMANDS = ['cli/main', 'cli/demo'];
 
 /** Libraries that stay outside: koffi finds its binary by its own place. */

@@ -2,6 +2,7 @@
 import { SallyportError } from '../base/error.js';
 import { enrol } from '../identity/enrol.js';
 import { isEnrolled, loadNode, type NodeState } from '../identity/node-state.js';
+import { createCsrAside } from '../node/csr-aside.js';
 import type { NodeRole } from '../policy/names.js';
 import type { CommandContext } from './context.js';
 import { type JoinSource, readJoinToken } from './join-token.js';
@@ -18,7 +19,8 @@ export async function enrolledNode(
 ): Promise<NodeState> {
   if (!isEnrolled(dir)) {
     const token = await readJoinToken(source, context);
-    if (token !== undefined) await enrol(token, dir, { crypto: context.crypto, wall: context.clock.wall(), role });
+    const options = { crypto: context.crypto, wall: context.clock.wall(), role, createCsr: createCsrAside };
+    if (token !== undefined) await enrol(token, dir, options);
   }
   const state = loadNode(dir);
   if (state.role === role) return state;

@@ -18,7 +18,7 @@ import type { RelayContact } from '../policy/relay-contact.js';
 import { type JoinToken, parseToken } from '../policy/token.js';
 import { certificateDer, certificatePem } from './certificate-pem.js';
 import type { Certified } from './control-client.js';
-import { createCsr } from './csr.js';
+import { type CreateCsr, createCsr } from './csr.js';
 import { ensureRoom, makeFolder } from './files.js';
 import { ed25519Signer, generateTlsKey, spkiOf, tlsSigner } from './keys.js';
 import {
@@ -43,6 +43,8 @@ export interface EnrolOptions {
   readonly wall: WallTime;
   /** Where a renewal is asked for, given what stands in the folder; default: the relays of the join token. */
   readonly relaysOf?: (state: NodeState) => readonly RelayContact[];
+  /** Makes the certificate request; default: `createCsr`. */
+  readonly createCsr?: CreateCsr;
   /** What the command that enrols is; a token for the other role is refused. */
   readonly role?: NodeRole;
 }
@@ -69,7 +71,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
   if (begun === undefined) savePending(dir, invitation.id, keyPem);
   ensureRoom(dir, ENROLMENT_BYTES);
   const state = unenrolled(token, dir, keyPem);
-  const csr = createCsr(keyPem, invitation.name);
+  const csr = await (options.createCsr ?? createCsr)(keyPem, invitation.name);
   let answer: Certified;
   try {
     const { askControl } = await import('./control-client.js');
@@ -78,7 +80,7 @@ export async function enrol(tokenText: string, dir: string, options: EnrolOption
     // Our key may have been certified long ago and only the answer got lost: then it may renew.
     const lost = begun !== undefined && error instanceof SallyportError && /^TOKEN_(USED|EXPIRED)$/.test(error.code);
     if (!lost) throw error;
-    answer = await requestRenewal(state, wall).catch(() => Promise.reject(error));
+    answer = await requestRenewal(state, options).catch(() => Promise.reject(error));
   }
   const enrolled = accept(state, answer, options);
   saveNode(enrolled);
@@ -109,7 +111,7 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
   const dueAt = renewalDue(state.certificatePem);
   if (options.wall < dueAt) return { renewed: false, certificatePem: state.certificatePem, dueAt };
   const target = { ...state, relays: [...(options.relaysOf?.(state) ?? state.relays)] };
-  const renewed = accept(state, await requestRenewal(target, options.wall), options);
+  const renewed = accept(state, await requestRenewal(target, options), options);
   let unsaved: unknown;
   try {
     saveCertificate(dir, renewed.certificatePem);
@@ -119,8 +121,9 @@ export async function renewIfDue(dir: string, options: EnrolOptions): Promise<Re
   return { renewed: true, certificatePem: renewed.certificatePem, dueAt: renewalDue(renewed.certificatePem), unsaved };
 }
 
-async function requestRenewal(state: NodeState, wall: WallTime): Promise<Certified> {
-  const request = { time: wall, proof: state.proof, csr: createCsr(state.keyPem, state.name) };
+async function requestRenewal(state: NodeState, options: EnrolOptions): Promise<Certified> {
+  const csr = await (options.createCsr ?? createCsr)(state.keyPem, state.name);
+  const request = { time: options.wall, proof: state.proof, csr };
   const { askControl } = await import('./control-client.js');
   return askControl(state, '/api/v1/renew', sealJson(tlsSigner(state.keyPem), 'renew', state.network, request));
 }

@@ -1,6 +1,6 @@
 /**
  * The one place where @peculiar/x509 is loaded: it needs metadata reflection before anything else, and WebCrypto. It takes
- * 150 ms and 5 MB, so only what issues certificates or checks requests imports this module, and only then (`authority.ts`).
+ * 150 ms and 5 MB, so only what issues or asks for a certificate imports this module, and only then (`authority.ts`, `csr.ts`).
  */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';

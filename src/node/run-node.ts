@@ -10,6 +10,7 @@ import { checkCertificate, renewIfDue } from '../identity/enrol.js';
 import { loadNode, type NodeState, saveCertificate, savePolicy } from '../identity/node-state.js';
 import type { StopOutcome } from '../os/thread.js';
 import type { Envelope } from '../policy/envelope.js';
+import { createCsrAside } from './csr-aside.js';
 import { knownRelays } from './known-relays.js';
 import type { StateWriter } from './state-writer.js';
 import type { DirectSettings, NodeThreadData } from './thread-setup.js';
@@ -106,7 +107,8 @@ export function keepRenewed(
   };
   const check = async (): Promise<void> => {
     try {
-      const renewal = await renewIfDue(state.dir, { crypto, wall: Date.now() as WallTime, relaysOf: knownRelays });
+      const options = { crypto, wall: Date.now() as WallTime, relaysOf: knownRelays, createCsr: createCsrAside };
+      const renewal = await renewIfDue(state.dir, options);
       if (renewal.renewed) {
         const { certificatePem, unsaved } = renewal;
         if (unsaved !== undefined) {

@@ -270,7 +270,7 @@ describe('renew', () => {
   });
 
   async function ask(keyPem: string, more: object, signingKey = keyPem) {
-    const request = { time: network.clock.time, csr: createCsr(keyPem, 'x'), ...more };
+    const request = { time: network.clock.time, csr: await createCsr(keyPem, 'x'), ...more };
     const target = { network: 'acme', relays: [network.folder.contact], caPem: network.folder.caPem };
     return askControl(target, '/api/v1/renew', sealJson(tlsSigner(signingKey), 'renew', 'acme', request));
   }
