@@ -100,7 +100,7 @@ class Comer {
   #connectLink(home: RogueConnection, id: string): void {
     this.#stage = 'link';
     const { high, low } = parseChannel(id);
-    const channel = node.underlay.openChannel(0, high, low)!;
+    const channel = node.underlay.channels.open(0, high, low)!;
     const { proof } = this.#agent;
     const session = this.#rounds.toString(16).padStart(32, '0');
     const link = new RogueConnection();
@@ -119,7 +119,7 @@ class Comer {
       this.#over(home, text);
       // The channel is gone with the connection it was of.
       link.connection.close(reactor.now(), CloseCode.done, '');
-      node.underlay.closeChannel(reactor.now(), channel);
+      node.underlay.channels.close(reactor.now(), channel);
     };
     node.be(this.#agent);
     link.connection = node.endpoints.links.connect(reactor.now(), channel.address, connectorName, link);

@@ -6,9 +6,10 @@
  */
 import { TokenBucket } from '../base/bucket.js';
 import { type Instant, later } from '../base/time.js';
+import type { Channel } from '../node/link-channels.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Relays } from '../node/relays.js';
-import type { Channel, Underlay } from '../node/underlay.js';
+import type { Underlay } from '../node/underlay.js';
 import { formatChannel, parseChannel } from '../tunnel/messages.js';
 import { OPENS_AT_ONCE, OPENS_PER_SECOND } from '../tunnel/open-rate.js';
 import { Catalogues } from './catalogues.js';
@@ -75,7 +76,7 @@ export class ChannelAsker {
           done(at, disbelieved(relay, 'the relay answered for another connector'));
         } else {
           const { high, low } = parseChannel(answer.message.channel);
-          const channel = this.#underlay.openChannel(relay.slot, high, low);
+          const channel = this.#underlay.channels.open(relay.slot, high, low);
           done(
             at,
             channel === undefined ? disbelieved(relay, 'the relay gave a channel of another peer') : { channel },
@@ -91,7 +92,7 @@ export class ChannelAsker {
       const id = formatChannel(channel.high, channel.low);
       relay?.send({ type: 'close', channel: id, reason: reason.slice(0, 200) });
     }
-    this.#underlay.closeChannel(now, channel);
+    this.#underlay.channels.close(now, channel);
   }
 }
 

@@ -11,9 +11,9 @@
  */
 import { type Duration, earliest, type Instant, later, Seconds } from '../base/time.js';
 import type { Link } from '../node/link.js';
+import type { Channel } from '../node/link-channels.js';
 import type { RelayClient } from '../node/relay-client.js';
 import type { Relays } from '../node/relays.js';
-import type { Channel } from '../node/underlay.js';
 import type { Backoff } from '../tunnel/backoff.js';
 import { CloseCode } from '../tunnel/close-codes.js';
 import type { ChannelAsker } from './channel-asker.js';

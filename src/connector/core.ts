@@ -340,7 +340,7 @@ export class ConnectorCore {
     switch (message.type) {
       case 'channel': {
         const { high, low } = parseChannel(message.channel);
-        const channel = this.#underlay.openChannel(relay.slot, high, low);
+        const channel = this.#underlay.channels.open(relay.slot, high, low);
         if (channel === undefined) {
           relay.countLie('a channel that is in use already, or one too many');
           break;
@@ -352,7 +352,7 @@ export class ConnectorCore {
       case 'close': {
         const { high, low } = parseChannel(message.channel);
         this.links.channelClosed(now, relay.slot, high, low, message.reason);
-        this.#underlay.closeChannelById(now, relay.slot, high, low);
+        this.#underlay.channels.closeById(now, relay.slot, high, low);
         break;
       }
       case 'policy':

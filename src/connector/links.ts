@@ -23,9 +23,10 @@ import {
 import { Timer, TimerQueue } from '../base/timers.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
 import { Link } from '../node/link.js';
+import type { Channel } from '../node/link-channels.js';
 import { LinkSet } from '../node/link-set.js';
 import type { Punching } from '../node/punching.js';
-import type { Channel, Underlay } from '../node/underlay.js';
+import type { Underlay } from '../node/underlay.js';
 import type { Identity } from '../policy/proof.js';
 import type { ConnectionHandler, DatagramBatch, QuicConnection } from '../quic/connection.js';
 import { CloseCode } from '../tunnel/close-codes.js';
@@ -135,7 +136,7 @@ export class ConnectorLinks {
 
   /** To be given to the endpoint as its `accept`. */
   accept(now: Instant, connection: QuicConnection): ConnectionHandler | undefined {
-    const channel = this.#parts.underlay.channelAt(connection.remote);
+    const channel = this.#parts.underlay.channels.at(connection.remote);
     const isDirect = !this.#parts.underlay.isVirtual(connection.remote);
     let certificate: PeerIdentity;
     try {
@@ -358,7 +359,7 @@ export class ConnectorLinks {
   #leave(now: Instant, session: ConnectorSession, link: Link, reason: string): void {
     link.enter(now, 'closed');
     if (!session.links.delete(link)) return;
-    if (link.channel !== undefined) this.#parts.underlay.closeChannel(now, link.channel);
+    if (link.channel !== undefined) this.#parts.underlay.channels.close(now, link.channel);
     session.lastLink = now;
     session.set.remove(now, link, 'closed');
     this.#parts.onEvent({ kind: 'link-lost', agent: session.identity.name, reason });

@@ -12,9 +12,9 @@ import type { Fragmenter } from '../tunnel/fragments.js';
 import type { ManagedLink } from '../tunnel/links/managed-link.js';
 import { encodeMessage, type ToAgent, type ToConnector } from '../tunnel/messages.js';
 import { LifeSigns } from './life-signs.js';
+import type { Channel } from './link-channels.js';
 import type { LinkSet } from './link-set.js';
 import { ALWAYS_CARRIED } from './outbound.js';
-import type { Channel } from './underlay.js';
 
 /**
  * For this long after a link is made, whenever it begins to carry packets, and when they seem to have to be smaller, packets of

@@ -19,8 +19,7 @@
 import { ADDRESS_WORDS, type SocketAddress } from '../base/address.js';
 import type { Counters } from '../base/counters.js';
 import { Drop, type DropName } from '../base/drop.js';
-import { type Duration, elapsed, type Instant, later, Seconds } from '../base/time.js';
-import { U64Map } from '../base/u64map.js';
+import { type Duration, elapsed, type Instant, Seconds } from '../base/time.js';
 import type { TransmitMemory, UdpBatch, UdpSocket } from '../os/io.js';
 import type { QuicEndpoint } from '../quic/endpoint.js';
 import {
@@ -38,34 +37,16 @@ import {
 import { PUNCH_LENGTH } from '../tunnel/punch/punch-frame.js';
 import { DirectTable } from './direct-table.js';
 import { ExtraSocketSet } from './extra-sockets.js';
+import { LinkChannels } from './link-channels.js';
 import { RelaySlots } from './relay-slots.js';
 import { SendRoom } from './send-room.js';
 import { TcpCredits } from './tcp-credits.js';
-import { channelNumber, virtualAddress } from './virtual-address.js';
+import { channelNumber } from './virtual-address.js';
 
 /** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
 export const MAX_RUN_SEGMENTS = 44;
 /** Bytes one run may take in the transmit memory. */
 const RUN_BYTES = 65_536;
-
-/** Channels known at once: those of a connector's agents, and as many that are closing. A relay that lies opens no more. */
-const MAX_CHANNELS = 32_768;
-
-/** A closed channel is known this much longer. */
-const CLOSING_TIME: Duration = Seconds(3);
-
-/** A relay channel as the underlay knows it. */
-export interface Channel {
-  readonly number: number;
-  /** The slot of its relay. */
-  readonly relay: number;
-  readonly high: number;
-  readonly low: number;
-  /** The address under which the links' endpoint knows it. */
-  readonly address: SocketAddress;
-  /** That address, packed. */
-  readonly words: Uint32Array;
-}
 
 export interface UnderlayOwner {
   /** The relay asks this socket's source to be proved. */
@@ -104,6 +85,7 @@ interface Attached {
 }
 
 export class Underlay {
+  readonly channels = new LinkChannels();
   /** Whose QUIC packets are taken besides the relay's. */
   readonly direct: DirectTable;
   /** Sockets besides one per family, while ports are guessed. */
@@ -117,10 +99,6 @@ export class Underlay {
   readonly #credits = new TcpCredits();
   #isBlocked = false;
   #blockedSince: Instant | undefined;
-  readonly #byId = new U64Map<Channel>();
-  readonly #byNumber = new Map<number, Channel>();
-  readonly #closing: { readonly channel: Channel; readonly at: Instant }[] = [];
-  #nextNumber = 1;
   /** Index of the socket of each family; −1: none. */
   readonly #socket4: number;
   readonly #socket6: number;
@@ -182,44 +160,6 @@ export class Underlay {
     const words = new Uint32Array(ADDRESS_WORDS);
     address.write(words, 0);
     return channelNumber(words, 0) >= 0;
-  }
-
-  /** Undefined when the id is in use (a channel belongs to one peer) or there are too many. */
-  openChannel(relay: number, high: number, low: number): Channel | undefined {
-    if (this.#byId.has(high, low) || this.#byNumber.size >= MAX_CHANNELS) return undefined;
-    const number = this.#nextNumber++;
-    const address = virtualAddress(number);
-    const words = new Uint32Array(ADDRESS_WORDS);
-    address.write(words, 0);
-    const channel: Channel = { number, relay, high, low, address, words };
-    this.#byId.set(high, low, channel);
-    this.#byNumber.set(number, channel);
-    return channel;
-  }
-
-  /** Forgets a channel, a little later, so that the close of its link still gets out. */
-  closeChannel(now: Instant, channel: Channel): void {
-    this.#closing.push({ channel, at: later(now, CLOSING_TIME) });
-  }
-
-  /** The same for a channel known by its id only; harmless when it is gone. */
-  closeChannelById(now: Instant, relay: number, high: number, low: number): void {
-    const channel = this.#byId.get(high, low);
-    if (channel?.relay === relay) this.closeChannel(now, channel);
-  }
-
-  #forgetClosed(now: Instant): void {
-    while (this.#closing.length > 0 && this.#closing[0]!.at <= now) {
-      const { channel } = this.#closing.shift()!;
-      if (this.#byNumber.delete(channel.number)) this.#byId.delete(channel.high, channel.low);
-    }
-  }
-
-  /** The channel a virtual address stands for, while it is open. */
-  channelAt(address: SocketAddress): Channel | undefined {
-    const words = new Uint32Array(ADDRESS_WORDS);
-    address.write(words, 0);
-    return this.#byNumber.get(channelNumber(words, 0));
   }
 
   /** Receives one batch from socket `index` and hands it to the endpoints; returns the number of entries. */
@@ -307,7 +247,7 @@ export class Underlay {
     }
     const high = wordAt(memory, at + 1);
     const low = wordAt(memory, at + 5);
-    const channel = this.#byId.get(high, low);
+    const channel = this.channels.byId(high, low);
     if (channel?.relay !== relay) {
       this.#drops.values[Drop.unknown_channel]!++;
       return at + firstSize;
@@ -361,7 +301,7 @@ export class Underlay {
     if (this.#credits.isUsed) this.#credits.review(now);
     this.flushLinks(now);
     this.#flushEndpoint(now, this.#relay, false, true);
-    if (this.#closing.length > 0) this.#forgetClosed(now);
+    this.channels.forgetClosed(now);
   }
 
   #flushEndpoint(now: Instant, endpoint: QuicEndpoint, isLinks: boolean, isPatient: boolean): void {
@@ -435,7 +375,7 @@ export class Underlay {
   }
 
   #sendRelayed(endpoint: QuicEndpoint, offset: number, length: number, segment: number): UdpSocket | undefined {
-    const channel = this.#byNumber.get(channelNumber(endpoint.outAddress, 0));
+    const channel = this.channels.behind(endpoint.outAddress);
     const attached = channel && this.#sockets[this.#relays.socketOf(channel.relay)];
     if (channel === undefined || attached === undefined) {
       this.#drops.values[Drop.unknown_channel]! += Math.ceil(length / segment);

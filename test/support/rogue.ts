@@ -5,8 +5,9 @@ import type { SocketAddress } from '../../src/base/address.js';
 import { Counters } from '../../src/base/counters.js';
 import { DROP_REASONS } from '../../src/base/drop.js';
 import { earliest } from '../../src/base/time.js';
+import type { Channel } from '../../src/node/link-channels.js';
 import { makeNodeEndpoints, type NodeEndpoints, openNodeSockets } from '../../src/node/thread-setup.js';
-import { type Channel, Underlay } from '../../src/node/underlay.js';
+import { Underlay } from '../../src/node/underlay.js';
 import { READABLE } from '../../src/os/io.js';
 import { Frame, putRelayed, RELAYED_HEADER, type Word64 } from '../../src/tunnel/frames.js';
 import { parseChannel } from '../../src/tunnel/messages.js';
@@ -179,7 +180,7 @@ export class RogueNode {
   /** Registers a channel so that links on it work. */
   openChannel(channel: string): Channel {
     const { high, low } = parseChannel(channel);
-    return this.underlay.openChannel(0, high, low)!;
+    return this.underlay.channels.open(0, high, low)!;
   }
 
   /** Makes a link through a channel. */

@@ -12,7 +12,7 @@ import { createInterface } from 'node:readline';
 import { SocketAddress } from '../../../src/base/address.js';
 import { SeededEntropy } from '../../../src/base/entropy.js';
 import { elapsed, type Instant, later, Millis } from '../../../src/base/time.js';
-import type { Channel } from '../../../src/node/underlay.js';
+import type { Channel } from '../../../src/node/link-channels.js';
 import { createReactor } from '../../../src/os/linux/linux.js';
 import { Frame, RELAYED_HEADER } from '../../../src/tunnel/frames.js';
 import { parseChannel } from '../../../src/tunnel/messages.js';
@@ -92,7 +92,7 @@ function connectHome(): void {
     if (message.type === 'hello') mine.say({ type: 'open', id: asked++, service: input.service });
     if (message.type !== 'opened' || link !== undefined) return;
     const { high, low } = parseChannel(message['channel'] as string);
-    connectLink(mine, underlay.openChannel(0, high, low)!);
+    connectLink(mine, underlay.channels.open(0, high, low)!);
   };
   mine.onEnd = ({ text }) => {
     flood?.closed.push(text);
