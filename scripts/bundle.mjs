@@ -43,12 +43,9 @@ const places = {
   },
 };
 
-/** A text beyond Latin-1 is held with two bytes a character. */
-const ascii = {
-  name: 'ascii',
-  renderChunk: (code) =>
-    code.replace(/[^\0-\x7f]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`),
-};
+/** A text beyond Latin-1 is held with two bytes a character. To be done last: what writes the code puts characters for escapes. */
+const ascii = (code) =>
+  code.replace(/[^\0-\x7f]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 /** Names and code as they are, for stack traces and profiles: only white space and comments go. */
 const minify = { compress: false, mangle: false, codegen: { removeWhitespace: true } };
@@ -59,7 +56,7 @@ async function bundle(rolldown, inputs, output) {
     input: Object.fromEntries(inputs.map((name) => [name, join(compiled, `${name}.js`)])),
     platform: 'node',
     external: EXTERNAL,
-    plugins: [places, ascii],
+    plugins: [places],
     onLog: (level, log) => {
       if (level === 'warn') throw new Error(log.message);
     },
@@ -72,7 +69,7 @@ async function bundle(rolldown, inputs, output) {
     ...output,
   });
   await build.close();
-  return chunks;
+  return chunks.map((chunk) => ({ ...chunk, code: ascii(chunk.code) }));
 }
 
 /** Package folder of a module among the libraries: the innermost one. */

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -104,6 +105,14 @@ describe('the installed package', () => {
     const imports = [...thread.matchAll(/\b(?:from|import)\(?\s*["']([^"']+)["']/g)].map(([, name]) => name!);
     expect(imports).toContain('koffi');
     expect(imports.filter((name) => !name.startsWith('node:') && name !== 'koffi')).toEqual([]);
+  });
+
+  it('has no character that would make Node hold the text of a file with two bytes a character', () => {
+    const files = readdirSync(join(installed, 'program'), { encoding: 'utf8', recursive: true });
+    const scripts = files.filter((name) => name.endsWith('.js'));
+    expect(scripts.length).toBeGreaterThan(5);
+    const wide = scripts.filter((name) => /[^\0-\x7f]/.test(readFileSync(join(installed, 'program', name), 'utf8')));
+    expect(wide).toEqual([]);
   });
 
   it('says what it does not know', () => {
