@@ -11,6 +11,7 @@ import {
   makeNodeEndpoints,
   nodeRequests,
   openNodeSockets,
+  scratchMemory,
   transportCounters,
 } from '../node/thread-setup.js';
 import { createCrypto } from '../os/crypto.js';
@@ -130,7 +131,10 @@ await servePacketThread<AgentProtocol, AgentThreadData>((context) => {
         return undefined;
       },
     },
-    rest: () => core.stack.buffers.clear(),
+    rest: () => {
+      core.stack.buffers.clear();
+      return scratchMemory(udp, endpoints);
+    },
     close: () => {
       networkEvents?.close();
       tun?.close();

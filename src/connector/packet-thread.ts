@@ -10,6 +10,7 @@ import {
   makeNodeEndpoints,
   nodeRequests,
   openNodeSockets,
+  scratchMemory,
   transportCounters,
 } from '../node/thread-setup.js';
 import { createCrypto } from '../os/crypto.js';
@@ -100,7 +101,10 @@ await servePacketThread<ConnectorProtocol, ConnectorThreadData>((context) => {
         return undefined;
       },
     },
-    rest: () => core.buffers.clear(),
+    rest: () => {
+      core.buffers.clear();
+      return scratchMemory(udp, endpoints);
+    },
     close: () => {
       networkEvents?.close();
       tun?.close();

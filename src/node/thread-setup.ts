@@ -88,6 +88,15 @@ export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
   }
 }
 
+/**
+ * Memory of these sockets and endpoints whose content nobody needs between two turns: what arrived is taken then, and what was to be
+ * sent is, unless a socket says "later" of it.
+ */
+export function scratchMemory(sockets: readonly UdpSocket[], { relay, links }: NodeEndpoints): Uint8Array[] {
+  const memory = [relay.inbound, links.inbound, ...sockets.map((socket) => socket.rx.memory)];
+  return sockets.some((socket) => socket.isBlocked) ? memory : [...memory, relay.tx, links.tx];
+}
+
 /** Sockets for guessing ports: many for a short time, so each is small until it is used. */
 export function extraSockets(reactor: Reactor, sockets: Sockets): ExtraSockets {
   return {

@@ -8,6 +8,7 @@ import { SallyportError } from '../base/error.js';
 import { type Instant, later } from '../base/time.js';
 import { collectGarbage, REST_INTERVAL, RestWatch } from './heap.js';
 import { createReactor } from './linux/linux.js';
+import { releasePages } from './linux/memory.js';
 import type { EpollReactor } from './linux/reactor.js';
 import { WakePolicy } from './linux/wake-policy.js';
 import {
@@ -35,8 +36,11 @@ export interface PacketThreadContext<P extends ThreadProtocol, Data> {
 export interface PacketThreadHandlers<P extends ThreadProtocol> {
   /** One function per request; what it throws is the failure of that request. */
   readonly requests: { readonly [K in RequestName<P>]: (input: Input<P, K>) => Output<P, K> | Promise<Output<P, K>> };
-  /** Called when there has been nothing to carry for a while: lets go of memory that is kept for reuse. */
-  rest?(): void;
+  /**
+   * Called between two turns, when there has been nothing to carry for a while: lets go of memory that is kept for reuse, and names
+   * memory that stays and whose content nobody needs any more; it may be all zero afterwards.
+   */
+  rest?(): readonly Uint8Array[];
   /** Called once after the last turn: closes what setup opened. */
   close(): void;
 }
@@ -73,7 +77,7 @@ export async function servePacketThread<P extends ThreadProtocol, Data>(
     port.on('message', (message: ToThread) => void answer(handlers, message, post));
     post({ type: 'ready' });
     restNowAndThen(reactor, () => {
-      handlers.rest?.();
+      for (const bytes of handlers.rest?.() ?? []) releasePages(bytes);
       collectGarbage();
       post({ type: 'rests' });
     });
@@ -97,12 +101,12 @@ function firstMessage(port: MessagePort): Promise<ThreadStart | typeof NOT_NEEDE
   });
 }
 
-/** Calls back whenever the thread comes to rest. */
+/** Calls back whenever the thread comes to rest; between two turns, because within one much is half done. */
 function restNowAndThen(reactor: EpollReactor, onRest: () => void): void {
   const watch = new RestWatch();
   const look = (now: Instant): void => {
     reactor.at(later(now, REST_INTERVAL), look);
-    if (watch.look(reactor.turns)) onRest();
+    if (watch.look(reactor.turns)) setImmediate(onRest);
   };
   reactor.at(later(reactor.now(), REST_INTERVAL), look);
 }

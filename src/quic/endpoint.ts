@@ -83,6 +83,8 @@ export class QuicEndpoint {
   /** Register it once with the sockets. */
   readonly tx: Uint8Array;
   readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
+  /** Where `onDatagrams` finds what arrived; its content is nobody's between two calls of `process`. */
+  readonly inbound: Uint8Array;
   /** Destination of the run, five words. */
   readonly outAddress: Uint32Array;
   /** Where datagrams for `writeDatagrams` are put. */
@@ -128,6 +130,7 @@ export class QuicEndpoint {
       state: new Float64Array(STATE_WORDS),
       scratch: new Uint8Array(SCRATCH_BYTES),
     };
+    this.inbound = inbound.bytes;
     this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
     this.#wall = options.wallTime;
     this.#wallTold = options.wallTime;

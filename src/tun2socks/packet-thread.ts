@@ -114,7 +114,10 @@ await servePacketThread<Tun2socksProtocol, Tun2socksThreadData>((context) => {
         return undefined;
       },
     },
-    rest: () => core.flows.stack.pool.store.clear(),
+    rest: () => {
+      core.flows.stack.pool.store.clear();
+      return [];
+    },
     close: () => {
       capture?.close();
       tun.close();

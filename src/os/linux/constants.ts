@@ -25,6 +25,9 @@ export const ECONNABORTED = 103;
 export const EHOSTDOWN = 112;
 export const EINPROGRESS = 115;
 
+// <sys/mman.h>
+export const MADV_DONTNEED = 4;
+
 // <fcntl.h>
 export const O_RDWR = 2;
 export const O_NONBLOCK = 0x800;

@@ -57,6 +57,7 @@ export const epollCtl = declare('int epoll_ctl(int, int, int, uintptr_t)');
 export const epollWait = declare('int epoll_wait(int, uintptr_t, int, int)');
 /** With a timeout in nanoseconds; absent from C libraries before glibc 2.35 (the kernel has it since 5.11). */
 export const epollPwait2 = declareOptional('int epoll_pwait2(int, uintptr_t, int, uintptr_t, uintptr_t)');
+export const madvise = declare('int madvise(uintptr_t, size_t, int)');
 /** glibc's own; returns memory that was freed to the kernel. */
 export const mallocTrim = declareOptional('int malloc_trim(size_t)');
 /** Of the thread with this id, of the caller for 0. */

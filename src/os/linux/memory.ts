@@ -5,7 +5,8 @@
  * The address is taken once: V8 never moves the backing store of an ArrayBuffer. Transferring the buffer to another thread
  * would free it under the kernel's feet; it must not be done.
  */
-import { addressOf } from './libc.js';
+import { MADV_DONTNEED } from './constants.js';
+import { addressOf, madvise } from './libc.js';
 
 export class NativeMemory {
   readonly bytes: Uint8Array;
@@ -31,6 +32,20 @@ export class NativeMemory {
   ints(): Int32Array {
     return new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length >>> 2);
   }
+}
+
+/** The largest page of any kernel we run on: 4 KiB on x86-64, up to 64 KiB on arm64. */
+const PAGE = 65_536;
+
+/**
+ * Gives the kernel the pages back that lie wholly within these bytes: they are zero from now on, and take memory again when something
+ * is written. No call may be under way with them. A kernel that refuses (memory is locked) leaves them as they are.
+ */
+export function releasePages(bytes: Uint8Array): void {
+  const address = addressOf(bytes);
+  const from = Math.ceil(address / PAGE) * PAGE;
+  const length = Math.floor((address + bytes.length) / PAGE) * PAGE - from;
+  if (length > 0) madvise(from, length, MADV_DONTNEED);
 }
 
 /** Arrays that fill an ArrayBuffer of this many bytes are buffers somebody keeps, worth an entry in the table below. */
