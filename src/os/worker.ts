@@ -76,7 +76,8 @@ export async function runAside<Answer>(url: URL, name: string, data: unknown): P
   try {
     return (await Promise.race([answer, ended]))[0];
   } finally {
-    await ended.catch(() => undefined);
+    // Whatever else was loaded into it (`--import`) may have it live on.
+    await worker.terminate();
   }
 }
 
