@@ -1,5 +1,5 @@
 /** Certificate requests made in a thread that ends with them. */
-import { runAside } from '../os/worker.js';
+import { runAside } from '../os/aside.js';
 
 /** What the thread is given. */
 export interface CsrJob {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { runAside } from '../../src/os/worker.js';
+import { runAside } from '../../src/os/aside.js';
 
 const thread = (code: string): URL => new URL(`data:text/javascript,${encodeURIComponent(code)}`);
 const PORT = "import { parentPort, workerData } from 'node:worker_threads';";

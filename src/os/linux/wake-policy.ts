@@ -7,7 +7,7 @@
  *
  * Preempting its waker in the middle of a turn makes the scheduler count two threads on that core, and move the next one that is
  * woken to a core that is halted and whose caches know nothing of it. Where agent, relay, connector or what they carry for share a
- * machine, that was more than half of a packet's round trip. But among threads that never sleep, yielding costs some
+ * machine, that is half of a packet's round trip. But among threads that never sleep, yielding costs some
  * milliseconds each time. So the thread yields as long as it need not wait for long, and preempts where nobody lets it run.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
