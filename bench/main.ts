@@ -12,7 +12,7 @@ import { describeMachine, type Machine } from './machine.js';
 import { parseOptions, USAGE } from './options.js';
 import { type Link, rowsOf, TUNNEL_MTU } from './plan.js';
 import { mergeReports, type Report, renderTable, type SubjectInfo } from './report.js';
-import { isDisturbed, type RunRecord, runOnce } from './run.js';
+import { isDisturbed, type RunRecord, runBeside, runOnce } from './run.js';
 import type { Subject } from './subject.js';
 import { summarizeRows } from './summary.js';
 
@@ -45,7 +45,9 @@ async function main(): Promise<number> {
   const { plan } = options;
   const groups = [plan.links.filter(isClean), plan.links.filter((link) => !isClean(link))];
   const todo = Array.from({ length: plan.rounds }, (_, round) => round).flatMap((round) =>
-    groups.filter((links) => links.length > 0).flatMap((links) => ready.map((subject) => ({ round, links, subject }))),
+    groups
+      .filter((links) => links.length > 0)
+      .flatMap((links) => turns(ready, options.beside).map((subjects) => ({ round, links, subjects }))),
   );
   const firstRound = 1 + Math.max(-1, ...(earlier?.runs.map((run) => run.round) ?? []));
   const runs: RunRecord[] = [];
@@ -69,23 +71,28 @@ async function main(): Promise<number> {
     return report;
   };
   const begun = performance.now();
-  for (const [index, { round, links, subject }] of todo.entries()) {
+  for (const [index, { round, links, subjects }] of todo.entries()) {
     const elapsed = performance.now() - begun;
     // A run takes as long as those before it took on average.
-    const expected = runs.length === 0 ? 0 : elapsed / runs.length;
+    const expected = index === 0 ? 0 : elapsed / index;
     if (elapsed + expected > plan.minutes * MS_PER_MINUTE) {
       tell(`${plan.minutes} minutes are over: ${todo.length - index} of ${todo.length} runs left out`);
       break;
     }
-    const left =
-      runs.length === 0 ? '' : `, about ${Math.ceil((expected * (todo.length - index)) / MS_PER_MINUTE)} min left`;
+    const left = index === 0 ? '' : `, about ${Math.ceil((expected * (todo.length - index)) / MS_PER_MINUTE)} min left`;
     const over = links.length === 1 ? links[0]!.label : `${links.length} links`;
-    tell(`${index + 1} of ${todo.length}${left}: round ${round + 1}, ${subject.name}, ${over}`);
-    const run = await runOnce(subject, plan, links, firstRound + round);
-    if (isDisturbed(run))
-      tell(`  the machine was busy: ${run.otherLoad.toFixed(2)} cores before, ${run.loadDuring.toFixed(2)} during`);
-    for (const [what, error] of Object.entries(run.errors)) tell(`  ${what}: ${error.split('\n')[0]}`);
-    runs.push(run);
+    tell(
+      `${index + 1} of ${todo.length}${left}: round ${round + 1}, ${subjects.map(({ name }) => name).join(' beside ')}, ${over}`,
+    );
+    const now = options.beside
+      ? await runBeside(subjects, plan, links, firstRound + round)
+      : [await runOnce(subjects[0]!, plan, links, firstRound + round)];
+    for (const run of now) {
+      if (isDisturbed(run))
+        tell(`  the machine was busy: ${run.otherLoad.toFixed(2)} cores before, ${run.loadDuring.toFixed(2)} during`);
+      for (const [what, error] of Object.entries(run.errors)) tell(`  ${what}: ${error.split('\n')[0]}`);
+    }
+    runs.push(...now);
     write();
   }
 
@@ -93,6 +100,11 @@ async function main(): Promise<number> {
   process.stdout.write(options.json ? readFileSync(file, 'utf8') : `${renderTable(report)}\n`);
   tell(`written to ${file}`);
   return runs.some((run) => Object.keys(run.errors).length > 0) ? 1 : 0;
+}
+
+/** Who runs when: one after the other, or all at once. */
+function turns(subjects: readonly Subject[], beside: boolean): readonly (readonly Subject[])[] {
+  return beside ? [subjects] : subjects.map((subject) => [subject]);
 }
 
 function isClean(link: Link): boolean {

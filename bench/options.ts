@@ -6,7 +6,7 @@ import type { Subject } from './subject.js';
 import { SUBJECTS } from './subjects/all.js';
 
 export const USAGE = `npm run bench -- [--quick | --full] [--subject NAME]... [--link ID]... [--rounds N]
-                 [--minutes N] [--json] [--out FILE | --add FILE]
+                 [--minutes N] [--beside] [--json] [--out FILE | --add FILE]
   --quick     three subjects, clean link, short runs: at most four minutes in all
   --full      all subjects, clean and lossy links, long runs: about three hours
               (neither: all subjects, clean link, about a quarter of an hour)
@@ -15,6 +15,8 @@ export const USAGE = `npm run bench -- [--quick | --full] [--subject NAME]... [-
               ${names(LOSSY.map((link) => link.id))}
   --rounds    how often each subject runs
   --minutes   no run begins later than this
+  --beside    over lossy links: all subjects at the same time, each in a laboratory of its own.
+              They never have the whole machine; what a lossy link carries does not need it
   --json      print the JSON document instead of the table
   --out       where the JSON document goes (default bench/results/DATE-COMMIT.json)
   --add       a JSON document of an earlier benchmark, which gets these runs too (made where
@@ -23,6 +25,8 @@ export const USAGE = `npm run bench -- [--quick | --full] [--subject NAME]... [-
 export interface Options {
   readonly plan: Plan;
   readonly json: boolean;
+  /** Subjects run at the same time; lossy links only. */
+  readonly beside: boolean;
   readonly subjects: readonly Subject[];
   readonly out: string | undefined;
   readonly add: string | undefined;
@@ -36,6 +40,7 @@ export function parseOptions(argv: readonly string[]): Options | undefined {
       quick: { type: 'boolean', default: false },
       full: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
+      beside: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
       subject: { type: 'string', multiple: true },
       link: { type: 'string', multiple: true },
@@ -50,14 +55,19 @@ export function parseOptions(argv: readonly string[]): Options | undefined {
   if (values.out !== undefined && values.add !== undefined) throw usage('--out and --add: one of them');
   const base = values.quick ? QUICK : values.full ? FULL : STANDARD;
   const subjects = values.subject ?? (values.quick ? QUICK_SUBJECTS : SUBJECTS.map((subject) => subject.name));
+  const links = values.link?.flatMap(linksOf) ?? base.links;
+  if (values.beside && links.some((link) => link.profile === undefined)) {
+    throw usage('--beside: over lossy links only (--link), a clean one is as fast as the machine');
+  }
   return {
     plan: {
       ...base,
       rounds: positive('--rounds', values.rounds, base.rounds),
       minutes: positive('--minutes', values.minutes, base.minutes),
-      links: values.link?.flatMap(linksOf) ?? base.links,
+      links,
     },
     json: values.json,
+    beside: values.beside,
     subjects: [...new Set(subjects)].map(subjectOf),
     out: values.out,
     add: values.add,

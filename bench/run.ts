@@ -9,6 +9,7 @@ import { Lab } from '../test/lab/lab.js';
 import { type LabProcess, pollUntil } from '../test/lab/process.js';
 import { program, startIperf, startTcp } from '../test/lab/services.js';
 import { impairUplink, standardTopology } from '../test/lab/topology.js';
+import { Lockstep } from './lockstep.js';
 import { commitOf, loadAverage, otherLoad } from './machine.js';
 import { deviceBytes } from './measure/device.js';
 import { measureTcp, measureUdp } from './measure/iperf.js';
@@ -40,10 +41,20 @@ export interface RunRecord {
   loadDuring: number;
   /** Cores that the hypervisor took away during the run, on average. */
   steal: number;
+  /** Subjects that ran at the same time, each in a laboratory of its own. */
+  readonly beside?: readonly string[];
   /** Row id → value; a row that could not be measured is missing. */
   readonly values: Record<string, number>;
   /** What went wrong, by row id (`start` for the subject itself). */
   readonly errors: Record<string, string>;
+}
+
+/** A run while its subject runs. */
+interface Measuring {
+  readonly context: SubjectContext;
+  readonly running: RunningSubject;
+  readonly record: RunRecord;
+  readonly lockstep: Lockstep | undefined;
 }
 
 /** Cores that others may keep busy, before and during a run, without making it one that does not count. */
@@ -54,12 +65,32 @@ export function isDisturbed(run: RunRecord): boolean {
   return run.otherLoad > TOLERATED_LOAD || run.loadDuring > TOLERATED_LOAD;
 }
 
+/** Measures subjects over lossy `links` at the same time, row by row together. */
+export async function runBeside(
+  subjects: readonly Subject[],
+  plan: plans.Plan,
+  links: readonly plans.Link[],
+  round: number,
+): Promise<RunRecord[]> {
+  const lockstep = new Lockstep(subjects.length);
+  const runs = subjects.map(async (subject) => {
+    const others = subjects.filter((one) => one !== subject).map(({ name }) => name);
+    try {
+      return { ...(await runOnce(subject, plan, links, round, lockstep)), beside: others };
+    } finally {
+      lockstep.leave();
+    }
+  });
+  return Promise.all(runs);
+}
+
 /** Measures one subject over `links`: the clean one, or any number of lossy ones. */
 export async function runOnce(
   subject: Subject,
   plan: plans.Plan,
   links: readonly plans.Link[],
   round: number,
+  lockstep?: Lockstep,
 ): Promise<RunRecord> {
   const record: RunRecord = {
     subject: subject.name,
@@ -73,6 +104,8 @@ export async function runOnce(
     values: {},
     errors: {},
   };
+  // The load of the others is known before the first of them begins.
+  await lockstep?.arrive();
   const started = { at: performance.now(), stolen: stolenTicks(), all: machineTicks(), own: ownTicks() };
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
   const lab = new Lab();
@@ -90,13 +123,12 @@ export async function runOnce(
       await firstByte(context, running);
       const ready = performance.now() - begun;
       checkMtu(running, record);
+      const run = { context, running, record, lockstep };
       if (wire === undefined) {
         record.values[cleanId('ready')] = ready;
-        await measureClean(context, running, plan.clean, record);
+        await measureClean(run, plan.clean);
       } else {
-        for (const link of lossy) {
-          await measure(record, link.id, () => measureLossy(context, running, wire, link, plan.lossy, record));
-        }
+        for (const link of lossy) await measure(run, link.id, () => measureLossy(run, wire, link, plan.lossy));
       }
       for (const [role, one] of Object.entries(running.processes)) {
         if (!one.running) record.errors[role] = `ended during the run: ${lastWords(one).split('\n').at(-1) ?? ''}`;
@@ -117,25 +149,21 @@ export async function runOnce(
   return record;
 }
 
-async function measureClean(
-  context: SubjectContext,
-  running: RunningSubject,
-  times: plans.Times,
-  record: RunRecord,
-): Promise<void> {
+async function measureClean(run: Measuring, times: plans.Times): Promise<void> {
+  const { context, running, record } = run;
   const groups = Object.values(running.processes).map((started) => started.pid);
   const { values } = record;
-  await measure(record, cleanId('rtt-first-p50'), async () => {
+  await measure(run, cleanId('rtt-first-p50'), async () => {
     values[cleanId('rtt-first-p50')] = quantile((await pings(context, running, times)).rtts, 0.5);
   });
   const before = { own: groupUsage(groups).cpuSeconds, all: machineTicks() };
-  const bytes = await measureTcpRows(context, running, plans.CLEAN, times, record);
+  const bytes = await measureTcpRows(run, plans.CLEAN, times);
   if (bytes > 0) {
     values[cleanId('cpu-gb')] = (groupUsage(groups).cpuSeconds - before.own) / (bytes / BYTES_PER_GB);
     values[cleanId('cpu-gb-all')] = (machineTicks() - before.all) / TICKS_PER_SECOND / (bytes / BYTES_PER_GB);
   }
-  await measureUdpRows(context, running, plans.CLEAN, times, record);
-  await measure(record, cleanId('rtt-p50'), async () => {
+  await measureUdpRows(run, plans.CLEAN, times);
+  await measure(run, cleanId('rtt-p50'), async () => {
     const { sent, rtts } = await pings(context, running, times);
     values[cleanId('rtt-lost')] = (1 - rtts.length / sent) * 100;
     for (const [row, q] of [
@@ -156,27 +184,15 @@ async function pings(context: SubjectContext, running: RunningSubject, times: pl
   return result;
 }
 
-async function measureLossy(
-  context: SubjectContext,
-  running: RunningSubject,
-  wire: ImpairedLink,
-  link: plans.Link,
-  times: plans.Times,
-  record: RunRecord,
-): Promise<void> {
-  await wire.set(link.profile ?? {}, record.round + 1);
-  await measureTcpRows(context, running, link, times, record);
-  await measureUdpRows(context, running, link, times, record);
+async function measureLossy(run: Measuring, wire: ImpairedLink, link: plans.Link, times: plans.Times): Promise<void> {
+  await wire.set(link.profile ?? {}, run.record.round + 1);
+  await measureTcpRows(run, link, times);
+  await measureUdpRows(run, link, times);
 }
 
 /** Returns how many payload bytes arrived. */
-async function measureTcpRows(
-  context: SubjectContext,
-  running: RunningSubject,
-  link: plans.Link,
-  times: plans.Times,
-  record: RunRecord,
-): Promise<number> {
+async function measureTcpRows(run: Measuring, link: plans.Link, times: plans.Times): Promise<number> {
+  const { context, running, record, lockstep } = run;
   const { user } = context.topology;
   const target = { user, address: running.target, port: context.iperfPort };
   let bytes = 0;
@@ -184,7 +200,8 @@ async function measureTcpRows(
   for (const flows of TCP_FLOWS) {
     for (const direction of DIRECTIONS) {
       const row = plans.tcpId(link.id, flows, direction);
-      await measure(record, row, async () => {
+      await lockstep?.arrive();
+      await measure(run, row, async () => {
         const { congestion } = link;
         const result = await measureTcp(target, { flows, direction, seconds: times.tcpSeconds, congestion });
         record.values[row] = result.mbits;
@@ -198,18 +215,14 @@ async function measureTcpRows(
   return bytes;
 }
 
-async function measureUdpRows(
-  context: SubjectContext,
-  running: RunningSubject,
-  link: plans.Link,
-  times: plans.Times,
-  record: RunRecord,
-): Promise<void> {
+async function measureUdpRows(run: Measuring, link: plans.Link, times: plans.Times): Promise<void> {
+  const { context, running, record, lockstep } = run;
   const { user } = context.topology;
   const target = { user, address: running.target, port: context.iperfPort };
   for (const rate of times.udpRates) {
     const row = plans.udpId(link.id, rate, 'delivered');
-    await measure(record, row, async () => {
+    await lockstep?.arrive();
+    await measure(run, row, async () => {
       const result = await measureUdp(target, { rate, size: plans.UDP_SIZE, seconds: times.udpSeconds });
       record.values[row] = result.deliveredMbits;
       if (result.offeredMbits < rate * OFFERED_SHARE) {
@@ -221,11 +234,11 @@ async function measureUdpRows(
   }
 }
 
-async function measure(record: RunRecord, row: string, action: () => Promise<void>): Promise<void> {
+async function measure(run: Measuring, row: string, action: () => Promise<void>): Promise<void> {
   try {
     await action();
   } catch (error) {
-    record.errors[row] = describeError(error).split('\n')[0]!;
+    run.record.errors[row] = describeError(error).split('\n')[0]!;
   }
 }
 

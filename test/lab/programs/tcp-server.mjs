@@ -8,7 +8,8 @@
  *   reset    reads the first byte, then resets
  *
  * tcp-server.mjs [--mode echo] [--port 7] [--address ::] [--seed 1] [--bytes 1048576]; prints "listening tcp ADDRESS PORT", then
- * one line "connection ADDRESS PORT" for each, and one "closed ADDRESS PORT BYTES" with how many bytes have come.
+ * one line "connection ADDRESS PORT" for each, and one "closed ADDRESS PORT BYTES" with how many bytes have come; "- 0" is one that was
+ * reset before it was accepted.
  */
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:net';
@@ -24,7 +25,7 @@ const seed = Number(named['seed'] ?? 1);
 const total = Number(named['bytes'] ?? 1_048_576);
 
 const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'stall' }, (socket) => {
-  const who = `${socket.remoteAddress} ${socket.remotePort}`;
+  const who = `${socket.remoteAddress ?? '-'} ${socket.remotePort ?? 0}`;
   console.log(`connection ${who}`);
   socket.on('error', () => undefined);
   socket.on('close', () => console.log(`closed ${who} ${socket.bytesRead}`));
