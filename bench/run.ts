@@ -6,7 +6,7 @@ import { describeError, SallyportError } from '../src/base/error.js';
 import { Seconds } from '../src/base/time.js';
 import type { ImpairedLink } from '../test/lab/impaired-link.js';
 import { Lab } from '../test/lab/lab.js';
-import { type LabProcess, pollUntil } from '../test/lab/process.js';
+import type { LabProcess } from '../test/lab/process.js';
 import { program, startIperf, startTcp } from '../test/lab/services.js';
 import { impairUplink, standardTopology } from '../test/lab/topology.js';
 import { Lockstep } from './lockstep.js';
@@ -264,22 +264,21 @@ function checkMtu(running: RunningSubject, record: RunRecord): void {
 
 /** Until one byte has gone to the service through the subject and come back. Throws when one of its programs ends. */
 async function firstByte(context: SubjectContext, running: RunningSubject): Promise<void> {
-  const argv = program('tcp-client', running.target, String(context.echoPort), '--bytes', '1');
+  const { user } = context.topology;
+  const seconds = String(READY_TIMEOUT / Seconds(1));
+  const client = user.spawn(program('first-byte', running.target, String(context.echoPort), '--seconds', seconds));
   const roles = Object.entries(running.processes);
-  const tryOnce = async (): Promise<boolean> => {
-    for (const [role, started] of roles) {
-      if (started.running) continue;
-      throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${lastWords(started)}`);
-    }
-    // The client ends with an error soon where nothing answers; where packets vanish, this does.
-    const attempt = await context.topology.user.exec(['timeout', '1', ...argv], { check: false });
-    return attempt.code === 0 && (JSON.parse(attempt.stdout) as { received: number }).received === 1;
-  };
+  const ends = roles.map(async ([role, started]) => {
+    await started.exited;
+    throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${role} ended: ${lastWords(started)}`);
+  });
   try {
-    await pollUntil(`the first byte through ${running.target}`, tryOnce, READY_TIMEOUT);
-  } catch (cause) {
+    const { code } = await Promise.race([client.exited, ...ends]);
+    if (code === 0) return;
     const said = roles.map(([role, started]) => `${role}: ${lastWords(started)}`).join('\n');
-    throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `${describeError(cause)}\n${said}`, { cause });
+    throw new SallyportError('environment', 'BENCH_SUBJECT_FAILED', `no byte through ${running.target}\n${said}`);
+  } finally {
+    await client.stop();
   }
 }
 
