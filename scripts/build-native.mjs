@@ -6,7 +6,7 @@
  *   node scripts/build-native.mjs [--from-source | --prebuilt]     one of the two and not the other
  */
 import { join } from 'node:path';
-import { buildCrate, crate, install, installed, prebuilt, prebuiltProblem, sourceHash } from './native.mjs';
+import { buildCrate, crate, install, installed, pgoFlags, prebuilt, prebuiltProblem, sourceHash } from './native.mjs';
 
 const [option] = process.argv.slice(2);
 if (option !== undefined && option !== '--from-source' && option !== '--prebuilt') {
@@ -30,7 +30,7 @@ function make(hash) {
   if (wanted === 'prebuilt') throw new Error(problem);
   let built;
   try {
-    built = buildCrate(join(crate, 'target'));
+    built = buildCrate(join(crate, 'target'), pgoFlags());
   } catch (error) {
     throw new Error(problem === undefined ? error.message : `${problem}, and ${error.message}`);
   }

@@ -24,6 +24,7 @@ import {
   compareVersions,
   crate,
   manifestFile,
+  pgoFlags,
   prebuilt,
   prebuiltFolder,
   prebuiltProblem,
@@ -32,6 +33,7 @@ import {
   sha256,
   sourceHash,
   TARGET,
+  version,
 } from './native.mjs';
 import { ADVISORY } from './prepare.mjs';
 
@@ -108,8 +110,8 @@ function build() {
     ...readdirSync(sources).map((registry) => [join(sources, registry), '/cargo']),
     [root, '/sallyport'],
   ];
-  const built = buildCrate(targetFolder, {
-    CARGO_ENCODED_RUSTFLAGS: paths.map(([from, to]) => `--remap-path-prefix=${from}=${to}`).join('\x1f'),
+  const flags = [...paths.map(([from, to]) => `--remap-path-prefix=${from}=${to}`), ...pgoFlags()];
+  const built = buildCrate(targetFolder, flags, {
     CFLAGS: paths.map(([from, to]) => `-ffile-prefix-map=${from}=${to}`).join(' '),
     SOURCE_DATE_EPOCH: '0',
   });
@@ -123,10 +125,4 @@ function build() {
 function glibcFloor(text) {
   const versions = [...text.matchAll(/GLIBC_(\d+(?:\.\d+)+)/g)].map((match) => match[1]);
   return versions.sort(compareVersions).at(-1) ?? '2.17';
-}
-
-function version(command) {
-  const result = spawnSync(command, ['--version'], { encoding: 'utf8' });
-  if (result.status !== 0) throw new Error(`${command} is not installed`);
-  return result.stdout.split('\n', 1)[0].trim();
 }

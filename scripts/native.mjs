@@ -3,6 +3,7 @@
  *
  *   native/quic/sallyport-quic.linux-x64-gnu.node         the module in use, with a stamp: SOURCE-HASH prebuilt|source
  *   native/quic/prebuilt/linux-x64-gnu.{node,json}        the committed binary and its manifest
+ *   native/quic/pgo/rustc-VERSION.profdata                which of its code runs how often, for that compiler (`npm run pgo`)
  *
  * The source hash covers everything the binary depends on, and nothing else: not the crate's tests, which are in `src/tests`.
  */
@@ -17,6 +18,7 @@ export const crate = join(root, 'native', 'quic');
 export const prebuiltFolder = join(crate, 'prebuilt');
 export const prebuilt = join(prebuiltFolder, 'linux-x64-gnu.node');
 export const manifestFile = join(prebuiltFolder, 'linux-x64-gnu.json');
+export const pgoFolder = join(crate, 'pgo');
 export const TARGET = 'x86_64-unknown-linux-gnu';
 
 const output = join(crate, 'sallyport-quic.linux-x64-gnu.node');
@@ -24,12 +26,13 @@ const stamp = `${output}.stamp`;
 
 /** SHA-256 of the crate's sources, in hexadecimal. */
 export function sourceHash() {
-  const sources = readdirSync(join(crate, 'src'), { withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => `src/${entry.name}`)
-    .sort();
+  const files = (folder) =>
+    readdirSync(join(crate, folder), { withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => `${folder}/${entry.name}`)
+      .sort();
   const hash = createHash('sha256');
-  for (const file of ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo/config.toml', ...sources]) {
+  for (const file of ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo/config.toml', ...files('src'), ...files('pgo')]) {
     hash
       .update(`${file}\0`)
       .update(readFileSync(join(crate, file)))
@@ -95,14 +98,32 @@ export function install(file, hash, origin) {
   }
 }
 
+/** What `COMMAND --version` says first. @throws Error when there is no such command. */
+export function version(command) {
+  const result = spawnSync(command, ['--version'], { encoding: 'utf8', cwd: crate });
+  if (result.status !== 0) throw new Error(`${command} is not installed`);
+  return result.stdout.split('\n', 1)[0].trim();
+}
+
+/** The file with the profile for the compiler at hand, whether it is there or not. */
+export function pgoFile() {
+  return join(pgoFolder, `rustc-${version('rustc').split(' ')[1]}.profdata`);
+}
+
+/** Flags for the compiler that knows the profile: another one names functions differently, or cannot read it. */
+export function pgoFlags() {
+  const file = pgoFile();
+  return existsSync(file) ? [`-Cprofile-use=${file}`] : [];
+}
+
 /**
- * Builds the crate. @param targetFolder where cargo keeps what it makes. @returns the built library's path.
+ * Builds the crate. @param targetFolder where cargo keeps what it makes. @param flags the compiler's. @returns the built library's path.
  * @throws Error that says what to do.
  */
-export function buildCrate(targetFolder, environment = {}) {
+export function buildCrate(targetFolder, flags, environment = {}) {
   const result = spawnSync('cargo', ['build', '--release', '--locked', '--target-dir', targetFolder], {
     cwd: crate,
-    env: { ...process.env, ...environment },
+    env: { ...process.env, CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'), ...environment },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   if (result.error?.code === 'ENOENT') {

@@ -72,7 +72,7 @@ export class DirectPath {
     return punchPlan(this.#punching.ease, this.peerEase);
   }
 
-  get #candidates(): readonly Candidate[] {
+  #candidates(): readonly Candidate[] {
     return withSeen(this.#punching.candidates, this.#seen.values());
   }
 
@@ -80,7 +80,7 @@ export class DirectPath {
   announce(now: Instant): void {
     const { reflexive, ease, path } = this.#punching;
     const isOff = path === 'relay';
-    const candidates = isOff ? [] : this.#candidates;
+    const candidates = isOff ? [] : this.#candidates();
     this.#told = this.#news(candidates);
     this.#hasMoved = false;
     const token = this.puncher.renewToken(now);
@@ -105,7 +105,7 @@ export class DirectPath {
   announceChange(now: Instant): boolean {
     const hasMore = this.#hasMore;
     this.#hasMore = false;
-    if (this.#told === undefined || (!hasMore && !this.#hasMoved && this.#news(this.#candidates) === this.#told))
+    if (this.#told === undefined || (!hasMore && !this.#hasMoved && this.#news(this.#candidates()) === this.#told))
       return false;
     this.announce(now);
     return true;

@@ -124,7 +124,7 @@ export class Outbound {
     if (link === undefined || count === 0) return;
     const second = link.set?.secondOf(now, link, this.#isHeld);
     const isWhole = second === undefined && this.#isWhole(link.maxDatagram, count);
-    if (!isWhole || this.#mustWait) this.#complete(count);
+    if (!isWhole || this.#mustWait()) this.#complete(count);
     if (isWhole) this.#write(now, link, this.arena, 0, count);
     else this.#stage(now, link, second, count);
   }
@@ -138,7 +138,7 @@ export class Outbound {
     }
   }
 
-  get #mustWait(): boolean {
+  #mustWait(): boolean {
     return this.#gate.isBlocked || this.#gate.isMetered || this.queue.size > 0;
   }
 
@@ -158,7 +158,7 @@ export class Outbound {
 
   /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
   #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
-    if (this.#mustWait) this.queue.put(now, link, arena, this.table, count);
+    if (this.#mustWait()) this.queue.put(now, link, arena, this.table, count);
     else this.#feed(now, link, count, memory);
   }
 

@@ -50,12 +50,12 @@ export class StreamSend {
 
   /** Something waits, here or below: `pump` is to be called again in about 2 ms. */
   get isBusy(): boolean {
-    return this.#unsent > 0 || this.#backlog > 0;
+    return this.#unsent > 0 || this.#backlog() > 0;
   }
 
   /** Bytes that may be taken now without standing in the queue. */
   get room(): number {
-    return Math.max(0, this.#room.bytes - this.#unsent - this.#backlog);
+    return Math.max(0, this.#room.bytes - this.#unsent - this.#backlog());
   }
 
   /** Bytes that the stream has taken. */
@@ -70,7 +70,7 @@ export class StreamSend {
     return this.#misfits + drops.get('dropped_queue_full') + drops.get('dropped_queue_delay');
   }
 
-  get #backlog(): number {
+  #backlog(): number {
     return this.#queue === undefined ? 0 : this.#queue.backlog + this.#queue.size;
   }
 

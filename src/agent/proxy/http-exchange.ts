@@ -177,14 +177,14 @@ export class HttpExchange implements TcpHandlers {
   #onReady(ready: number): void {
     if ((ready & WRITABLE) !== 0) this.#flush();
     if (!this.#over && (ready & (READABLE | BROKEN)) !== 0) {
-      if (this.#readsClient) this.#send();
+      if (this.#readsClient()) this.#send();
       else if ((ready & BROKEN) !== 0) this.#fail('the client went away');
     }
     if (!this.#over) this.#setInterest();
     this.#parts.onActivity();
   }
 
-  get #readsClient(): boolean {
+  #readsClient(): boolean {
     return this.#hasRoom && this.#head.length === 0 && this.#early.length === 0 && !this.#requestBody.isComplete;
   }
 
@@ -264,7 +264,7 @@ export class HttpExchange implements TcpHandlers {
 
   #setInterest(): void {
     const writes = this.#wantsWrite || this.#output.length > 0;
-    if (!this.#over) this.#watch.interest((this.#readsClient ? READABLE : 0) | (writes ? WRITABLE : 0));
+    if (!this.#over) this.#watch.interest((this.#readsClient() ? READABLE : 0) | (writes ? WRITABLE : 0));
   }
 
   // ---- ends

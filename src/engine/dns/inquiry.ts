@@ -90,7 +90,7 @@ export class Inquiry {
     });
   }
 
-  get #questionEnd(): number {
+  #questionEnd(): number {
     return DNS_HEADER + this.#name.length + 4;
   }
 
@@ -99,7 +99,7 @@ export class Inquiry {
     const query = this.#query(withEdns);
     randomizeCase(query, entropy);
     counters.add('dns_server_queries');
-    const exchange = new UdpExchange(dialer, server.address, query, this.#questionEnd, counters, (outcome) => {
+    const exchange = new UdpExchange(dialer, server.address, query, this.#questionEnd(), counters, (outcome) => {
       this.#cancelTry();
       if (outcome.kind === 'answered') this.#judge({ ...outcome, server });
       else if (outcome.kind === 'no-edns' && withEdns) {
@@ -119,7 +119,7 @@ export class Inquiry {
 
   #overStream(server: ServerState): void {
     this.#parts.counters.add('dns_server_queries');
-    const withdraw = server.stream().ask(this.#query(!server.lacksEdns), this.#questionEnd, (answer) => {
+    const withdraw = server.stream().ask(this.#query(!server.lacksEdns), this.#questionEnd(), (answer) => {
       this.#cancelTry();
       if (answer === undefined) this.#failed(server);
       else this.#judge({ ...answer, server });

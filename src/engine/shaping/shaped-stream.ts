@@ -157,7 +157,7 @@ export class ShapedStream implements TcpStream, StreamLoop {
     this.#isClosing = true;
     this.#handler = undefined;
     this.#down.close();
-    if (this.#isSent) {
+    if (this.#isSent()) {
       this.#end(false);
       return;
     }
@@ -170,7 +170,7 @@ export class ShapedStream implements TcpStream, StreamLoop {
   }
 
   /** Nothing waits that the other end is still to get. */
-  get #isSent(): boolean {
+  #isSent(): boolean {
     return this.#up.ring.count === 0 && (this.#shutDue === undefined || this.#isShut);
   }
 
@@ -241,7 +241,7 @@ export class ShapedStream implements TcpStream, StreamLoop {
         this.#inner.shutdownWrite();
       } else this.#up.armAt(this.#shutDue);
     }
-    if (this.#isClosing && this.#isSent) this.#end(false);
+    if (this.#isClosing && this.#isSent()) this.#end(false);
     else this.#offer(0);
   }
 

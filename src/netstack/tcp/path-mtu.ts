@@ -101,7 +101,7 @@ export class PathMtu {
     this.#high = Math.max(this.#high, this.#low);
     this.#bold = false;
     this.#tries = 0;
-    this.#nextAt = this.#searching ? now : now + RAISE_AFTER;
+    this.#nextAt = this.#searching() ? now : now + RAISE_AFTER;
     return this.#low;
   }
 
@@ -113,7 +113,7 @@ export class PathMtu {
     this.#tries = 0;
     this.#bold = false;
     this.#high = ((this.to - this.from) | 0) - 1;
-    if (!this.#searching) this.#nextAt = now + RAISE_AFTER;
+    if (!this.#searching()) this.#nextAt = now + RAISE_AFTER;
   }
 
   /** The timer expired for the segment at `head`: the probe, where too little followed for its loss to show otherwise, or another. */
@@ -129,7 +129,7 @@ export class PathMtu {
     this.#nextAt = now + PAUSE;
   }
 
-  get #searching(): boolean {
+  #searching(): boolean {
     return this.#high - this.#low >= CLOSE;
   }
 }

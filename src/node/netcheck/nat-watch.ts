@@ -68,7 +68,7 @@ export class NatWatch {
   }
 
   async #look(network: number): Promise<void> {
-    const first = await netcheck({ ...this.#options, lifetimeSpans: undefined });
+    const first = await netcheck({ ...this.#options(), lifetimeSpans: undefined });
     if (network !== this.#network) return;
     this.#take(first);
     if (first.udp) await this.#measure();
@@ -80,7 +80,7 @@ export class NatWatch {
     this.#isMeasuring = true;
     for (let network = -1; network !== this.#network && !this.#isStopped; ) {
       network = this.#network;
-      const whole = await netcheck({ ...this.#options, lifetimeSpans: LIFETIME_SPANS });
+      const whole = await netcheck({ ...this.#options(), lifetimeSpans: LIFETIME_SPANS });
       if (network !== this.#network) continue;
       this.#take(whole);
       const { ipv4, ipv6 } = whole;
@@ -94,7 +94,7 @@ export class NatWatch {
     this.#owner.onEase(ipv4?.ease ?? 'unknown');
   }
 
-  get #options() {
+  #options() {
     return { relays: this.#relays, entropy: this.#entropy, gateway: undefined, isBackground: true };
   }
 }

@@ -107,12 +107,12 @@ export class Reply {
 
   /** TTL in the quoted header. */
   get quotedTtl(): number {
-    return this.bytes[this.#quoteAt + (this.packet.family === 4 ? 8 : 7)]!;
+    return this.bytes[this.#quoteAt() + (this.packet.family === 4 ? 8 : 7)]!;
   }
 
   /** Identification of the quoted IPv4 header; payload length of the quoted IPv6 header. */
   get quotedMark(): number {
-    return readU16(this.bytes, this.#quoteAt + 4);
+    return readU16(this.bytes, this.#quoteAt() + 4);
   }
 
   /** The 16 bits at `offset` of the quoted transport header, 0 … 6. */
@@ -128,7 +128,7 @@ export class Reply {
     return announcedMtu(this.bytes, this.packet);
   }
 
-  get #quoteAt(): number {
+  #quoteAt(): number {
     return this.packet.transportOffset + ICMP_HEADER;
   }
 }

@@ -94,7 +94,7 @@ export class LinkHealth {
 
   /** When the next heartbeat is to leave; undefined: none by itself. */
   get beatDue(): Instant | undefined {
-    const paced = this.#pace === 'none' ? undefined : later(this.#lastOut, this.#interval);
+    const paced = this.#pace === 'none' ? undefined : later(this.#lastOut, this.#interval());
     if (!this.#isAsked) return paced;
     const spacing = this.#pace === 'slow' && this.#isAskedSlowly ? SLOW_ANSWER_SPACING : ANSWER_SPACING;
     const answer = later(this.#lastOut, spacing);
@@ -166,12 +166,12 @@ export class LinkHealth {
 
   /** Heartbeats, or other signs of life, that should have come and have not. */
   missedDown(now: Instant): number {
-    return this.#pace === 'none' ? 0 : this.#missed(now, this.#heardSince, 0);
+    return this.#pace === 'none' ? 0 : this.#missed(now, this.#heardSince(), 0);
   }
 
   /** Heartbeats sent that the peer should have told of and has not. */
   missedUp(now: Instant): number {
-    return this.#pace === 'none' ? 0 : this.#missed(now, this.#echoedSince, UP_SLACK);
+    return this.#pace === 'none' ? 0 : this.#missed(now, this.#echoedSince(), UP_SLACK);
   }
 
   missed(now: Instant): number {
@@ -181,9 +181,9 @@ export class LinkHealth {
   /** When one more than `missed` will be missing if nothing comes; undefined when nothing is expected. */
   missDue(missed: number): Instant | undefined {
     if (this.#pace === 'none') return undefined;
-    const down = this.#heardSince;
-    const up = later(this.#echoedSince, (UP_SLACK * this.#interval) as Duration);
-    return later(down < up ? down : up, (this.#patience + (missed + 1) * this.#interval) as Duration);
+    const down = this.#heardSince();
+    const up = later(this.#echoedSince(), (UP_SLACK * this.#interval()) as Duration);
+    return later(down < up ? down : up, (this.#patience() + (missed + 1) * this.#interval()) as Duration);
   }
 
   /** Share of the last heartbeats that was lost in the worse direction, 0 … 1. */
@@ -199,27 +199,27 @@ export class LinkHealth {
     return Math.min(this.up.length, this.down.length);
   }
 
-  get #interval(): Duration {
+  #interval(): Duration {
     return this.#pace === 'slow' ? SLOW_INTERVAL : FAST_INTERVAL;
   }
 
-  get #patience(): Duration {
+  #patience(): Duration {
     return (this.srtt + 4 * this.rttvar + GRANULARITY) as Duration;
   }
 
-  get #heardSince(): Instant {
+  #heardSince(): Instant {
     return this.lastHeard > this.#pacedSince ? this.lastHeard : this.#pacedSince;
   }
 
-  get #echoedSince(): Instant {
+  #echoedSince(): Instant {
     const isKept = this.#echoed !== 0 && ((this.#seq - this.#echoed) | 0) < TIMES;
     const sent = isKept ? instantAt(this.#sentAt[this.#echoed % TIMES]!) : NEVER;
     return sent > this.#pacedSince ? sent : this.#pacedSince;
   }
 
   #missed(now: Instant, since: Instant, slack: number): number {
-    const beyond = elapsed(since, now) - this.#patience + ROUNDING;
-    return Math.max(0, Math.floor(beyond / this.#interval) - slack);
+    const beyond = elapsed(since, now) - this.#patience() + ROUNDING;
+    return Math.max(0, Math.floor(beyond / this.#interval()) - slack);
   }
 }
 

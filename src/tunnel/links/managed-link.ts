@@ -109,17 +109,17 @@ export class ManagedLink {
 
   /** When heartbeats at the full pace begin to tell whether it may be used again; undefined for a link that never failed. */
   get trialFrom(): Instant | undefined {
-    return this.#failures === 0 ? undefined : later(this.returnAt, (-this.#trial * FAST_INTERVAL) as Duration);
+    return this.#failures === 0 ? undefined : later(this.returnAt, (-this.#trial() * FAST_INTERVAL) as Duration);
   }
 
   /** Whether it has served its wait, and lost no more heartbeats at the end of it than `other` did. */
   mayReturn(now: Instant, other: ManagedLink): boolean {
     if (this.#failures === 0) return true;
-    if (now < this.returnAt || this.health.known < this.#trial) return false;
-    return this.health.loss(now, this.#trial) <= other.health.loss(now, this.#trial);
+    if (now < this.returnAt || this.health.known < this.#trial()) return false;
+    return this.health.loss(now, this.#trial()) <= other.health.loss(now, this.#trial());
   }
 
-  get #trial(): number {
+  #trial(): number {
     return this.#failures <= 1 ? LOSS_WINDOW : LONGEST_TRIAL;
   }
 }

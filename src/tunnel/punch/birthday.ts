@@ -50,18 +50,18 @@ export class Birthday {
 
   /** Sends what is due. False: it is over. */
   turn(now: Instant): boolean {
-    while (now >= this.#next && this.sent < this.#most) {
-      if (!this.#step(now)) this.sent = this.#most;
+    while (now >= this.#next && this.sent < this.#most()) {
+      if (!this.#step(now)) this.sent = this.#most();
       this.#next = later(this.#next, PACE);
     }
     return now < this.ends;
   }
 
   nextTimeout(): Instant {
-    return this.sent < this.#most ? this.#next : this.ends;
+    return this.sent < this.#most() ? this.#next : this.ends;
   }
 
-  get #most(): number {
+  #most(): number {
     return this.#parts.role === 'sockets' ? BIRTHDAY_SOCKETS : BIRTHDAY_GUESSES;
   }
 
