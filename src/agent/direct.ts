@@ -388,10 +388,11 @@ export class AgentDirect {
       return;
     }
     direct.lastRound = undefined;
-    const { believed = 0, puncher, plan } = direct.path;
+    const { believed = 0, refused, puncher, plan } = direct.path;
     const sent = puncher.pairs.all.reduce((sum, pair) => sum + pair.sends, 0);
     const why = sent === 0 && !plan.usesPublic ? 'both NATs are strict' : `no answer to ${sent} punches`;
-    direct.reason = believed === 0 ? 'no_candidates' : `direct_unproved: ${why}`;
+    const none = refused.length === 0 ? 'no_candidates' : `no_candidates: ${refused.join(', ')}`;
+    direct.reason = believed === 0 ? none : `direct_unproved: ${why}`;
     if (believed > 0 && direct.rounds < direct.path.plan.rounds) direct.nextRound = now;
     else this.#later(now, direct);
   }

@@ -12,6 +12,7 @@ import {
   type Candidate,
   isUnicast,
   judgeCandidate,
+  type Refusal,
   type ToldCandidate,
   tellCandidates,
   withSeen,
@@ -33,6 +34,8 @@ export class DirectPath {
   readonly puncher: Puncher;
   /** Candidates of the peer that may be tried; undefined before it has told any. */
   believed: number | undefined;
+  /** Why others of them may not. */
+  refused: readonly Refusal[] = [];
   /** How easily one gets through the peer's NAT, as it says. */
   peerEase: NatEase = 'unknown';
   /** The peer has said that it wants no direct links. */
@@ -152,8 +155,13 @@ export class DirectPath {
     this.isPeerOff = off;
     this.peerEase = strict === true ? 'strict' : ease;
     this.#peerTold = candidates;
-    const believed = believeCandidates(candidates, this.#punching.rules, (why) => this.#punching.refusals.add(why));
+    const refused = new Set<Refusal>();
+    const believed = believeCandidates(candidates, this.#punching.rules, (why) => {
+      this.#punching.refusals.add(why);
+      refused.add(why);
+    });
     this.believed = believed.length;
+    this.refused = [...refused];
     this.puncher.setPeer(fromHex(token), believed);
   }
 
@@ -210,7 +218,9 @@ export class DirectPath {
       if (why !== undefined) refusals.add(why);
       return why !== undefined;
     });
-    const believed = believeCandidates(this.#peerTold, rules, () => undefined);
+    const refused = new Set<Refusal>();
+    const believed = believeCandidates(this.#peerTold, rules, (why) => refused.add(why));
+    this.refused = [...refused];
     this.believed = this.believed === undefined ? undefined : believed.length;
     const isKnown = ({ address }: Candidate): boolean => pairs.all.some((pair) => pair.address.equals(address));
     this.#hasMore ||= !believed.every(isKnown);

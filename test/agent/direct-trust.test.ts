@@ -72,7 +72,7 @@ test('a hostile list: nothing of it is punched, every refusal is counted', async
   );
   expect([...punched]).toEqual([]);
   expect(refusals(agent)).toEqual({ not_unicast: 5, private: 3, relay: 2, own: 1, form: 1, port: 1 });
-  expect(agent.session('c1')!.direct.reason).toBe('no_candidates');
+  expect(agent.session('c1')!.direct.reason).toBe('no_candidates: not_unicast, private, relay, own, form, port');
 });
 
 test('more than 32 candidates, an older number, a token of another length: not heard at all', async () => {

@@ -5,7 +5,7 @@
  *   /proc/net/route        Iface Destination Gateway Flags RefCnt Use Metric Mask …      (hex, host byte order)
  *   /proc/net/ipv6_route   destination(32) length(2) source length next-hop metric refcnt use flags(8) device
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { IpAddress, Prefix } from '../../base/address.js';
 import { type Duration, Seconds, toMillis } from '../../base/time.js';
@@ -15,6 +15,8 @@ const INTERVAL: Duration = Seconds(2);
 /** <linux/route.h>: the route is in use; it rejects. */
 const RTF_UP = 0x0001;
 const RTF_REJECT = 0x0200;
+/** <linux/if_tun.h>: the device carries IP packets, and no Ethernet frames. */
+const IFF_TUN = 0x0001;
 const LOOPBACK = 'lo';
 /** Routes at most: a router with a full table tells its default route and the most specific ones by the others anyway. */
 const MAX_ROUTES = 4096;
@@ -51,7 +53,7 @@ export function watchHostNetwork(use: (network: HostNetwork) => void): HostNetwo
 export function readHostNetwork(): HostNetwork {
   const tunnels = new Map<string, boolean>();
   const isTunnel = (device: string): boolean => {
-    const known = tunnels.get(device) ?? existsSync(`/sys/class/net/${device}/tun_flags`);
+    const known = tunnels.get(device) ?? isTunDevice(device);
     tunnels.set(device, known);
     return known;
   };
@@ -68,7 +70,12 @@ export function readHostNetwork(): HostNetwork {
 
 /** Where the IPv4 default route leads, past TUN devices; of several the one with the lowest metric. */
 export function defaultGateway4(): IpAddress | undefined {
-  return parseGateway4(read('/proc/net/route'), (device) => !existsSync(`/sys/class/net/${device}/tun_flags`));
+  return parseGateway4(read('/proc/net/route'), (device) => !isTunDevice(device));
+}
+
+/** Not so TAP devices: behind one is an Ethernet, mostly the only one of a container that runs without root (slirp4netns, passt). */
+function isTunDevice(device: string): boolean {
+  return (Number.parseInt(read(`/sys/class/net/${device}/tun_flags`), 16) & IFF_TUN) !== 0;
 }
 
 export function parseGateway4(text: string, isUsed: (device: string) => boolean): IpAddress | undefined {

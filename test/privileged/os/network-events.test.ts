@@ -1,5 +1,6 @@
 /** The kernel's own word of changes, in a namespace: each is told once, soon, and by nobody's polling. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import type { HostNetwork } from '../../../src/os/io.js';
 import { type Transpiled, transpileSources } from '../../os/transpile.js';
 import { ip, Namespaces, type Program } from './netns.js';
 
@@ -75,4 +76,22 @@ it('a thousand changes at once are few words, and the last of them is in the las
   program.child.stdin!.end();
   expect(await program.ended).toBe(0);
   expect(Number(/ended after (\d+)/.exec(program.stdout)![1])).toBeLessThan(12);
+});
+
+it('a TAP device is a network like any other, a TUN device a tunnel', async () => {
+  for (const [mode, address] of [
+    ['tap', '198.18.1.1/24'],
+    ['tun', '198.18.2.1/24'],
+  ] as const) {
+    ip('-n', space, 'tuntap', 'add', `ox-${mode}`, 'mode', mode);
+    ip('-n', space, 'link', 'set', `ox-${mode}`, 'up');
+    ip('-n', space, 'addr', 'add', address, 'dev', `ox-${mode}`);
+  }
+  ip('-n', space, 'addr', 'add', '198.18.0.1/24', 'dev', 'ox-v0');
+  await program.says('"198.18.0.1"');
+  const last = program.stdout.slice(program.stdout.lastIndexOf('true {') + 'true '.length).split('\n')[0]!;
+  const { routes } = JSON.parse(last) as HostNetwork;
+  const devices = routes.map(({ prefix, isTunnel }) => [prefix, isTunnel]);
+  expect(devices).toContainEqual(['198.18.1.0/24', false]);
+  expect(devices).toContainEqual(['198.18.2.0/24', true]);
 });
