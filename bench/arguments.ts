@@ -1,6 +1,13 @@
 /** What the command lines of benchmarks have in common: numbers, help, and how a program ends. */
 import { describeError, SallyportError } from '../src/base/error.js';
 
+/** Where help is asked for it is printed, and the program ends. */
+export function helpFirst(usage: string): void {
+  if (!process.argv.includes('--help')) return;
+  process.stdout.write(`${usage}\n`);
+  process.exit(0);
+}
+
 /** @throws SallyportError BENCH_USAGE (caller) */
 export function wholeNumber(option: string, text: string | undefined, fallback: number, usage: string): number {
   if (text === undefined) return fallback;

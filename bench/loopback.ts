@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { Lab } from '../test/lab/lab.js';
 import { pollUntil } from '../test/lab/process.js';
 import { startIperf, startUdpEcho } from '../test/lab/services.js';
+import { helpFirst } from './arguments.js';
 import { Figures } from './figures.js';
 import { measureHandshakes } from './handshake.js';
 import { measureUdp } from './measure/iperf.js';
@@ -35,6 +36,9 @@ const SECONDS = 3;
 const RESTARTS = 3;
 const RESTART_SECONDS = 6;
 
+helpFirst(`node bench/loopback.mjs [--json] [--out FILE]   (root; about two minutes)
+  --json  prints the JSON document instead of the table
+  --out   where the JSON document goes`);
 const { values: options } = parseArgs({
   options: { json: { type: 'boolean', default: false }, out: { type: 'string' } },
 });

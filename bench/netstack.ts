@@ -23,7 +23,7 @@ import type { TcpConnection } from '../src/netstack/tcp/connection.js';
 import type { StackHandlers, StackSink, TcpHandlers } from '../src/netstack/types.js';
 import { Arena } from '../src/wire/arena.js';
 import { Coalescer } from '../src/wire/gro.js';
-import { asProgram } from './arguments.js';
+import { asProgram, helpFirst } from './arguments.js';
 import { type Bar, Figures } from './figures.js';
 
 const MTU = 1400;
@@ -273,6 +273,10 @@ function idle(pairs: number): number {
 }
 
 await asProgram(async () => {
+  helpFirst(`node bench/netstack.mjs [--quick] [--json] [--out FILE]
+  --quick  a fiftieth of everything: to see that it works, not how fast
+  --json   prints the JSON document instead of the table
+  --out    where the JSON document goes`);
   const { values } = parseArgs({
     options: {
       json: { type: 'boolean', default: false },

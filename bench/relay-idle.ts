@@ -17,6 +17,7 @@ import type { RelayThreadStatus } from '../src/relay/thread-protocol.js';
 import { enrolCrowd } from '../test/lab/enrolled.js';
 import { run } from '../test/lab/host.js';
 import { LabProcess } from '../test/lab/process.js';
+import { helpFirst } from './arguments.js';
 import { Figures } from './figures.js';
 import { IdleClients } from './idle-clients.js';
 import { groupUsage } from './measure/usage.js';
@@ -30,6 +31,12 @@ const FEW = 100;
 /** After connections were made, before memory is read. */
 const SETTLE_MS = 2000;
 
+helpFirst(`node bench/relay-idle.mjs [--connections N] [--idle SECONDS] [--json] [--out FILE]
+  --connections  how many, ${FEW + 1} to ${MOST} (default 10000)
+  --idle         seconds in which nothing happens (default 60)
+  --json         prints the JSON document instead of the table
+  --out          where the JSON document goes
+  --node-option  an option for the relay's Node, for profiles; may be repeated`);
 const { values } = parseArgs({
   options: {
     connections: { type: 'string', default: '10000' },
