@@ -35,10 +35,10 @@ export class SteadyPing {
 
   /** What the window has brought so far. */
   async report(): Promise<PingReport> {
-    const before = this.#reports.length;
+    const before = this.#reports().length;
     this.#process.write('report\n');
     return this.#process.waitFor('a report', {}, () => {
-      const line = this.#reports[before];
+      const line = this.#reports()[before];
       return line === undefined ? undefined : (JSON.parse(line) as PingReport);
     });
   }
@@ -47,7 +47,7 @@ export class SteadyPing {
     await this.#process.stop('SIGKILL');
   }
 
-  get #reports(): string[] {
+  #reports(): string[] {
     return this.#process.stdout
       .split('\n')
       .slice(0, -1)

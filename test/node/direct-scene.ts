@@ -55,20 +55,20 @@ export class Pinger {
     };
   }
 
-  get #now(): number {
+  #now(): number {
     return toMillis(this.#it.world.now as unknown as Duration);
   }
 
   #note(into: Map<number, number>, bytes: Uint8Array): void {
     const number = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
     if (into.has(number)) this.duplicates++;
-    into.set(number, this.#now);
+    into.set(number, this.#now());
   }
 
   send(size: number): void {
     const { agent } = this.#it;
     const payload = new Uint8Array(size - 28);
-    new DataView(payload.buffer).setUint32(0, this.sent.push(this.#now) - 1);
+    new DataView(payload.buffer).setUint32(0, this.sent.push(this.#now()) - 1);
     agent.tun!.send(udpPacket({ from: overlay(agent), to: '10.100.0.2' }, 4000, 53, payload));
     agent.host.reactor.wake();
   }
