@@ -55,6 +55,8 @@ export class TcpConnection extends Flow {
   ackNow = false;
   /** Segments received since the last acknowledgement went out. */
   unacked = 0;
+  /** So many acknowledgements yet are not delayed: something was lost a short time ago, and its sender has few segments on the way. */
+  quickAcks = 0;
   /** Segments that came beyond a gap since the last flush: each is owed an acknowledgement. */
   duplicatesOwed = 0;
   /** Bytes that came although they were here already: the next acknowledgement reports them (RFC 2883 §4). */

@@ -19,6 +19,11 @@ import { seqAfter, seqAtOrAfter, seqAtOrBefore, seqBefore, seqMin } from './sequ
 import { isIn, NEVER, SENDING, State } from './state.js';
 import { startKeepalive } from './timers.js';
 
+/**
+ * Acknowledgements that are not delayed after a segment came out of order. A sender that has just lost something has a small window;
+ * one of an odd number of segments would wait for the delayed acknowledgement of the last in every round trip. As many as Linux gives.
+ */
+const QUICK_ACKS = 16;
 /** A timestamp older than this says nothing (RFC 7323 §5.5): 24 days in µs. */
 const PAWS_IDLE = 24 * 86_400 * 1e6;
 const events: SenderEvents = { fastRetransmits: 0, duplicateReports: 0, undone: 0 };
@@ -360,6 +365,7 @@ function text(c: TcpConnection, now: Instant, seg: Segment): void {
     const held = r.outOfOrder(seg.seq, seg.bytes, seg.offset, seg.length);
     if (held === 0) duplicate(c, seg.seq, (seg.seq + seg.length) | 0);
     c.duplicatesOwed += seg.parts;
+    c.quickAcks = QUICK_ACKS;
     c.ackNow = true;
   }
   c.touch(now);

@@ -56,7 +56,8 @@ export function transmit(c: TcpConnection, now: Instant): void {
     c.host.emitter.control(c.words, ACK, (c.sender.una - 1) | 0, c.receiver.nxt, windowField(c));
     acknowledged(c);
   }
-  if (c.ackNow || c.unacked >= ACK_EVERY || (c.unacked > 0 && c.receiver.limit <= SMALL_BUFFER)) sendAck(c, now);
+  const isQuick = c.quickAcks > 0 || c.receiver.limit <= SMALL_BUFFER;
+  if (c.ackNow || c.unacked >= ACK_EVERY || (c.unacked > 0 && isQuick)) sendAck(c, now);
   else if (c.unacked > 0 && c.delayedAckAt === NEVER) c.delayedAckAt = now + c.host.options.delayedAck;
   c.arm();
   c.restIfDone();
@@ -403,6 +404,7 @@ function windowField(c: TcpConnection): number {
 
 /** What was just sent carried the current acknowledgement number. */
 function acknowledged(c: TcpConnection): void {
+  if (c.quickAcks > 0 && c.unacked > 0) c.quickAcks--;
   c.ackNow = false;
   c.unacked = 0;
   c.delayedAckAt = NEVER;

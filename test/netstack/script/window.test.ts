@@ -5,6 +5,47 @@ import { script } from './script.js';
 
 describe('acknowledgements', () => {
   script(
+    'after a loss sixteen are not delayed: its sender has few segments on the way',
+    `open sackok
+     <- A 501+500 ack 1
+     -> A 1 ack 1 sack 501-1001
+     <- A 1+500 ack 1
+     -> A 1 ack 1001
+     <- A 1001+100 ack 1
+     -> A 1 ack 1101
+     <- A 1101+100 ack 1
+     -> A 1 ack 1201
+     <- A 1201+100 ack 1
+     -> A 1 ack 1301
+     <- A 1301+100 ack 1
+     -> A 1 ack 1401
+     <- A 1401+100 ack 1
+     -> A 1 ack 1501
+     <- A 1501+100 ack 1
+     -> A 1 ack 1601
+     <- A 1601+100 ack 1
+     -> A 1 ack 1701
+     <- A 1701+100 ack 1
+     -> A 1 ack 1801
+     <- A 1801+100 ack 1
+     -> A 1 ack 1901
+     <- A 1901+100 ack 1
+     -> A 1 ack 2001
+     <- A 2001+100 ack 1
+     -> A 1 ack 2101
+     <- A 2101+100 ack 1
+     -> A 1 ack 2201
+     <- A 2201+100 ack 1
+     -> A 1 ack 2301
+     <- A 2301+100 ack 1
+     -> A 1 ack 2401
+     <- A 2401+100 ack 1
+     -> A 1 ack 2501
+     <- A 2501+100 ack 1
+     wait 40ms
+     -> A 1 ack 2601 @40ms`,
+  );
+  script(
     'one segment waits for a second, at most 40 ms',
     `open
      <- PA 1+100 ack 1
