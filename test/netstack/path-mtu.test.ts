@@ -10,12 +10,13 @@ describe.each(['bbr', 'cubic'] as const)('with %s', (congestion) => {
   test.each([1400, 1100, 600])('a path that carries %i of 1500 bytes only', (mtu) => {
     const simulation = new Simulation({ ...path, mtu: () => mtu, tcp: { congestion } }, 1);
     simulation.run(Seconds(20), () => false);
-    expect(simulation.total).toBeGreaterThan(12 * path.rate);
+    expect(simulation.total).toBeGreaterThan(14 * path.rate);
     simulation.takeLongest();
     simulation.run(Seconds(2), () => false);
     // To within the step at which the search ends.
     expect(simulation.takeLongest()).toBeGreaterThan(mtu - 25);
-    expect(simulation.senderStack.counters.stack.get('tcp_pmtu_black_holes')).toBeLessThanOrEqual(2);
+    // One for what both ends agreed on, one more where the first size tried after that is too large as well.
+    expect(simulation.senderStack.counters.stack.get('tcp_pmtu_black_holes')).toBe(mtu < 1024 ? 2 : 1);
   });
 });
 

@@ -154,8 +154,8 @@ export class Recovery {
   /** The reordering timer: losses may be certain by now. True when fast recovery begins. */
   reorderingTimeout(now: Instant, mss: number): boolean {
     this.#detect(now, mss);
-    if (this.phase !== Phase.open || this.log.lost === 0) return false;
-    if (this.pathMtu.state !== Probe.none && this.#probeAlone(now)) return false;
+    const alone = this.pathMtu.state !== Probe.none && this.#probeAlone(now);
+    if (this.phase !== Phase.open || this.log.lost === 0 || alone) return false;
     this.#enter(now, 0);
     this.#reduce(mss, 0, false);
     return true;
@@ -225,7 +225,11 @@ export class Recovery {
   resent(now: Instant, i: number, length: number): void {
     const { log } = this;
     const start = log.starts[i];
-    if (this.pathMtu.state === Probe.lost) this.pathMtu.state = Probe.none;
+    const { pathMtu } = this;
+    if (pathMtu.state === Probe.lost) pathMtu.state = Probe.none;
+    // What is acknowledged from now on may be this copy, which is in smaller segments.
+    const isProbe = seqBefore(start, pathMtu.to) && seqAfter((start + length) | 0, pathMtu.from);
+    if (pathMtu.state === Probe.out && isProbe) pathMtu.inconclusive(now);
     log.split((start + length) | 0);
     this.rate.sending(now, this.pipe === 0);
     const at = log.indexOf(start);
