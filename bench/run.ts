@@ -141,6 +141,8 @@ export async function runOnce(
   } finally {
     await lab.destroy();
     rmSync(folder, { recursive: true, force: true });
+    // What the others' programs have used is known when they have ended.
+    await lockstep?.arrive();
     const seconds = (performance.now() - started.at) / 1000;
     record.steal = (stolenTicks() - started.stolen) / TICKS_PER_SECOND / seconds;
     const others = machineTicks() - started.all - (ownTicks() - started.own);
