@@ -98,22 +98,21 @@ export function install(file, hash, origin) {
   }
 }
 
-/** What `COMMAND --version` says first. @throws Error when there is no such command. */
+/** What `COMMAND --version` says first; undefined when there is no such command. */
 export function version(command) {
   const result = spawnSync(command, ['--version'], { encoding: 'utf8', cwd: crate });
-  if (result.status !== 0) throw new Error(`${command} is not installed`);
-  return result.stdout.split('\n', 1)[0].trim();
+  return result.status === 0 ? result.stdout.split('\n', 1)[0].trim() : undefined;
 }
 
-/** The file with the profile for the compiler at hand, whether it is there or not. */
-export function pgoFile() {
-  return join(pgoFolder, `rustc-${version('rustc').split(' ')[1]}.profdata`);
+/** The file with the profile for the compiler of this version (`rustc 1.95.0 …`), whether it is there or not. */
+export function pgoFile(rustc) {
+  return join(pgoFolder, `rustc-${rustc.split(' ')[1]}.profdata`);
 }
 
-/** Flags for the compiler that knows the profile: another one names functions differently, or cannot read it. */
+/** Flags for a compiler that knows the profile: another one names functions differently, or cannot read it. */
 export function pgoFlags() {
-  const file = pgoFile();
-  return existsSync(file) ? [`-Cprofile-use=${file}`] : [];
+  const rustc = version('rustc');
+  return rustc !== undefined && existsSync(pgoFile(rustc)) ? [`-Cprofile-use=${pgoFile(rustc)}`] : [];
 }
 
 /**

@@ -42,7 +42,7 @@ process.env.LLVM_PROFILE_FILE = '/dev/null';
 const folder = mkdtempSync(join(tmpdir(), 'sallyport-pgo-'));
 try {
   const tool = merger();
-  const file = pgoFile();
+  const file = pgoFile(output('rustc', ['--version']));
   // The hash is none of a module in use: whatever happens here, the next build replaces it.
   install(buildCrate(join(crate, 'target', 'pgo'), ['-Cprofile-generate']), 'counting', 'source');
   for (const options of TRAFFIC) {

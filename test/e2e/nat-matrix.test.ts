@@ -31,7 +31,13 @@ describe.skipIf(Lab.unavailable() !== undefined)('two nodes behind NATs', () => 
     ['strict', 'moderate'],
   ] as const)('%s and %s get a direct link', async (user, service) => {
     await build(user, service);
-    const result = await becomesDirect(network, Seconds(25));
+    let result = await becomesDirect(network, Seconds(25));
+    if (result.path !== 'direct' && service === 'moderate') {
+      // A port is guessed once for a pair of networks, and one time in fifty not found (docs/acceptance.md).
+      await network.destroy();
+      await build(user, service);
+      result = await becomesDirect(network, Seconds(25));
+    }
     expect(result).toMatchObject({ path: 'direct', reason: 'best_rank' });
     const { v4 } = await network.virtual('host');
     await network.topology.user.exec(['ping', '-c', '3', '-i', '0.2', '-W', '3', v4]);

@@ -64,7 +64,7 @@ beforeEach(() => {
   symlinkSync(process.execPath, join(path, 'node'));
   cpSync(join(REPOSITORY, 'scripts'), at('scripts'), { recursive: true });
   mkdirSync(at('native/quic'), { recursive: true });
-  for (const name of ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo', 'src']) {
+  for (const name of ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo', 'pgo', 'src']) {
     cpSync(join(REPOSITORY, 'native/quic', name), at(`native/quic/${name}`), { recursive: true });
   }
 });
