@@ -3,7 +3,7 @@ import { barText, type FiguresReport, reaches } from './figures.js';
 import type { HeapReport } from './heap-report.js';
 import type { Link } from './plan.js';
 import { type Report, significant } from './report.js';
-import { isDisturbed } from './run.js';
+import { isDisturbed, type RunRecord } from './run.js';
 import type { SoakReport } from './soak/report.js';
 import { megabytes, ROLE_NAMES, type SoakSample } from './soak/verdict.js';
 import { type Summary, spreadPercent } from './statistics.js';
@@ -19,10 +19,9 @@ export function cleanMarkdown(report: Report): string {
   const { machine } = report;
   const measured = report.subjects.filter((subject) => subject.unavailable === undefined).map(({ name }) => name);
   const rows = report.rows.filter((row) => row.link === 'clean');
-  const commits = [...new Set(report.runs.map((run) => run.commit))].join(', ');
   return [
-    `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel} (its TCP: ${machine.congestion}), Node ${machine.node}, ${machine.iperf3}. Commit ${commits}, ${report.date.slice(0, 10)}. ` +
-      `Medians ± half the range of all runs. ${busy(report, 'clean')}`,
+    `${machine.cpu}, ${machine.cores} cores, kernel ${machine.kernel} (its TCP: ${machine.congestion}), Node ${machine.node}, ${machine.iperf3}. ${commits(report, rows)} ` +
+      `Medians ± half the range of all runs. ${busy(report, rows)}`,
     '',
     ...report.subjects.map(({ name, version, unavailable }) => `- ${name}: ${unavailable ?? version}`),
     '',
@@ -30,7 +29,7 @@ export function cleanMarkdown(report: Report): string {
     ...rows.map((row) =>
       line([label(row), ...measured.map((name) => cell(row.subjects[name])), ratio(row.ratio), best(row)]),
     ),
-    ...errors(report),
+    ...errors(report, rows),
   ].join('\n');
 }
 
@@ -44,10 +43,11 @@ export function lossyMarkdown(report: Report): string {
       const rows = report.rows.filter((row) => links.some((link) => link.id === row.link));
       const names = report.subjects.map(({ name }) => name).filter((name) => rows.some((row) => row.subjects[name]));
       return [
-        `Kernel sockets of the measuring programs: ${control ?? 'the default'}. ${busy(report, ...links.map(({ id }) => id))}`,
+        `Kernel sockets of the measuring programs: ${control ?? 'the default'}. ${commits(report, rows)} ${busy(report, rows)}`,
         '',
         ...header(['link', '', ...names, `× ${MAIN_PEER}`]),
         ...links.flatMap((link) => linkLines(link, rows, names)),
+        ...errors(report, rows),
       ].join('\n');
     })
     .join('\n\n');
@@ -151,19 +151,53 @@ function linkLines(link: Link, rows: readonly ReportRow[], names: readonly strin
     );
 }
 
-/** How many of the runs over these links met a machine with other things to do. */
-function busy(report: Report, ...links: readonly string[]): string {
-  const ids = report.rows.filter((row) => links.includes(row.link)).map((row) => row.id);
-  const runs = report.runs.filter((run) => ids.some((id) => run.values[id] !== undefined));
+/** The runs that brought a figure of these rows. */
+function runsOf(report: Report, rows: readonly ReportRow[]): Report['runs'] {
+  return report.runs.filter((run) => rows.some((row) => run.values[row.id] !== undefined));
+}
+
+/** The commits these rows were measured at, with the subjects of each. */
+function commits(report: Report, rows: readonly ReportRow[]): string {
+  const found = new Map<string, Set<string>>();
+  for (const { commit, subject, startedAt } of runsOf(report, rows)) {
+    const when = `${commit}, ${startedAt.slice(0, 10)}`;
+    found.set(when, (found.get(when) ?? new Set()).add(subject));
+  }
+  if (found.size === 1) return `Commit ${[...found.keys()].join()}.`;
+  return `Commits ${[...found].map(([when, subjects]) => `${when} (${[...subjects].join(', ')})`).join('; ')}.`;
+}
+
+/** How many of the runs with these rows met a machine with other things to do. */
+function busy(report: Report, rows: readonly ReportRow[]): string {
+  const runs = runsOf(report, rows);
   const count = runs.filter(isDisturbed).length;
   return `Of ${runs.length} runs ${count} met a busy machine; they count only where there is no other.`;
 }
 
-function errors(report: Report): string[] {
-  const found = report.runs.flatMap((run) =>
-    Object.entries(run.errors).map(([what, error]) => `- ${run.subject}, ${what}: ${error.split('\n')[0]}`),
+/** What was not measured of these rows, or befell their runs, and how often with whom; the whole messages are in the results. */
+function errors(report: Report, rows: readonly ReportRow[]): string[] {
+  const found = new Map<string, Map<string, number>>();
+  for (const run of report.runs) {
+    for (const [id, message] of Object.entries(run.errors)) {
+      const row = report.rows.find((one) => one.id === id);
+      if (!(row === undefined ? befalls(run, id, rows) : rows.includes(row))) continue;
+      const what = `${row === undefined ? id : label(row)}${row === undefined || row.link === 'clean' ? '' : ` (${row.link})`}: ${message.split('\n')[0]!.split(': ').at(-1)}`;
+      const whom = found.get(what) ?? new Map<string, number>();
+      found.set(what, whom.set(run.subject, (whom.get(run.subject) ?? 0) + 1));
+    }
+  }
+  if (found.size === 0) return [];
+  const lines = [...found].map(
+    ([what, whom]) => `- ${what}: ${[...whom].map(([subject, runs]) => `${subject} ${runs} ×`).join(', ')}`,
   );
-  return found.length === 0 ? [] : ['', 'What could not be measured in some run:', '', ...new Set(found)];
+  return ['', 'What could not be measured in some run:', '', ...lines];
+}
+
+/** Whether an error that is of no row (a start that failed, a program that ended, `LINK/carried`) belongs to the table of these rows. */
+function befalls(run: RunRecord, id: string, rows: readonly ReportRow[]): boolean {
+  const links = new Set(rows.map((row) => row.link));
+  if (id.includes('/')) return links.has(id.split('/')[0]!);
+  return Object.keys(run.values).length === 0 || rows.some((row) => run.values[row.id] !== undefined);
 }
 
 function best(row: ReportRow): string {

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { tcpResult, udpResult } from '../../bench/measure/iperf.js';
+import { measureTcp, measureUdp, tcpResult, udpResult } from '../../bench/measure/iperf.js';
 import { roundTrips } from '../../bench/measure/ping.js';
 import { groupUsage, machineTicks } from '../../bench/measure/usage.js';
+import { SallyportError } from '../../src/base/error.js';
+import type { Host } from '../lab/host.js';
 
 const sum = (bytes: number, packets?: number) => ({ bytes, seconds: 2, bits_per_second: bytes * 4, packets });
 
@@ -30,6 +32,21 @@ describe('iperf3 reports', () => {
     expect(() => tcpResult('{"error":"unable to connect"}')).toThrow(/unable to connect/);
     expect(() => tcpResult('')).toThrow(/no report/);
     expect(() => tcpResult('{"end":{}}')).toThrow(/without sums/);
+  });
+
+  it('that never come are asked for again where a lost datagram may be why', async () => {
+    const text = JSON.stringify({ end: { sum_sent: sum(1372, 1), sum_received: sum(1372, 1) } });
+    const target = (late: number) => {
+      const exec = () =>
+        late-- > 0
+          ? Promise.reject(new SallyportError('environment', 'LAB_TIMEOUT', 'late'))
+          : Promise.resolve({ stdout: text });
+      return { user: { exec } as unknown as Host, address: '192.0.2.1', port: 5201 };
+    };
+    const datagrams = { rate: 1, size: 1372, seconds: 1 };
+    expect((await measureUdp(target(2), datagrams)).lossPercent).toBe(0);
+    await expect(measureUdp(target(3), datagrams)).rejects.toThrow('late');
+    await expect(measureTcp(target(1), { flows: 1, direction: 'up', seconds: 1 })).rejects.toThrow('late');
   });
 });
 
