@@ -2,7 +2,7 @@
 import type { Crypto } from '../base/crypto.js';
 import { SallyportError } from '../base/error.js';
 import type { PeerIdentity } from '../identity/peer-identity.js';
-import { verifyProof } from '../policy/proof.js';
+import { type Identity, verifyProof } from '../policy/proof.js';
 import type { PolicyView } from '../policy/view.js';
 import type { QuicConnection } from '../quic/connection.js';
 import { PROTOCOL_VERSION, type ToAgent } from '../tunnel/messages.js';
@@ -38,8 +38,8 @@ export class LinkAdmission {
     );
   }
 
-  /** What is wrong with a welcome on a connection that `isConnector`; undefined when nothing is. */
-  problemOf(connection: QuicConnection, welcome: Welcome, connector: string, session: string): string | undefined {
+  /** Who welcomes on a connection that `isConnector`, or what is wrong with the welcome. */
+  identify(connection: QuicConnection, welcome: Welcome, connector: string, session: string): Identity | string {
     const { crypto, policyKey, network, view } = this.#parts;
     if (welcome.version !== PROTOCOL_VERSION) return 'the connector speaks another version';
     if (welcome.session !== session) return 'the connector answered for another session';
@@ -47,13 +47,18 @@ export class LinkAdmission {
     try {
       const revocations = view()!.revocations;
       const identity = verifyProof(crypto, policyKey, network, welcome.proof, certificate.spki, { revocations });
-      if (identity.role === 'connector' && identity.name === connector) return undefined;
+      if (identity.role === 'connector' && identity.name === connector) return identity;
       return 'the connector’s proof names another node';
     } catch (error) {
       return error instanceof SallyportError
         ? `${error.code}: ${error.message}`
         : 'the connector’s proof does not hold';
     }
+  }
+
+  /** Whether the operator has revoked this invitation: the name of its connector may be another machine's by now. */
+  isRevoked(invitationId: string): boolean {
+    return this.#parts.view()?.isRevoked(invitationId) === true;
   }
 
   #certificate(connection: QuicConnection): PeerIdentity | undefined {

@@ -97,7 +97,9 @@ export class SessionLinks {
 
   /** Whether the link's peer may still be the session's connector: the policy has changed. */
   isAllowed(session: AgentSession, link: Link): boolean {
-    return this.#parts.admission.isConnector(link.connection, session.connector);
+    const { admission } = this.#parts;
+    const isRevoked = link.invitationId !== undefined && admission.isRevoked(link.invitationId);
+    return !isRevoked && admission.isConnector(link.connection, session.connector);
   }
 
   #fail(now: Instant, session: AgentSession, link: Link, code: number, reason: string): void {
@@ -133,9 +135,10 @@ export class SessionLinks {
       return;
     }
     if (link.state !== 'greeting') return;
-    const problem = this.#parts.admission.problemOf(link.connection, message, session.connector, session.id);
-    if (problem !== undefined) this.#fail(now, session, link, 0, problem);
+    const peer = this.#parts.admission.identify(link.connection, message, session.connector, session.id);
+    if (typeof peer === 'string') this.#fail(now, session, link, 0, peer);
     else {
+      link.invitationId = peer.invitationId;
       link.takesOpen = message.capabilities.includes(OPEN_CHECKSUMS);
       link.enter(now, 'live');
       link.renewAt = renewalOf(now, this.#parts.wall(), link.connection.certificateExpiry);

@@ -47,6 +47,8 @@ export class Link {
   managed: ManagedLink | undefined;
   /** Whether the peer takes packets whose TCP checksum is left open. */
   takesOpen = false;
+  /** At an agent: the connector's invitation, once its welcome has been verified. */
+  invitationId: string | undefined;
   packetsOut = 0;
   packetsIn = 0;
   lastOut: Instant;

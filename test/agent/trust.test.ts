@@ -195,6 +195,21 @@ test('a new policy takes a connector away: its session ends', async () => {
   expect(it.world.until(() => it.node.relay.of('close').length === 1, Seconds(2))).toBe(true);
 });
 
+test('a revoked connector’s links end by the agent’s own policy: its name may be another machine’s by then', async () => {
+  const it = await liveScene();
+  const { invitationId } = it.node.credentials.identity!;
+  // Nobody else has heard of it: not the relay, and the thief of the machine would not care.
+  const revoked = it.world.operator.sign({ ...it.world.document, version: 7, revocations: [invitationId] });
+  it.agent.core.offerPolicy(it.world.now, revoked.envelope);
+  it.agent.host.reactor.wake();
+  expect(it.world.until(() => it.link.closed !== undefined, Seconds(1))).toBe(true);
+  expect(it.agent.session('c1')!.isLive).toBe(false);
+  const heard = it.link.datagrams.length;
+  it.agent.tun!.send(udpPacket({ from: overlay(it.agent), to: '10.100.0.2' }, 4000, 53, 'secret'));
+  it.world.run(Seconds(2));
+  expect(it.node.accepted.reduce((sum, { datagrams }) => sum + datagrams.length, 0)).toBe(heard);
+});
+
 test('what a connector refuses is shown', async () => {
   const it = await liveScene();
   it.link.say({ type: 'denied', service: '10.100.0.2:53', reason: 'port_not_allowed' });
