@@ -467,6 +467,8 @@ export class ConnectorLinks {
       if (view.isRevoked(session.identity.invitationId)) this.close(now, session, 'revoked');
       else session.policyChanged(now, view);
     }
+    // Packets of these are taken as long as their links stand.
+    for (const { old } of this.#replaced) old.policyChanged(now, view);
   }
 
   /** Ends sessions without a link whose time is up, connections that never said hello, and direct links that should have ended. */

@@ -202,6 +202,71 @@ test('another session id of the same agent replaces its session; another agentâ€
   expect(it.connector.eventsOf('session-closed')).toMatchObject([{ agent: 'alice' }]);
 });
 
+test('a session that is just being replaced is judged by a new policy like any other', async () => {
+  for (const isRevoked of [false, true]) {
+    const it = await scene();
+    const node = await agentNode(it);
+    const first = await linked(it, node);
+    hello(it.world, node, first);
+    const { overlay4, invitationId } = (node.credentials as NodeCredentials).identity;
+    const ask = (port: number): void => {
+      first.connection.sendDatagram(udpPacket({ from: overlay4!.toString(), to: '10.100.0.3' }, port, 53, 'x'));
+      node.host.reactor.wake();
+    };
+    ask(4000);
+    expect(it.world.until(() => it.connector.host.sockets.flows.length === 1)).toBe(true);
+    const second = await linked(it, node);
+    hello(it.world, node, second, { session: 'cd'.repeat(16) });
+    // Its flows are still to be reset over the new link.
+    expect(first.closed).toBeUndefined();
+    const change = isRevoked ? { revocations: [invitationId] } : { grants: [{ from: ['group:staff'], to: ['web'] }] };
+    const signed = it.world.operator.sign({ ...it.world.document, ...change, version: 7 });
+    it.connector.core.offerPolicy(it.world.now, signed.envelope);
+    it.connector.host.reactor.wake();
+    ask(4000);
+    ask(4001);
+    it.world.run(Millis(100));
+    expect(it.connector.host.sockets.flows.map(({ isClosed }) => isClosed)).toEqual([true]);
+    expect(it.world.until(() => first.closed !== undefined, Seconds(1))).toBe(true);
+    expect(it.connector.sessions.length).toBe(isRevoked ? 0 : 1);
+  }
+});
+
+test('a service that the policy gives to another connector is not served, whatever this one was told to serve', async () => {
+  const world = await World.create();
+  const connector = await world.connector('c1', { services: { ...SERVICES, far: 'udp://10.0.0.8:53' } });
+  expect(world.until(() => connector.core.registrar.statusOf('far') === 'denied')).toBe(true);
+  const it = { world, connector };
+  const node = await agentNode(it);
+  const link = await linked(it, node);
+  hello(world, node, link);
+  const { overlay4 } = (node.credentials as NodeCredentials).identity;
+  const send = (to: string): void => {
+    link.connection.sendDatagram(udpPacket({ from: overlay4!.toString(), to }, 4000, 80, 'x'));
+    node.host.reactor.wake();
+    world.run(Millis(100));
+  };
+  const services = (far: string, box: string) =>
+    world.document.services.map((service) =>
+      service.id === 'far'
+        ? { ...service, protocols: ['udp' as const], connectors: [far] }
+        : service.id === 'box'
+          ? { ...service, connectors: [box] }
+          : service,
+    );
+  world.apply({ services: services('c2', 'c1') });
+  send('10.100.0.6');
+  expect(connector.host.sockets.flows).toEqual([]);
+  send('10.100.0.3');
+  expect(connector.host.sockets.flows.length).toBe(1);
+  // One is taken away, the other given.
+  world.apply({ services: services('c1', 'c2') });
+  send('10.100.0.3');
+  send('10.100.0.6');
+  expect(connector.host.sockets.flows.map(({ isClosed }) => isClosed)).toEqual([true, false]);
+  expect(link.of('denied').map((message) => message['service'])).toEqual(['10.100.0.6:80', '10.100.0.3:80']);
+});
+
 test('the same session id is resumed on a second link, and both are accepted', async () => {
   const it = await scene();
   const node = await agentNode(it);
