@@ -54,6 +54,10 @@ export const TUNNEL_MTU = 1400;
 /** UDP payload that fills the tunnel's packets: MTU less the IPv4 (20) and UDP (8) headers. */
 export const UDP_SIZE = TUNNEL_MTU - 20 - 8;
 
+/** Small datagrams, over the clean link: UDP payload in bytes, and how many thousand a second are offered. */
+export const SMALL_SIZE = 64;
+export const SMALL_RATE = 100;
+
 /** Bits per second of lossy links: below what the program that makes them carries, so that it never is the limit. */
 export const LOSSY_RATE = 200e6;
 
@@ -110,6 +114,7 @@ export const tcpId = (link: string, flows: number, direction: Direction): string
 export const fairId = (link: string, flows: number, direction: Direction): string =>
   `${link}/fair-${flows}-${direction}`;
 export const udpId = (link: string, rate: number, what: 'delivered' | 'loss'): string => `${link}/udp-${rate}-${what}`;
+export const smallId = (what: 'delivered' | 'loss'): string => `${CLEAN.id}/udp-small-${what}`;
 export const cleanId = (what: CleanRow): string => `${CLEAN.id}/${what}`;
 
 const CLEAN_ROWS = {
@@ -148,6 +153,9 @@ function linkRows(link: Link, times: Times): Row[] {
     add(udpId(link.id, rate, 'loss'), `UDP ${rate}M lost`, '%', 'lower');
   }
   if (link.profile !== undefined) return rows;
+  const small = `UDP ${SMALL_SIZE} B`;
+  add(smallId('delivered'), `${small} delivered`, 'k/s', 'higher');
+  add(smallId('loss'), `${small} lost`, '%', 'lower');
   for (const [id, [label, unit]] of Object.entries(CLEAN_ROWS)) add(cleanId(id as CleanRow), label, unit, 'lower');
   return rows;
 }

@@ -12,7 +12,7 @@ import { impairUplink, standardTopology } from '../test/lab/topology.js';
 import { Lockstep } from './lockstep.js';
 import { commitOf, loadAverage, otherLoad } from './machine.js';
 import { deviceBytes } from './measure/device.js';
-import { measureTcp, measureUdp } from './measure/iperf.js';
+import { measureTcp, measureUdp, type UdpRun } from './measure/iperf.js';
 import { measurePing, type PingResult } from './measure/ping.js';
 import { groupUsage, machineTicks, ownTicks, stolenTicks, TICKS_PER_SECOND } from './measure/usage.js';
 import * as plans from './plan.js';
@@ -165,6 +165,7 @@ async function measureClean(run: Measuring, times: plans.Times): Promise<void> {
     values[cleanId('cpu-gb-all')] = (machineTicks() - before.all) / TICKS_PER_SECOND / (bytes / BYTES_PER_GB);
   }
   await measureUdpRows(run, plans.CLEAN, times);
+  await measureSmallDatagrams(run, times);
   await measure(run, cleanId('rtt-p50'), async () => {
     const { sent, rtts } = await pings(context, running, times);
     values[cleanId('rtt-lost')] = (1 - rtts.length / sent) * 100;
@@ -218,22 +219,38 @@ async function measureTcpRows(run: Measuring, link: plans.Link, times: plans.Tim
 }
 
 async function measureUdpRows(run: Measuring, link: plans.Link, times: plans.Times): Promise<void> {
+  for (const rate of times.udpRates) {
+    const rows = { delivered: plans.udpId(link.id, rate, 'delivered'), loss: plans.udpId(link.id, rate, 'loss') };
+    await measureDatagrams(run, rows, { rate, size: plans.UDP_SIZE, seconds: times.udpSeconds }, 1);
+  }
+}
+
+async function measureSmallDatagrams(run: Measuring, times: plans.Times): Promise<void> {
+  const rows = { delivered: plans.smallId('delivered'), loss: plans.smallId('loss') };
+  const thousand = plans.SMALL_SIZE * 8e-3;
+  const udp = { rate: plans.SMALL_RATE * thousand, size: plans.SMALL_SIZE, seconds: times.udpSeconds };
+  await measureDatagrams(run, rows, udp, thousand);
+}
+
+/** `unit`: Mbit/s that one of the row's unit is. */
+async function measureDatagrams(
+  run: Measuring,
+  rows: Readonly<Record<'delivered' | 'loss', string>>,
+  udp: UdpRun,
+  unit: number,
+): Promise<void> {
   const { context, running, record, lockstep } = run;
   const { user } = context.topology;
-  const target = { user, address: running.target, port: context.iperfPort };
-  for (const rate of times.udpRates) {
-    const row = plans.udpId(link.id, rate, 'delivered');
-    await lockstep?.arrive();
-    await measure(run, row, async () => {
-      const result = await measureUdp(target, { rate, size: plans.UDP_SIZE, seconds: times.udpSeconds });
-      record.values[row] = result.deliveredMbits;
-      if (result.offeredMbits < rate * OFFERED_SHARE) {
-        const message = `the sender managed ${result.offeredMbits.toFixed(0)} of ${rate} Mbit/s`;
-        throw new SallyportError('environment', 'BENCH_MEASUREMENT_FAILED', message);
-      }
-      record.values[plans.udpId(link.id, rate, 'loss')] = result.lossPercent;
-    });
-  }
+  await lockstep?.arrive();
+  await measure(run, rows.delivered, async () => {
+    const result = await measureUdp({ user, address: running.target, port: context.iperfPort }, udp);
+    record.values[rows.delivered] = result.deliveredMbits / unit;
+    if (result.offeredMbits < udp.rate * OFFERED_SHARE) {
+      const message = `the sender managed ${result.offeredMbits.toFixed(0)} of ${udp.rate} Mbit/s`;
+      throw new SallyportError('environment', 'BENCH_MEASUREMENT_FAILED', message);
+    }
+    record.values[rows.loss] = result.lossPercent;
+  });
 }
 
 async function measure(run: Measuring, row: string, action: () => Promise<void>): Promise<void> {
