@@ -222,9 +222,10 @@ export class AgentDirect {
     else direct.link = link;
     session.set.add(now, link, Tier.direct, familyOf(link) === 6);
     direct.path.linkLive(now, true);
+    // It may have been looked for while the present one was in trouble, which it no longer is.
+    direct.reason = 'best_rank';
     if (standsBy) return;
     direct.failedRounds = 0;
-    direct.reason = 'best_rank';
     direct.standbySince = now;
     const twin = standby !== undefined && familyOf(standby) === familyOf(link) ? standby : undefined;
     if (twin !== undefined) direct.standby = undefined;

@@ -1,11 +1,13 @@
 /** Both address families at once: candidates of the one that the relay connection is not in, and a second direct link that stands by. */
 import { expect, test } from 'vitest';
-import { elapsed, Seconds } from '../../src/base/time.js';
+import type { SocketAddress } from '../../src/base/address.js';
+import { elapsed, Millis, Seconds } from '../../src/base/time.js';
 import { Tier } from '../../src/tunnel/links/managed-link.js';
 import { type Scene, scene } from '../connector/fixtures.js';
 import { NAT_KINDS, SimNat } from '../support/sim-nat.js';
 import { bothUse, directScene, isBetween, Pinger } from './direct-scene.js';
 
+const PUNCH_FRAME = 0x11;
 const DUAL = {
   world: { dualStack: true },
   agent: { v6: '2001:db8:1::2' },
@@ -80,4 +82,30 @@ test('a link through a relay over TCP ranks below one over UDP', async () => {
   relay.setAddresses([udp!]);
   pinger.run(Seconds(10));
   expect([relay.isOverTcp, tier()]).toEqual([false, Tier.relayUdp]);
+});
+
+test('a link that was looked for in trouble, and is only needed to stand by, leaves the reason of the one in use as it is', async () => {
+  const it = await directScene({ ...DUAL, agent: { ...DUAL.agent, tun: true } });
+  const { world } = it;
+  const pinger = new Pinger(it);
+  const v4 = ({ to }: { readonly to: SocketAddress }): boolean => to.ip.isV4;
+  world.network.filter = (packet) => isBetween(it, packet) === undefined || !v4(packet);
+  pinger.run(Seconds(8));
+  const { direct } = it.agent.session('c1')!;
+  const first = direct.link!;
+  expect([first.connection.remote.ip.family, direct.standby]).toEqual([6, undefined]);
+  world.network.filter = (packet) => isBetween(it, packet) === undefined;
+  pinger.run(Millis(1600));
+  expect(direct.reason).toBe('punching');
+  // The first one works again while the handshake of the other one takes its time.
+  const since = world.now;
+  world.network.filter = (packet) => {
+    if (isBetween(it, packet) === undefined) return true;
+    const isPunch = packet.bytes[0] === PUNCH_FRAME;
+    return v4(packet) ? isPunch || elapsed(since, world.now) > Seconds(2) : !isPunch;
+  };
+  pinger.run(Seconds(5));
+  expect(direct.link).toBe(first);
+  expect(direct.standby?.connection.remote.ip.family).toBe(4);
+  expect([bothUse(it, 'direct'), direct.reason]).toEqual([true, 'best_rank']);
 });
