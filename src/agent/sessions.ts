@@ -357,6 +357,7 @@ export class Sessions implements SessionLinksOwner {
       // The connector has begun anew, and the first way's link is of the old session.
       this.#spares.live(now, session);
       this.#firsts.unlink(now, session, reason, true);
+      this.#direct.relayLive(now, session);
       return;
     }
     session.refusedBy.clear();

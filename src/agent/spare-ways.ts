@@ -187,7 +187,10 @@ export class SpareWays {
       asker.pick(session.service, spare.refusedBy, session.relay) ??
       (isDue(now, session.relayed) ? asker.pick(session.service, spare.refusedBy) : undefined);
     spare.deadline = undefined;
-    if (relay === undefined) return;
+    if (relay === undefined) {
+      this.#askLater(now, session);
+      return;
+    }
     spare.turn ??= asker.turnAt(now, relay);
     if (now < spare.turn) {
       spare.deadline = spare.turn;
@@ -215,6 +218,18 @@ export class SpareWays {
       spare.link = links.connect(at, session, asked.channel.address, asked.channel);
       spare.deadline = later(at, LINK_TIMEOUT);
     });
+  }
+
+  /**
+   * Every relay has refused. One whose catalogue has the service says nothing more when the connector, which was only silent or slow
+   * there, is back.
+   */
+  #askLater(now: Instant, { service, spare }: AgentSession): void {
+    for (const relay of spare.refusedBy) {
+      if (this.#parts.asker.catalogues.isAbsent(relay, service)) continue;
+      spare.refusedBy.delete(relay);
+      spare.deadline ??= later(now, spare.backoff.next(false));
+    }
   }
 }
 

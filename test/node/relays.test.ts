@@ -4,7 +4,7 @@ import { elapsed, Millis, Seconds, toMillis } from '../../src/base/time.js';
 import { connected, ready, type Scene, SERVICES, scene } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
 import { World } from '../support/world.js';
-import { Pinger } from './direct-scene.js';
+import { bothUse, Pinger } from './direct-scene.js';
 
 const TWO = { relays: ['r1', 'r2'] };
 
@@ -211,6 +211,41 @@ test('a session whose standby is not there yet when its relay drains takes the n
   expect(both(it, 'r2')).toBe(true);
   world.run(Seconds(1));
   expect(pinger.lost()).toEqual([]);
+});
+
+test('a connector that restarts while the home relay is away: over the standby it hears where the agent is', async () => {
+  const direct = { direct: { path: 'auto' } } as const;
+  const it: { -readonly [K in keyof Scene]: Scene[K] } = await scene({
+    world: TWO,
+    agent: { tun: true, ...direct },
+    connector: direct,
+  });
+  const { world, connector } = it;
+  new Pinger(it).run(Seconds(3));
+  expect(bothUse(it, 'direct')).toBe(true);
+  const home = world.relayOf(it.agent.core.relays.home.name);
+  home.host.path.isDown = true;
+  connector.host.kill();
+  it.connector = await world.connector('c1', { services: SERVICES, ...direct }, connector.credentials);
+  new Pinger(it).run(Seconds(30));
+  expect(bothUse(it, 'direct')).toBe(true);
+});
+
+test('a standby whose connector was slow to answer once gets its link after all, though its relay has nothing new to say', async () => {
+  const it = await pinging();
+  const { world, agent, connector } = it;
+  const { spare } = agent.session('c1')!;
+  const far = world.relayOf('r2').addresses;
+  spare.link!.renewAt = world.now;
+  it.pinger.run(Millis(1200), Millis(100));
+  // Its answers alone are lost: it hears the relay, and stays there.
+  world.network.filter = ({ from, to }) =>
+    !connector.udp.some(({ external }) => external.equals(from)) || !far.some((address) => address.equals(to));
+  it.pinger.run(Seconds(7), Millis(100));
+  expect(links(it)).toEqual(['r1']);
+  world.network.filter = undefined;
+  it.pinger.run(Seconds(60), Millis(100));
+  expect(links(it)).toEqual(['r1', 'r2']);
 });
 
 test('relays that never come leave no timer that runs hot', async () => {

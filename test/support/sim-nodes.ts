@@ -3,7 +3,7 @@ import type { AgentCoreEvent } from '../../src/agent/core.js';
 import { AgentCore } from '../../src/agent/core.js';
 import { IpAddress, SocketAddress } from '../../src/base/address.js';
 import { SeededEntropy } from '../../src/base/entropy.js';
-import { Millis } from '../../src/base/time.js';
+import { elapsed, Millis } from '../../src/base/time.js';
 import { type ServiceBackend, serviceBackend } from '../../src/connector/backends.js';
 import { ConnectorCore, type ConnectorCoreEvent } from '../../src/connector/core.js';
 import type { FlowLimits } from '../../src/engine/flow-options.js';
@@ -27,7 +27,7 @@ import type { RelayLimits } from '../../src/relay/limits.js';
 import { type Credentials, crypto, type NodeCredentials, type Operator } from './identities.js';
 import type { SimNat } from './sim-nat.js';
 import type { Path, SimNetwork, SimUdpSocket } from './sim-network.js';
-import { type SimClock, SimReactor } from './sim-reactor.js';
+import { type SimClock, SimReactor, START } from './sim-reactor.js';
 import { SimSockets } from './sim-sockets.js';
 import { SimTun } from './sim-tun.js';
 
@@ -202,6 +202,11 @@ export abstract class SimNode {
   }
 }
 
+/** A restarted node has other tokens and session ids than before. */
+function nodeEntropy({ seed, clock }: Site, salt: number): SeededEntropy {
+  return new SeededEntropy(seed + salt + 2 * elapsed(START, clock.now));
+}
+
 /** Most tests are about the way through the relay. */
 export const DIRECT_OFF: DirectSettings = { path: 'relay', hideHost: false, guesses: true, allow: [], advertise: [] };
 
@@ -243,7 +248,7 @@ export class SimConnector extends SimNode {
       relayEndpoint: this.endpoints.relay,
       linkEndpoint: this.endpoints.links,
       crypto,
-      entropy: new SeededEntropy(site.seed),
+      entropy: nodeEntropy(site, 0),
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,
       direct: directOptions({ ...DIRECT_OFF, ...setup.direct }),
@@ -303,7 +308,7 @@ export class SimAgent extends SimNode {
       relayEndpoint: this.endpoints.relay,
       linkEndpoint: this.endpoints.links,
       crypto,
-      entropy: new SeededEntropy(site.seed + 1),
+      entropy: nodeEntropy(site, 1),
       clock: reactor,
       wall: () => reactor.wall(),
       parseCertificate: parsePeerIdentity,

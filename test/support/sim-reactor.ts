@@ -19,7 +19,7 @@ import { BROKEN, type Reactor, type ReadyHandler, type Watch } from '../../src/o
 
 /** When every simulated world begins. */
 export const WALL: WallTime = wallAt(Date.UTC(2026, 0, 1));
-const START = instantAt(1_000_000_000);
+export const START = instantAt(1_000_000_000);
 
 /** The one clock of a world. */
 export class SimClock {
