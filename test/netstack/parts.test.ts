@@ -196,6 +196,14 @@ describe('round trips', () => {
     expect(rtt.timeout).toBe(Seconds(120));
     rtt.resetBackoff();
     expect(rtt.timeout / 1000).toBeCloseTo(200.6, 1);
+    rtt.established(true);
+    expect(rtt.timeout / 1000).toBeCloseTo(200.6, 1);
+    for (const again of [false, true]) {
+      const unmeasured = new RttEstimator();
+      unmeasured.backOff();
+      unmeasured.established(again);
+      expect(unmeasured.timeout).toBe(Seconds(again ? 3 : 1));
+    }
   });
 });
 

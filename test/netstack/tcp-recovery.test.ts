@@ -112,7 +112,7 @@ test('limited transmit: the first two duplicates each let one new segment go (RF
   expect(w.count('tcp_dup_acks')).toBe(3);
 });
 
-test('RTO: 1 s before a sample is known, then doubled, one segment at a time; any new ACK ends the back-off', () => {
+test('RTO: doubled, one segment at a time, until a round trip is measured: an ACK of copies does not tell one (Karn)', () => {
   const w = new WirePeer({ tcp: { pathMtuProbing: false } });
   w.open({ mss: 1000 });
   // The handshake took no time, so the estimate is at the floor.
@@ -125,8 +125,26 @@ test('RTO: 1 s before a sample is known, then doubled, one segment at a time; an
   expect(w.count('tcp_rto')).toBe(5);
   w.send('A', { seq: 1, ack: 1001 });
   expect(w.take().map(brief)).toEqual(['A 1001:2001 ack 1', 'A 2001:3001 ack 1']);
-  const more = w.wait(Millis(250));
-  expect(more.map(brief)).toEqual(['A 1001:2001 ack 1']);
+  expect(w.wait(Millis(250))).toEqual([]);
+  w.send('A', { seq: 1, ack: 5001 });
+  for (const sent of [5001, 6001]) {
+    w.app.connection!.write(pattern(1, 1000), 0, 1000);
+    expect(w.take().map(brief)).toEqual([`PA ${sent}:${sent + 1000} ack 1`]);
+    expect(w.wait(Millis(150))).toEqual([]);
+    if (sent === 5001) w.send('A', { seq: 1, ack: 6001 });
+  }
+  expect(w.wait(Millis(400)).map(brief)).toEqual(['PA 6001:7001 ack 1']);
+});
+
+test('RTO: what echoes a timestamp ends the back-off at once', () => {
+  const w = new WirePeer({ tcp: { pathMtuProbing: false } });
+  w.open({ mss: 1012, ts: [100, 0] });
+  w.app.connection!.write(pattern(1, 5000), 0, 5000);
+  w.wait(Seconds(7));
+  expect(w.count('tcp_rto')).toBe(5);
+  w.send('A', { seq: 1, ack: 1001, ts: [101, w.lastTimestamp] });
+  expect(w.take().map(brief)).toEqual(['A 1001:2001 ack 1', 'A 2001:3001 ack 1']);
+  expect(w.wait(Millis(250)).map(brief)).toEqual(['A 1001:2001 ack 1']);
 });
 
 test('without any sample the first timeout is 1 s', () => {

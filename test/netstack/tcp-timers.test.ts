@@ -1,7 +1,7 @@
-/** Keepalive, idle, user timeout, and a stack that slept: RFC 1122 §4.2.3.6, RFC 5482. */
+/** Keepalive, idle, user timeout, long round trips, and a stack that slept: RFC 1122 §4.2.3.6, RFC 5482, RFC 6298 §5.7. */
 import { expect, test } from 'vitest';
-import { instantAt, Micros, Minutes, Seconds } from '../../src/base/time.js';
-import { pattern } from './harness.js';
+import { instantAt, Micros, Millis, Minutes, Seconds } from '../../src/base/time.js';
+import { Collector, Feeder, Network, pattern, SERVER, socket } from './harness.js';
 import { brief, WirePeer } from './wire-peer.js';
 
 const opened = (tcp = {}): WirePeer => {
@@ -99,3 +99,50 @@ test('a deadline that rounding puts a hair early is pushed on, so time cannot st
     expect(w.stack.pollTimeout()!).toBeGreaterThan(due);
   }
 });
+
+/** Sends 200,000 bytes to a client a round trip of `rtt(t)` away, `t` µs after the beginning; returns the server's counters. */
+function fetched(tcp: object, rtt: (elapsed: number) => number) {
+  const net = new Network({ tcp }, { tcp });
+  const start = net.now;
+  net.impair = (packet) => [{ packet, delay: Micros(rtt(net.now - start) / 2) }];
+  const clientSide = new Collector();
+  const serverSide = new Collector();
+  net.server.handlers.onSyn = (request) => {
+    serverSide.connection = request.accept(serverSide);
+  };
+  net.client.stack.connect(net.now, socket(`${SERVER}:80`), clientSide);
+  expect(net.run(Seconds(60), () => serverSide.connected === 1)).toBe(true);
+  const feeder = new Feeder(serverSide.connection!, pattern(3, 200_000));
+  const done = (): boolean => {
+    feeder.feed();
+    return clientSide.total === 200_000;
+  };
+  expect(net.run(Minutes(10), done)).toBe(true);
+  return net.server.stack.counters.stack;
+}
+
+for (const congestion of ['cubic', 'newreno', 'bbr'] as const) {
+  for (const sack of [true, false]) {
+    const tcp = { congestion, sack, timestamps: false };
+    // Once more each: the SYN-ACK, and by 2 s of 4 the first segment and what followed it while nothing was known.
+    test.each([
+      [1.2, 1],
+      [2.5, 2],
+      [4, 4],
+    ])(
+      `${congestion}${sack ? '' : ' without SACK'}: a round trip of %d s is measured without timestamps too`,
+      (s, most) => {
+        expect(fetched(tcp, () => Seconds(s)).get('tcp_retransmits')).toBeLessThanOrEqual(most);
+      },
+    );
+  }
+}
+
+test.each(['cubic', 'newreno', 'bbr'] as const)(
+  '%s: a round trip that becomes longer than the timeout is measured',
+  (congestion) => {
+    const rtt = (elapsed: number): number => (elapsed < 70_000 ? Millis(40) : Seconds(2));
+    const counts = fetched({ congestion, timestamps: false }, rtt);
+    expect(counts.get('tcp_rto')).toBeLessThanOrEqual(4);
+  },
+);

@@ -34,7 +34,7 @@ export function processSegment(c: TcpConnection, now: Instant, seg: Segment): vo
     synSent(c, now, seg);
     return;
   }
-  if (c.state === State.synReceived && repeatedSyn(c, seg)) return;
+  if (c.state === State.synReceived && repeatedSyn(c, now, seg)) return;
   if (pawsRejects(c, now, seg) || !acceptable(c, now, seg)) return;
   if ((seg.flags & RST) !== 0) {
     reset(c, now, seg);
@@ -99,7 +99,7 @@ function establish(c: TcpConnection, now: Instant, seg: Segment, unscaled: boole
   if (c.sender.finQueued) c.enter(State.finWait1);
   c.sender.updateWindow(seg, true, unscaled);
   c.retransmitAt = NEVER;
-  c.sender.rtt.resetBackoff();
+  c.sender.rtt.established(c.synTries > 1);
   c.progressAt = now;
   startKeepalive(c, now);
   c.touch(now);
@@ -107,9 +107,11 @@ function establish(c: TcpConnection, now: Instant, seg: Segment, unscaled: boole
 }
 
 /** In SYN-RECEIVED the peer's SYN again: ours was lost, or both ends opened at once. True when the segment is done with. */
-function repeatedSyn(c: TcpConnection, seg: Segment): boolean {
+function repeatedSyn(c: TcpConnection, now: Instant, seg: Segment): boolean {
   if ((seg.flags & (SYN | RST)) !== SYN || seg.seq !== c.receiver.irs) return false;
   if ((seg.flags & ACK) === 0 || seg.ack !== c.sender.nxt) {
+    // An echo of the first one's would tell its sender the timeout as the round trip.
+    if (seg.options.hasTimestamps && c.timestamps) rememberTimestamp(c, now, seg);
     if (c.sender.nxt !== c.sender.iss) c.synPending = true;
     c.host.schedule(c);
     return true;

@@ -339,6 +339,8 @@ function armTailProbe(c: TcpConnection, now: Instant): void {
   const { log, phase } = s.recovery;
   if (c.tailAt !== NEVER || !s.sack || s.una === s.nxt || phase !== Phase.open || log.sacked > 0 || s.tail.isOut)
     return;
+  // Sooner than the timer only where the round trip is known: a copy of what is still under way would keep it from being measured.
+  if (s.rtt.smoothed === 0) return;
   const at = now + probeTimeout(s.rtt.smoothed, ((s.nxt - s.una) | 0) <= s.mss + (s.finSent ? 1 : 0));
   if (at < c.retransmitAt) c.tailAt = at;
 }

@@ -4,12 +4,15 @@
  *   first sample R: SRTT = R, RTTVAR = R/2      then: RTTVAR = ¾ RTTVAR + ¼ |SRTT − R|, SRTT = ⅞ SRTT + ⅛ R
  *   RTO = SRTT + max(margin, 4 RTTVAR), at most the cap, doubled per back-off
  *
- * RFC 6298 §2, §5.5–5.7, RFC 4015 §3.3. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4).
+ * RFC 6298 §2, §5.5–5.7, RFC 4015 §3.3. Samples come from segments sent once (Karn) or from timestamps (RFC 7323 §4). A back-off
+ * lasts until one comes: a round trip longer than the timeout would otherwise never be measured.
  */
 import { type Duration, Micros, Millis, Seconds } from '../../base/time.js';
 
 /** RFC 6298 §2.1. */
-export const INITIAL_RTO = Seconds(1);
+const INITIAL_RTO = Seconds(1);
+/** After a handshake that took more than that and was not measured, RFC 6298 §5.7. */
+const CAUTIOUS_RTO = Seconds(3);
 /**
  * The least that is waited beyond the smoothed round trip: longer than any delayed acknowledgement in use. Lower than the
  * RFC's floor of 1 s for the whole, as Linux and other deployed stacks have it.
@@ -63,6 +66,12 @@ export class RttEstimator {
   /** After an expiry: the next timeout is twice as long (RFC 6298 §5.5). */
   backOff(): void {
     if (this.backoff < MAX_BACKOFF) this.backoff++;
+  }
+
+  /** The handshake is complete. `again`: its SYN or SYN-ACK was sent more than once. */
+  established(again: boolean): void {
+    this.backoff = 0;
+    if (again && this.smoothed === 0) this.#base = CAUTIOUS_RTO;
   }
 
   resetBackoff(): void {

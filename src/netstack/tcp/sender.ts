@@ -205,7 +205,8 @@ export class Sender {
     }
     if (acked <= 0) return -1;
     this.answered = true;
-    this.rtt.resetBackoff();
+    // What echoes the time of its sending shows a path that answers; without, only a sample does.
+    if (echoed >= 0) this.rtt.resetBackoff();
     if (before !== Phase.fast && recovery.phase !== Phase.fast && this.windowLimited) {
       if (rack.sampledAt >= 0) this.congestion.measured(now - rack.sampledAt, this.una, this.nxt);
       this.congestion.acknowledged(now, acked, this.rtt.smoothed);

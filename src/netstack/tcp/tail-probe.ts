@@ -7,15 +7,13 @@
  *
  * RFC 8985 §7.
  */
-import { type Duration, Micros, Millis, Seconds } from '../../base/time.js';
+import { type Duration, Micros, Millis } from '../../base/time.js';
 import { seqAfter, seqAtOrAfter } from './sequence.js';
 
 /** How long a receiver may hold back the acknowledgement of a single segment (RFC 8985 §7.2's WCDelAckT). */
 const LONGEST_ACK_DELAY = Millis(200);
 /** A probe sooner than this would outrun the peer's timers. */
 const SOONEST = Millis(10);
-/** Before a round trip is known. */
-const UNKNOWN = Seconds(1);
 
 export class TailProbe {
   isOut = false;
@@ -44,6 +42,5 @@ export class TailProbe {
 
 /** How long after the last transmission a probe is due. `single`: one segment is outstanding, whose acknowledgement may be delayed. */
 export function probeTimeout(smoothed: Duration, single: boolean): Duration {
-  if (smoothed === 0) return UNKNOWN;
   return Micros(Math.max(2 * smoothed + (single ? LONGEST_ACK_DELAY : 0), SOONEST));
 }

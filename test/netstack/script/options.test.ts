@@ -136,6 +136,17 @@ describe('timestamps', () => {
     TIMESTAMPS,
   );
   script(
+    'a SYN that comes again is answered with its own, an older one with the newer',
+    `listen
+     <- S 0 mss 1000 ts 100/0
+     -> SA 0 ack 1 ts 0/100
+     <- S 0 mss 1000 ts 1100/0
+     -> SA 0 ack 1 ts 0/1100
+     <- S 0 mss 1000 ts 100/0
+     -> SA 0 ack 1 ts 0/1100`,
+    { tcp: { timestamps: true } },
+  );
+  script(
     'with delayed acknowledgements the earliest unacknowledged is echoed',
     `open ts 100/0
      <- A 1+1000 ack 1 ts 110/last
