@@ -164,6 +164,8 @@ function acceptable(c: TcpConnection, now: Instant, seg: Segment): boolean {
       c.ackNow = true;
       return true;
     }
+    // A FIN alone needs no room, and not every sender waits with it.
+    if (space === 1 && window === 0 && seg.seq === r.nxt && (seg.flags & (SYN | FIN)) === FIN) return true;
     if ((seg.flags & RST) !== 0) return false;
     if (space > 0 || seg.seq === ((r.nxt - 1) | 0)) {
       // Old or repeated data, or a keepalive: the peer is told where we are. In TIME-WAIT a repeated FIN starts the rest anew.
@@ -280,9 +282,11 @@ function acknowledge(c: TcpConnection, now: Instant, seg: Segment): boolean {
     }
     c.touch(now);
     if (s.finAcknowledged) finAcknowledged(c, now);
-  } else if (wasShut && s.window > 0 && s.una === s.nxt) {
+  } else if (wasShut && s.window > 0 && (s.una === s.nxt || s.recovery.phase === Phase.timeout)) {
     s.rtt.resetBackoff();
     c.retransmitAt = NEVER;
+    // What went again while it was shut was not taken, a FIN or what the peer has taken its promise back for; the next time would be late.
+    if (s.una !== s.nxt) s.recovery.timedOut(now, s.sack, true);
   }
   return c.state !== State.closed;
 }

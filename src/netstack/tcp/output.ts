@@ -290,11 +290,15 @@ function sendRange(c: TcpConnection, now: Instant, seq: number, length: number, 
   return numbers;
 }
 
-/** One byte beyond the peer's shut window, to learn when it opens. */
+/** What the window holds, if for so long it was too little to be worth a segment; one byte beyond a shut one, to learn when it opens. */
 function sendProbe(c: TcpConnection, now: Instant): void {
   const s = c.sender;
   c.probePending = false;
   if (s.unsent === 0 || s.una !== s.nxt) return;
+  if (s.window > 0) {
+    noteNew(c, now, sendRange(c, now, s.nxt, Math.min(s.window, s.unsent, s.mss), true));
+    return;
+  }
   c.host.counts[Count.tcp_window_probes]++;
   prepare(c, now);
   const at = s.ring.index((s.nxt - s.ringSeq) | 0);

@@ -88,7 +88,8 @@ function retransmissionTimeout(c: TcpConnection, now: Instant): void {
   counts[Count.tcp_rto]++;
   const again = s.recovery.phase === Phase.timeout && c.retries > 0;
   c.retries++;
-  if (options.pathMtuProbing && c.retries >= s.recovery.pathMtu.patience) blackHole(c, now);
+  // A shut window takes nothing of any size.
+  if (options.pathMtuProbing && s.window > 0 && c.retries >= s.recovery.pathMtu.patience) blackHole(c, now);
   s.tail.cancel();
   s.recovery.timedOut(now, s.sack, again);
   c.tailAt = NEVER;

@@ -295,6 +295,88 @@ describe('the window we are given', () => {
      <- A 1 ack 3001 win 1000
      -> A 3001+1000 ack 1`,
   );
+  script(
+    '… but for longer than a timeout: what it holds goes (RFC 1122 §4.2.3.4), each time',
+    `open win 3000
+     write 3000
+     -> A 1+1000 ack 1
+     -> A 1001+1000 ack 1
+     -> PA 2001+1000 ack 1
+     write 3000
+     <- A 1 ack 3001 win 900
+     wait 300ms
+     -> A 3001+900 ack 1 @200ms
+     <- A 1 ack 3901 win 900
+     wait 250ms
+     -> A 3901+900 ack 1
+     <- A 1 ack 4801 win 0
+     count tcp_window_probes 0`,
+    { tcp: { congestion: 'cubic' } },
+  );
+});
+
+describe('a window that was shut for long', () => {
+  script(
+    'opens: the FIN that it did not take goes again at once',
+    `open win 1000
+     write 1000
+     -> PA 1+1000 ack 1
+     <- A 1 ack 1001 win 0
+     fin
+     -> FA 1001 ack 1
+     <- A 1 ack 1001 win 0
+     wait 20s
+     -> any
+     <- A 1 ack 1001 win 1000
+     -> FA 1001 ack 1
+     <- A 1 ack 1002 win 1000
+     is finWait2`,
+  );
+  script(
+    'opens: so does what was out when the peer took it back, and one segment only',
+    `open win 4000
+     write 4000
+     -> A 1+1000 ack 1
+     -> A 1001+1000 ack 1
+     -> A 2001+1000 ack 1
+     -> PA 3001+1000 ack 1
+     <- A 1 ack 1001 win 0
+     wait 20s
+     -> any
+     <- A 1 ack 1001 win 4000
+     -> A 1001+1000 ack 1
+     <- A 1 ack 2001 win 4000
+     -> A 2001+1000 ack 1
+     -> PA 3001+1000 ack 1
+     <- A 1 ack 4001 win 4000`,
+  );
+  script(
+    'opens before the timer: what is out may have been taken',
+    `open win 4000
+     write 2000
+     -> A 1+1000 ack 1
+     -> PA 1001+1000 ack 1
+     <- A 1 ack 1001 win 0
+     <- A 1 ack 1001 win 4000`,
+  );
+  script(
+    'takes a FIN, which needs no room',
+    `open
+     take 0
+     <- A 1+65000 ack 1
+     -> any
+     <- A 65001+535 ack 1
+     -> any
+     <- FA 65536 ack 1
+     -> A 1 ack 65537 win 0
+     is closeWait
+     <- A 65537 ack 1
+     take all
+     pull
+     -> any
+     got 65535`,
+    { tcp: { receiveInitial: 65_535, receiveMax: 65_535 } },
+  );
 });
 
 describe('urgent data', () => {
