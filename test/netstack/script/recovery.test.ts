@@ -309,6 +309,24 @@ describe('tail loss probe', () => {
     CUBIC,
   );
   script(
+    'old data, when the peer has no room for new',
+    `${slowOpen.replace('<- A 1 ack 1', '<- A 1 ack 1 win 2000')}write 4000
+     -> A 1+1000 ack 1
+     -> A 1001+1000 ack 1
+     wait 250ms
+     -> A 1001+1000 ack 1 @200ms`,
+    CUBIC,
+  );
+  script(
+    'the whole last segment with its FIN',
+    `${slowOpen}write 2000 ; fin
+     -> A 1+1000 ack 1
+     -> FPA 1001+1000 ack 1
+     wait 250ms
+     -> FPA 1001+1000 ack 1 @200ms`,
+    CUBIC,
+  );
+  script(
     'new data, when there is some, rather than old',
     `${slowOpen}write 12000
      ${ten.replace('-> PA', '-> A')}

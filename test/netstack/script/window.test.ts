@@ -273,6 +273,18 @@ describe('the window we are given', () => {
      -> PA 1+1000 ack 11`,
   );
   script(
+    'nor does one that was overtaken and fills a gap',
+    `open win 4000
+     <- A 11+10 ack 1 win 0
+     -> A 1 ack 1
+     <- A 1+10 ack 1 win 4000
+     -> A 1 ack 21
+     write 1000
+     wait 100ms
+     <- A 21 ack 1 win 4000
+     -> PA 1+1000 ack 21`,
+  );
+  script(
     'scaled: the field counts by 2^scale except in the SYN',
     `open scale 4 win 1000
      write 9000
