@@ -79,8 +79,11 @@ export class FirstWays {
     session.relay = relay;
     session.enter(now, 'opening', 'asking the relay for a channel');
     this.#parts.asker.ask(now, session, relay, (at, asked) => {
-      if (session.relayState !== 'opening') return;
       const { channel } = asked;
+      if (session.relayState !== 'opening' || session.relay !== relay) {
+        if (channel !== undefined) this.#parts.asker.close(at, relay, channel, 'not needed');
+        return;
+      }
       if (channel !== undefined) {
         session.channel = channel;
         session.relayed = this.#parts.links.connect(at, session, channel.address, channel);
@@ -115,9 +118,6 @@ export class FirstWays {
     if (code === CloseCode.sessionOver || !this.#parts.spares.promote(now, session)) {
       this.#wait(now, session, reason);
       if (wasLive) session.deadline = now;
-    } else if (!wasLive) {
-      session.deadline = undefined;
-      session.enter(now, 'live', 'another relay');
     }
     if (relayed !== undefined)
       this.#parts.choice.because(reason, () => this.#parts.links.close(now, relayed, code, reason));

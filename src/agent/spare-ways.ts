@@ -109,7 +109,7 @@ export class SpareWays {
     spare.relay = session.relay;
     spare.channel = session.channel;
     spare.link = session.relayed;
-    spare.deadline = undefined;
+    spare.deadline = session.relayState === 'linking' ? session.deadline : undefined;
     spare.leftSince = undefined;
     session.relay = relay;
     session.channel = channel;
@@ -117,6 +117,11 @@ export class SpareWays {
     if (spare.link === undefined) {
       spare.relay = undefined;
       this.look(now, session);
+    }
+    if (session.relayState !== 'live') {
+      // What it waited for, a channel or a welcome, it needs no more.
+      session.deadline = undefined;
+      session.enter(now, 'live', 'another relay');
     }
     return true;
   }

@@ -3,9 +3,13 @@ import { expect, test } from 'vitest';
 import { elapsed, Millis, Seconds, toMillis } from '../../src/base/time.js';
 import { connected, ready, type Scene, SERVICES, scene } from '../connector/fixtures.js';
 import { pattern } from '../support/app.js';
+import type { Packet } from '../support/sim-network.js';
+import type { SimNode } from '../support/sim-nodes.js';
 import { World } from '../support/world.js';
 import { bothUse, Pinger } from './direct-scene.js';
 
+/** First byte of what goes through a relay. */
+const RELAYED = 0x10;
 const TWO = { relays: ['r1', 'r2'] };
 
 /** The relay that carries a session's packets, at both ends. */
@@ -229,6 +233,37 @@ test('a connector that restarts while the home relay is away: over the standby i
   it.connector = await world.connector('c1', { services: SERVICES, ...direct }, connector.credentials);
   new Pinger(it).run(Seconds(30));
   expect(bothUse(it, 'direct')).toBe(true);
+});
+
+test('a relay that drains while it is asked for a channel, and the standby carries the session: its link is the first one', async () => {
+  const it = await scene({ world: TWO, agent: { tun: true } });
+  const { world, agent, connector } = it;
+  const home = agent.core.relays.home.name;
+  const other = home === 'r1' ? 'r2' : 'r1';
+  const goesTo = (name: string, { to }: Packet): boolean =>
+    world.relayOf(name).addresses.some((address) => address.equals(to));
+  const isFrom = (node: SimNode, { from }: Packet): boolean => node.udp.some(({ external }) => external.equals(from));
+  world.network.filter = (packet) => packet.bytes[0] !== RELAYED || !goesTo(other, packet);
+  const pinger = new Pinger(it);
+  pinger.run(Seconds(3));
+  const session = agent.session('c1')!;
+  expect([session.relayState, session.spare.link?.isLive]).toEqual(['live', false]);
+  world.network.filter = (packet) => !isFrom(connector, packet) || !goesTo(home, packet);
+  session.relayed!.connection.close(world.now, 0, 'test');
+  agent.core.sessions.onLost(world.now, session, session.relayed!, 'test');
+  pinger.run(Seconds(2));
+  expect([session.relayState, session.spare.link?.isLive]).toEqual(['opening', true]);
+  world.relayOf(home).core.drain(world.now, Seconds(60));
+  world.relayOf(home).host.reactor.wake();
+  pinger.run(Seconds(1));
+  expect(session.relayState).toBe('live');
+  world.network.filter = undefined;
+  const from = pinger.sent.length;
+  pinger.run(Seconds(20));
+  world.run(Seconds(1));
+  expect([...session.allLinks()].length).toBe(session.set.size);
+  expect(world.relayOf(other).channels).toBe(1);
+  expect(pinger.lost(from)).toEqual([]);
 });
 
 test('a standby whose connector was slow to answer once gets its link after all, though its relay has nothing new to say', async () => {
