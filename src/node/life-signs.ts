@@ -70,7 +70,8 @@ export class LifeSigns {
 
   /** Runs what is due; may be called at any time. */
   check(now: Instant, connection: Pick<QuicConnection, 'silentFor' | 'ping'>): LifeState {
-    if (this.#waitingSince === undefined || elapsed(this.#waitingSince, now) < SILENCE) return 'quiet';
+    // Compared as `due` tells it: instants are fractions, and a sum may be reached before the difference.
+    if (this.#waitingSince === undefined || now < later(this.#waitingSince, SILENCE)) return 'quiet';
     if (this.#lastPing === undefined) {
       if (!this.#suspected && connection.silentFor(now) < SILENCE) {
         this.heard();
@@ -82,7 +83,7 @@ export class LifeSigns {
         this.heard();
         return 'back';
       }
-      if (asked < PING_INTERVAL) return 'asking';
+      if (now < later(this.#lastPing, PING_INTERVAL)) return 'asking';
       if (this.#pings === this.#maxPings) return 'gone';
     }
     this.#pings++;

@@ -89,3 +89,16 @@ test('after a sleep the peer is asked although it was just heard', () => {
   expect(signs.due).toBe(1e6);
   expect(signs.check(instantAt(1e6), peer)).toBe('asking');
 });
+
+test('at the very instant that was told it asks, though instants are fractions', () => {
+  for (let i = 0; i < 1000; i++) {
+    const signs = new LifeSigns();
+    const peer = new Peer();
+    // Sums cross a power of two, where fractions become coarser.
+    signs.sent(instantAt(2 ** 30 - 250_000 + i * 173.440793));
+    for (const count of [1, 2, 3]) {
+      expect(signs.check(signs.due!, peer)).toBe('asking');
+      expect(peer.pings.length).toBe(count);
+    }
+  }
+});
