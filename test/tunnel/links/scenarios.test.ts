@@ -225,6 +225,30 @@ test('a link from which nothing has come since the present one is suspect is not
   expect(ends.unanswered(from, from + 1)).toBe(0);
 });
 
+test('copies end with the trouble: those of one end are no reason for the other’s to go on', () => {
+  for (const seed of seeds(10)) {
+    const { ends, direct } = directAndRelay({ seed });
+    ends.ping(Seconds(2));
+    direct.down.loss = () => 0.5;
+    while (ends.agent.copied === 0 || ends.connector.copied === 0) ends.ping(Millis(10));
+    direct.down.loss = () => 0;
+    // Trust comes back after a second, the last mirrored copy half a second later; a switch prolongs it by two.
+    ends.ping(Seconds(6));
+    const copied = ends.agent.copied + ends.connector.copied;
+    ends.ping(Seconds(1));
+    expect(ends.agent.copied + ends.connector.copied).toBe(copied);
+  }
+});
+
+test('heartbeats in answer to the peer’s at rest are no more than two a second', () => {
+  const { ends } = directAndRelay();
+  ends.ping(Seconds(2));
+  const relayed = ends.agent.manager.links[0]!.health;
+  const before = relayed.beatsOut;
+  ends.ping(Seconds(10));
+  expect(relayed.beatsOut - before).toBeLessThanOrEqual(21);
+});
+
 test('a link that was followed from a suspect one and is dead on the way back: copies carry on meanwhile', () => {
   for (const seed of seeds(10)) {
     const { ends, direct, relay } = directAndRelay({ seed });
