@@ -278,6 +278,28 @@ describe('RACK', () => {
   );
 });
 
+describe('a duplicate that is reported', () => {
+  script(
+    'takes back the recovery whose copy it was, and no other one’s',
+    `${slowOpen}write 1000
+     -> PA 1+1000 ack 1
+     wait 100ms
+     <- A 1 ack 1001
+     write 10000
+     -> any
+     wait 100ms
+     <- A 1 ack 1001 sack 2001-5001
+     -> A 1001+1000 ack 1
+     <- A 1 ack 1001 sack 1-1001,2001-5001
+     count tcp_dsack_in 1
+     count tcp_spurious_recoveries 0
+     <- A 1 ack 5001 sack 1001-2001
+     count tcp_dsack_in 2
+     count tcp_spurious_recoveries 1`,
+    CUBIC,
+  );
+});
+
 describe('tail loss probe', () => {
   script(
     'the last segment again after two round trips, then the timer',
