@@ -19,10 +19,10 @@ const V4_ERRORS: ReadonlySet<number> = new Set([3, 11]);
 /** Destination unreachable, packet too big, time exceeded (RFC 4443). */
 const V6_ERRORS: ReadonlySet<number> = new Set([1, 2, 3]);
 
-/** Whether a packet is such an error, with the packet it is about. */
+/** Whether a packet is such an error, with the packet it is about. One family's ICMP in the other is none. */
 export function isPathError(packet: ParsedPacket): boolean {
   if (packet.fragmentOffset > 0) return false;
-  if (packet.protocol === PROTO_ICMP) return V4_ERRORS.has(packet.icmpType);
+  if (packet.family === 4) return packet.protocol === PROTO_ICMP && V4_ERRORS.has(packet.icmpType);
   return packet.protocol === PROTO_ICMPV6 && V6_ERRORS.has(packet.icmpType);
 }
 

@@ -37,6 +37,8 @@ const web6 = { from: OWN6, to: 'fd00:1:2::1' };
 const box = { from: OWN4, to: '10.100.0.3' };
 const box6 = { from: OWN6, to: 'fd00:1:2::3' };
 const data = new Uint8Array(64);
+/** An ICMP message of this type, about nothing in particular. */
+const error = (type: number): Uint8Array => Uint8Array.of(type, 1, 0, 0, 0, 0, 0, 0, ...data);
 /** An address as 16 bytes, IPv4-mapped where it is one. */
 const bytes16 = (text: string): Uint8Array => {
   const { w0, w1, w2, w3 } = IpAddress.parse(text)!;
@@ -119,6 +121,9 @@ describe('ICMP', () => {
       'destination_not_allowed',
     ],
     ['an ICMPv6 type in ICMP', icmpPacket(box, 128, 0, 0), 'protocol_not_allowed'],
+    ['a redirect in IPv6', icmpPacket(web6, 137, 0, 0, data), 'protocol_not_allowed'],
+    ['an ICMP error in IPv6', ipPacket({ ...web6, protocol: PROTO.icmp, body: error(3) }), 'protocol_not_allowed'],
+    ['an ICMPv6 error in IPv4', ipPacket({ ...web, protocol: PROTO.icmp6, body: error(1) }), 'protocol_not_allowed'],
   ])('%s', (_name, packet, result) => {
     expect(judge(packet)).toBe(result);
   });

@@ -104,6 +104,24 @@ describe('from an agent', () => {
       expect(sent(world, agent, connector, error(foreign))).toEqual([]);
     }
     expect(drops(it)['source_not_allowed']).toBe(3);
+    // A later fragment is no error, whatever came before it.
+    expect(sent(world, agent, connector, error(quoting(BOX, own))).length).toBe(1);
+    const fragment = { offset: 64, more: false };
+    const part = ipPacket({ from: own, to: BOX, protocol: PROTO.icmp, body: new Uint8Array(8), fragment });
+    expect(sent(world, agent, connector, part).length).toBe(1);
+  });
+
+  test('in IPv6 errors are compared word by word', async () => {
+    const { world, agent, connector } = await live({ web: 'tcp://10.0.0.5:8080', box: 'any://[fd01::6]' });
+    const six = agent.credentials.identity.overlay6!.toString();
+    const quoted = udpPacket({ from: BOX6, to: six }, 53, 5000, 'quoted');
+    const error = (bytes: Uint8Array) => icmpPacket({ from: six, to: BOX6 }, 1, 4, 0, bytes);
+    expect(sent(world, agent, connector, error(quoted)).length).toBe(1);
+    for (let at = 8; at < 40; at += 4) {
+      const foreign = quoted.slice();
+      foreign[at]! ^= 1;
+      expect([at, sent(world, agent, connector, error(foreign))]).toEqual([at, []]);
+    }
   });
 });
 
@@ -152,6 +170,32 @@ describe('from the kernel', () => {
     expect(drops(it)).toMatchObject({ port_not_allowed: 1, destination_not_allowed: 2, no_session: 1 });
   });
 
+  test('a service in the family that it is not served in, or served no longer, says nothing', async () => {
+    const it = await live({ web: 'tcp://10.0.0.5:8080', dns: 'udp://10.0.0.5:53', box: 'any://[fd01::6]' });
+    const six = it.agent.credentials.identity.overlay6!.toString();
+    expect(answered(it, udpPacket({ from: BOX, to: it.own }, 53, 4000, 'x'))).toEqual([]);
+    expect(answered(it, udpPacket({ from: BOX6, to: six }, 53, 4000, 'x')).length).toBe(1);
+    expect(answered(it, udpPacket({ from: DNS, to: it.own }, 53, 4000, 'x')).length).toBe(1);
+    it.connector.backends.delete('dns');
+    it.connector.core.backendsChanged(it.world.now, ['dns']);
+    expect(answered(it, udpPacket({ from: DNS, to: it.own }, 53, 4000, 'x'))).toEqual([]);
+    expect(drops(it)['no_handler']).toBe(2);
+    // Of echo, answers only: in IPv6 too.
+    expect(answered(it, echoRequest({ from: BOX6, to: six }, 1, 1))).toEqual([]);
+    expect(answered(it, icmpPacket({ from: BOX6, to: six }, 129, 0, 0)).length).toBe(1);
+  });
+
+  test('later fragments arrive from services of their protocol', async () => {
+    const it = await live();
+    const part = (from: string, protocol: number) =>
+      ipPacket({ from, to: it.own, protocol, body: new Uint8Array(64), fragment: { offset: 64, more: false } });
+    expect(answered(it, part(DNS, PROTO.udp)).length).toBe(1);
+    expect(answered(it, part(BOX, PROTO.icmp)).length).toBe(1);
+    expect(answered(it, part(WEB, PROTO.udp))).toEqual([]);
+    expect(answered(it, part(WEB, PROTO.icmp))).toEqual([]);
+    expect(drops(it)).toMatchObject({ protocol_not_allowed: 2 });
+  });
+
   test('errors about the agent’s packets to a granted service arrive', async () => {
     const it = await live({ web: 'tcp://10.0.0.5:8080', box: 'any://[fd01::6]' });
     const quote = (to: string) => tcpPacket({ from: it.own, to }, 4000, 80).slice(0, 28);
@@ -169,6 +213,13 @@ describe('from the kernel', () => {
     const [tooBig] = answered(it, icmpPacket({ from: 'fd01::fe', to: six }, 2, 0, 1300, ofSix));
     expect(readPacket(tooBig!)).toMatchObject({ from: BOX6, icmpType: 2, rest: 1300 });
     expect(isIntact(tooBig!)).toBe(true);
+    // About a packet of another agent, to a port that is not the service's, to a service that is not granted.
+    const reasons = ['source_not_allowed', 'port_not_allowed', 'destination_not_allowed'] as const;
+    const before = reasons.map((reason) => it.connector.core.drops.get(reason));
+    expect(answered(it, error(tcpPacket({ from: '100.64.0.99', to: WEB }, 4000, 80).slice(0, 28)))).toEqual([]);
+    expect(answered(it, error(tcpPacket({ from: it.own, to: WEB }, 4000, 22).slice(0, 28)))).toEqual([]);
+    expect(answered(it, error(quote('10.100.0.5')))).toEqual([]);
+    expect(reasons.map((reason, i) => it.connector.core.drops.get(reason) - before[i]!)).toEqual([1, 1, 1]);
     // Redirects are the kernel's own business.
     expect(answered(it, icmpPacket({ from: WEB, to: it.own }, 5, 1, 0, quote(WEB)))).toEqual([]);
   });
@@ -204,13 +255,27 @@ describe('the end of flows', () => {
     expect(it.connector.sessions).toEqual([]);
   });
 
+  test('the end of one agent’s session ends no flow of another', async () => {
+    const it = await begun();
+    const bob = await it.world.agent('bob', { tun: true });
+    expect(it.world.until(() => bob.core.available.has('web'))).toBe(true);
+    expect(sent(it.world, bob, it.connector, tcpPacket({ from: overlay(bob), to: WEB }, 4000, 80)).length).toBe(1);
+    answered(it, tcpPacket({ from: WEB, to: overlay(bob) }, 80, 4000, SYN | ACK));
+    it.world.apply({ revocations: [it.agent.credentials.identity.invitationId] });
+    it.world.run(Seconds(1));
+    resetAtService(it);
+  });
+
   test('a restarted agent’s new session carries them on', async () => {
     const it = await begun();
+    const before = it.connector.sessions[0];
     it.agent.host.kill();
     const again = await it.world.agent('alice', { tun: true }, it.agent.credentials);
     expect(it.world.until(() => again.core.available.has('web'))).toBe(true);
     expect(sent(it.world, again, it.connector, tcpPacket({ from: it.own, to: WEB }, 4000, 80, ACK)).length).toBe(1);
     it.world.run(Seconds(5));
+    expect(it.connector.sessions.length).toBe(1);
+    expect(it.connector.sessions[0]).not.toBe(before);
     expect(it.connector.tun!.take()).toEqual([]);
     again.tun!.take();
     it.connector.tun!.send(tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK));

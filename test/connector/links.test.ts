@@ -178,8 +178,11 @@ test('a second hello on a link closes it', async () => {
   const node = await agentNode(it);
   const link = await linked(it, node);
   hello(it.world, node, link);
-  hello(it.world, node, link, { session: 'cd'.repeat(16) });
+  link.say({ type: 'hello', version: 1, session: ID, link: 1, proof: node.credentials.proof, capabilities: [] });
+  node.host.reactor.wake();
   expect(it.world.until(() => link.closed !== undefined, Seconds(1))).toBe(true);
+  expect(link.closed).toMatchObject({ text: expect.stringContaining('protocol') });
+  expect(link.of('welcome').length).toBe(1);
 });
 
 test('another session id of the same agent replaces its session; another agent’s same id does not', async () => {
