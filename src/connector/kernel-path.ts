@@ -94,9 +94,12 @@ export class KernelPath {
     if (!isReplaced) this.#reset(now, session, () => true);
   }
 
-  /** The policy or the backends have changed: TCP flows that the session may no longer have are reset at both ends. */
-  reevaluate(now: Instant, session: ConnectorSession): void {
-    this.#reset(now, session, ({ local, localPort }) => session.serves(PROTO_TCP, ...local, localPort) < 0);
+  /**
+   * The policy or the backends have changed: TCP flows that the session may no longer have are reset at both ends.
+   * @param isSame whether the flow's address is still the same service's: what the kernel knows of it leads to that one
+   */
+  reevaluate(now: Instant, session: ConnectorSession, isSame: (flow: WatchedFlow) => boolean = () => true): void {
+    this.#reset(now, session, (flow) => session.serves(PROTO_TCP, ...flow.local, flow.localPort) < 0 || !isSame(flow));
   }
 
   /** Takes what the device has, as far as one turn goes. */

@@ -5,7 +5,7 @@
  *          ◄─ output or forward: answers only ◄────────── postrouting: source → this host's address (masquerade)
  *
  * Which agent may use which service is judged per packet in kernel-path.ts; the rules make sure that what passed there reaches
- * nothing but services, that nobody else enters the tunnel through this host, and that an agent takes no more of the kernel's
+ * nothing but services, that nobody else enters the tunnel through this host, nor one agent to another though a real prefix covers both, and that an agent takes no more of the kernel's
  * connection table than its share. Interfaces on which we switched forwarding on forward into the device only.
  */
 import { IpAddress, Prefix } from '../base/address.js';
@@ -105,6 +105,7 @@ ${(
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
+    iifname "${device}" oifname "${device}" counter name refused drop
     iifname "${device}" goto entering
     oifname "${device}" ct state established,related accept
     oifname "${device}" counter name refused drop

@@ -21,6 +21,7 @@ import type { Fragmenter } from '../tunnel/fragments.js';
 import type { ToAgent } from '../tunnel/messages.js';
 import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
+import { PROTO_TCP } from '../wire/ip.js';
 import { backendAddress, type ServiceBackend } from './backends.js';
 import { Guard } from './guard.js';
 import type { KernelPath } from './kernel-path.js';
@@ -180,14 +181,20 @@ export class ConnectorSession implements FlowRouter {
 
   /** A new policy: tables are made anew and live flows judged again. */
   policyChanged(now: Instant, view: PolicyView): void {
+    const formerly = { view: this.#view, access: this.#access };
     this.#view = view;
     this.#access = view.accessFor(this.identity, this.#parts.connector);
     this.#told.clear();
-    this.reevaluate(now);
+    this.flows.reevaluate();
+    this.#parts.kernel?.reevaluate(now, this, ({ local: [w0, w1, w2, w3], localPort }) => {
+      const was = formerly.access.check(PROTO_TCP, w0, w1, w2, w3, localPort);
+      const is = this.#access.check(PROTO_TCP, w0, w1, w2, w3, localPort);
+      return formerly.view.services[was]?.id === view.services[is]?.id;
+    });
     this.#say({ type: 'services', services: this.services });
   }
 
-  /** Ends the flows that the session may no longer have. */
+  /** The backends have changed: ends the flows that the session may no longer have. */
   reevaluate(now: Instant): void {
     this.flows.reevaluate();
     this.#parts.kernel?.reevaluate(now, this);

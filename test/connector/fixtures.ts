@@ -1,6 +1,7 @@
 /** A network with one connector before its services, and an agent that may use them. */
 import { expect } from 'vitest';
 import { Seconds } from '../../src/base/time.js';
+import type { PolicyDocument } from '../../src/policy/document.js';
 import { joined } from '../relay/fixtures.js';
 import { App } from '../support/app.js';
 import type { RogueNode } from '../support/rogue.js';
@@ -56,6 +57,19 @@ export function connected({ world, connector, agent }: Scene, to = WEB, backend 
   const app = new App(agent, to);
   expect(world.until(() => app.connected && target.streams.length > before, Seconds(5))).toBe(true);
   return { app, stream: target.streams.at(-1)! };
+}
+
+/** The services, two of them with each other's virtual addresses. */
+export function swapped(services: PolicyDocument['services'], one: string, other: string): PolicyDocument['services'] {
+  const addressesOf = (id: string) => {
+    const { virtualIp4, virtualIp6 } = services.find((service) => service.id === id)!;
+    return { virtualIp4, virtualIp6 };
+  };
+  const of = new Map([
+    [one, addressesOf(other)],
+    [other, addressesOf(one)],
+  ]);
+  return services.map((service) => ({ ...service, ...of.get(service.id) }));
 }
 
 /** An enrolled agent whose every packet the test says, with a live link to the connector `c1`. */

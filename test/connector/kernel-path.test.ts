@@ -12,7 +12,7 @@ import { pattern } from '../support/app.js';
 import { echoRequest, icmpPacket, ipPacket, PROTO, readPacket, tcpPacket, udpPacket } from '../support/packets.js';
 import type { SimAgent, SimConnector } from '../support/sim-nodes.js';
 import type { World } from '../support/world.js';
-import { hostileLink, type Scene, scene } from './fixtures.js';
+import { hostileLink, type Scene, scene, swapped } from './fixtures.js';
 
 const WEB = '10.100.0.1';
 const DNS = '10.100.0.2';
@@ -245,6 +245,16 @@ describe('the end of flows', () => {
     resetAtService(it);
     it.agent.tun!.take();
     expect(answered(it, tcpPacket({ from: WEB, to: it.own }, 80, 4000, ACK))).toEqual([]);
+  });
+
+  test('an address that is another service’s now resets them too, though that one is granted', async () => {
+    const it = await begun();
+    it.world.apply({ services: swapped(it.world.document.services, 'dns', 'box') });
+    it.world.run(Seconds(1));
+    expect(it.connector.tun!.take()).toEqual([]);
+    it.world.apply({ services: swapped(it.world.document.services, 'web', 'pair') });
+    it.world.run(Seconds(1));
+    resetAtService(it);
   });
 
   test('so does a session that ends', async () => {

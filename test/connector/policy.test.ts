@@ -2,8 +2,8 @@
 import { expect, test } from 'vitest';
 import { Days, Minutes, Seconds } from '../../src/base/time.js';
 import { App, pattern } from '../support/app.js';
-import { udpPacket } from '../support/packets.js';
-import { BACKEND, connected, scene, WEB } from './fixtures.js';
+import { tcpPacket, udpPacket } from '../support/packets.js';
+import { BACKEND, connected, scene, swapped, WEB } from './fixtures.js';
 
 test('a link that is lost and made again in mid-transfer: the session is resumed, its flow loses nothing', async () => {
   const it = await scene();
@@ -65,6 +65,25 @@ test('UDP flows end with their grant', async () => {
   expect(it.world.until(() => it.connector.host.sockets.flows.length === 1)).toBe(true);
   it.world.apply({ grants: [{ from: ['group:staff'], to: ['web'] }] });
   expect(it.world.until(() => it.connector.host.sockets.flows[0]!.isClosed, Seconds(2))).toBe(true);
+});
+
+test('a virtual address that is another service’s now ends the flows of the one before, though both are granted', async () => {
+  const it = await scene({ agent: { tun: true } });
+  const own = it.agent.credentials.identity.overlay4!.toString();
+  const { sockets } = it.connector.host;
+  sockets.tcpBackend(BACKEND);
+  it.agent.tun!.send(tcpPacket({ from: own, to: '10.100.0.1' }, 4000, 80));
+  it.agent.tun!.send(udpPacket({ from: own, to: '10.100.0.3' }, 4000, 53, 'x'));
+  expect(it.world.until(() => sockets.streams.length === 1 && sockets.flows.length === 1)).toBe(true);
+  it.world.apply({ services: swapped(it.world.document.services, 'web', 'pair') });
+  it.world.apply({ services: swapped(it.world.document.services, 'dns', 'box') });
+  expect(it.world.until(() => sockets.streams[0]!.closed !== undefined && sockets.flows[0]!.isClosed, Seconds(2))).toBe(
+    true,
+  );
+  it.world.run(Seconds(1));
+  it.agent.tun!.send(udpPacket({ from: own, to: '10.100.0.3' }, 4000, 53, 'x'));
+  expect(it.world.until(() => sockets.flows.length === 2, Seconds(2))).toBe(true);
+  expect(sockets.flows[1]!.isClosed).toBe(false);
 });
 
 test('narrower ports end the flows on the others', async () => {

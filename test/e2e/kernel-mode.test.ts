@@ -32,6 +32,8 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
         own: 'tcp://127.0.0.1:9000',
         net: 'tcp://10.20.0.0/24',
         net6: 'tcp://fd00:20::/64',
+        // Covers addresses of agents, as a prefix as wide as 0.0.0.0/1 would.
+        wide: 'icmp://100.64.0.96/28',
       },
       closedServices: { shut: `tcp://${BACKEND.v4}:9999` },
       agent: false,
@@ -187,12 +189,19 @@ describe.skipIf(Lab.unavailable() !== undefined)('a connector in mode kernel', (
     expect(await refused(web, 9999)).not.toBe('passed');
     expect(await refused(await shutAddress(), 9999)).not.toBe('passed');
     expect(atBackend('shut')).toBe(0);
+    const refusals = async (): Promise<number> =>
+      (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused'] ?? 0;
+    // What comes out of the tunnel does not go back into it, to another agent.
+    const atFirst = await refusals();
+    await network.topology.user
+      .exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', '100.64.0.99'])
+      .catch(() => undefined);
+    expect((await refusals()) - atFirst).toBe(3);
     // Somebody else on the private network does not enter the tunnel through this host.
     backend.ip('route', 'replace', '100.64.0.0/10', 'via', ADDRESSES.servicePrivate.v4);
-    const before = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused'] ?? 0;
+    const before = await refusals();
     await backend.exec(['ping', '-c', '3', '-i', '0.05', '-W', '1', '100.64.0.1']).catch(() => undefined);
-    const after = (await network.connector.status<ConnectorThreadStatus>()).counters['kernel.refused']!;
-    expect(after - before).toBe(3);
+    expect((await refusals()) - before).toBe(3);
     // Nor does this host become a router for them.
     relay.nft(`
       table inet lab_count {
