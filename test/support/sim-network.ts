@@ -56,6 +56,8 @@ export class SimNetwork {
   readonly clock: SimClock;
   /** Sees every datagram that is sent; false drops it. */
   filter: ((packet: Packet) => boolean) | undefined;
+  /** How much longer than usual each copy of a datagram takes: none and it is lost, two and it comes twice. */
+  lag: ((packet: Packet) => readonly Duration[]) | undefined;
   /** Datagrams dropped by size, so that a test of sizes can show that it met the limit. */
   tooLarge = 0;
   readonly #entropy: SeededEntropy;
@@ -98,9 +100,13 @@ export class SimNetwork {
     if (nat !== undefined && !nat.hairpins && to.ip.equals(nat.publicIp)) return;
     const receiver = this.#receiver(from, to);
     const at = later(later(this.clock.now, path.delay), receiver?.path.delay ?? Millis(0));
+    for (const lag of this.lag?.(packet) ?? [Millis(0)]) this.#fly({ ...packet, at: later(at, lag) });
+  }
+
+  #fly(packet: Flying): void {
     let i = this.#flying.length;
-    while (i > 0 && this.#flying[i - 1]!.at > at) i--;
-    this.#flying.splice(i, 0, { ...packet, at });
+    while (i > 0 && this.#flying[i - 1]!.at > packet.at) i--;
+    this.#flying.splice(i, 0, packet);
   }
 
   /** When something arrives, or leaves a device, next. */

@@ -20,6 +20,8 @@ import { BROKEN, type Reactor, type ReadyHandler, type Watch } from '../../src/o
 /** When every simulated world begins. */
 export const WALL: WallTime = wallAt(Date.UTC(2026, 0, 1));
 export const START = instantAt(1_000_000_000);
+/** Far more than what is lost to rounding of an instant, far less than anybody measures. */
+const ROUNDING = Micros(0.01);
 
 /** The one clock of a world. */
 export class SimClock {
@@ -155,6 +157,9 @@ export class SimReactor implements Reactor {
   /** By the world's clock. */
   nextDue(): Instant | undefined {
     const due = earliest(this.#due, this.#timers.next());
-    return due && later(due, this.slept);
+    if (due === undefined) return undefined;
+    const at = later(due, this.slept);
+    // Sums of fractions are rounded: what is not due yet is not due at the same time of the world's.
+    return due > this.now() && at <= this.clock.now ? later(this.clock.now, ROUNDING) : at;
   }
 }
