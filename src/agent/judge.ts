@@ -2,7 +2,7 @@
  * What an agent takes from a session: packets whose source is a service of that very connector, and whose destination is the
  * agent's own overlay address. Nothing else, whatever the connector sends.
  */
-import type { IpAddress } from '../base/address.js';
+import { type IpAddress, V4_MAPPED } from '../base/address.js';
 import { Drop } from '../base/drop.js';
 import { readU32 } from '../wire/bytes.js';
 import type { CoalescedPacket } from '../wire/gro.js';
@@ -20,15 +20,16 @@ export function judgeInbound(routes: Routes, own: OwnAddresses, connector: strin
   const at = packet.offset;
   const isV4 = bytes[at]! >>> 4 === 4;
   if (packet.length < (isV4 ? IPV4_HEADER : IPV6_HEADER)) return Drop.bad_length;
-  const service = isV4
-    ? routes.serviceAt(0, 0, 0xffff, readU32(bytes, at + 12))
-    : routes.serviceAt(
+  const isServed = isV4
+    ? routes.isServedBy(connector, 0, 0, V4_MAPPED, readU32(bytes, at + 12))
+    : routes.isServedBy(
+        connector,
         readU32(bytes, at + 8),
         readU32(bytes, at + 12),
         readU32(bytes, at + 16),
         readU32(bytes, at + 20),
       );
-  if (service === undefined || !service.entry.connectors.includes(connector)) return Drop.source_not_allowed;
+  if (!isServed) return Drop.source_not_allowed;
   const mine = isV4 ? own.overlay4 : own.overlay6;
   if (mine === undefined) return Drop.destination_not_allowed;
   const to = isV4 ? at + 16 : at + 24;

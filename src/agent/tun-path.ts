@@ -81,9 +81,10 @@ export class TunPath {
       return Drop.source_not_allowed;
     }
     const { destination0, destination1, destination2, destination3 } = packet;
+    const ofDatagram = packet.isFragment ? table.serviceOf(arena.bytes, packet.offset) : undefined;
     const found =
-      packet.isFragment && packet.fragmentOffset > 0
-        ? table.serviceAt(destination0, destination1, destination2, destination3)
+      packet.fragmentOffset > 0
+        ? ofDatagram
         : table.serviceFor(
             packet.protocol,
             destination0,
