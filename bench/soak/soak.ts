@@ -2,7 +2,7 @@
  * Sallyport for a long time, in three namespaces with real programs: packets, then reconnects.
  *
  *   start ─► warm-up ─► packets: (TCP down, TCP up, UDP, short flows, silence, sample) … ─► reconnects of other agents …
- *         ─► relay restarts … ─► agent restarts …
+ *         ─► rest, sample ─► relay restarts … ─► agent restarts …
  *
  * In the packet phase and while other agents come and go no process is restarted; while the relay is, agent and connector live on; while the agent is, relay and
  * connector do. Memory and descriptors of those that live on must be flat.
@@ -120,6 +120,8 @@ class Soak {
       if (this.packets >= plan.packets || performance.now() - phaseBegun >= plan.seconds * 1000) break;
     }
     await this.reconnects(plan.reconnects, plan.reconnectSamples);
+    await delay(plan.idleSeconds * 1000);
+    await this.sample('rest');
     await this.restarts('relay', plan.relayRestarts);
     await this.restarts('agent', plan.agentRestarts);
     const of = (phase: string): SoakSample[] => this.samples.filter((sample) => sample.phase === phase);
@@ -134,7 +136,10 @@ class Soak {
       gcShare: perRole((role) => (this.busy[role] === 0 ? 0 : this.pauses[role] / 1000 / this.busy[role])),
       problems: [
         ...growth(of('packets'), ROLE_NAMES),
-        ...growth(of('reconnects'), ROLE_NAMES),
+        // Agents that come and go fill buffers that are kept for the next ones: what counts is what is left of it afterwards.
+        ...growth([of('packets').at(-1)!, of('rest')[0]!], ROLE_NAMES).map(
+          (problem) => `after the reconnects: ${problem}`,
+        ),
         ...growth(of('relay restarts'), ['connector', 'agent']),
         ...growth(of('agent restarts'), ['relay', 'connector']),
         ...[...this.reconnectProblems].map((problem) => `a reconnect failed: ${problem}`),

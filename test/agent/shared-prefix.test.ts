@@ -117,7 +117,7 @@ test('datagrams of the host, whole and in fragments of both families, and their 
   expect(connectors.map(({ host }) => host.sockets.flows.length)).toEqual([2, 2]);
 
   agent.tun!.take();
-  targets.forEach((target, index) => flowOf(target)[0]!.reply(Uint8Array.of(index)));
+  for (const [index, target] of targets.entries()) flowOf(target)[0]!.reply(Uint8Array.of(index));
   for (const { host } of connectors) host.reactor.wake();
   const answers: string[] = [];
   world.until(() => {
