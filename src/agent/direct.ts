@@ -392,8 +392,12 @@ export class AgentDirect {
     const { believed = 0, refused, puncher, plan } = direct.path;
     const sent = puncher.pairs.all.reduce((sum, pair) => sum + pair.sends, 0);
     const why = sent === 0 && !plan.usesPublic ? 'both NATs are strict' : `no answer to ${sent} punches`;
+    const isBarred = puncher.pairs.all.some(
+      ({ state, barredUntil }) => state === 'proved' && barredUntil !== undefined && barredUntil > now,
+    );
+    const unproved = isBarred ? 'handshake_failed: waits until it is tried again' : `direct_unproved: ${why}`;
     const none = refused.length === 0 ? 'no_candidates' : `no_candidates: ${refused.join(', ')}`;
-    direct.reason = believed === 0 ? none : `direct_unproved: ${why}`;
+    direct.reason = believed === 0 ? none : unproved;
     if (believed > 0 && direct.rounds < direct.path.plan.rounds) direct.nextRound = now;
     else this.#later(now, direct);
   }

@@ -163,6 +163,8 @@ export class DirectPath {
     this.believed = believed.length;
     this.refused = [...refused];
     this.puncher.setPeer(fromHex(token), believed);
+    // It may be back in a network that it was out of when the handshake failed.
+    this.puncher.pairs.unbar();
   }
 
   /** Agent: both ends begin. @param rtt of the link that carries the word. */

@@ -13,6 +13,8 @@ const direct = (options: Parameters<typeof scene>[0] = {}): Promise<Scene> =>
 const isDirect = ({ agent, connector }: Scene): boolean =>
   agent.session('c1')?.link?.isDirect === true && connector.sessions[0]?.link?.isDirect === true;
 
+const PUNCH_FRAME = 0x11;
+
 /** A connection that goes by a direct link. */
 async function settled(options: Parameters<typeof scene>[0] = {}) {
   const it = await direct(options);
@@ -94,6 +96,19 @@ test('a direct link that is dead for 15 s is closed, punched for ever less often
   expect([...it.connector.sessions[0]!.links].filter((link) => link.isDirect).length).toBe(1);
 });
 
+test('a way that lets through punches and nothing else: status says that it is the handshake that fails', async () => {
+  const it = await direct();
+  cut(it, true);
+  const isCut = it.world.network.filter!;
+  it.world.network.filter = (packet) => packet.bytes[0] === PUNCH_FRAME || isCut(packet);
+  connected(it);
+  const { direct: side } = it.agent.session('c1')!;
+  const isToldSo = (): boolean => side.reason === 'handshake_failed: waits until it is tried again';
+  expect(it.world.until(isToldSo, Seconds(20))).toBe(true);
+  cut(it, false);
+  expect(it.world.until(() => isDirect(it), Seconds(100))).toBe(true);
+});
+
 test('the relay may go and come back: packets go on directly, no flow notices', async () => {
   const { it, session, app, stream } = await settled();
   it.world.relay.host.path.isDown = true;
@@ -168,9 +183,15 @@ describe('a network that changes', () => {
     );
   });
 
-  test.each(['agent', 'connector'] as const)(
-    'routes of the %s that are away for a while, as at a change of the uplink: direct again as soon as they are back',
-    async (who) => {
+  test.each([
+    ['agent', 120],
+    ['agent', 5],
+    ['connector', 120],
+    // While the refusal of a link that the agent asked for meanwhile would still bar it.
+    ['connector', 5],
+  ] as const)(
+    'routes of the %s that are away for %i s, as at a change of the uplink: direct again as soon as they are back',
+    async (who, seconds) => {
       // Nothing of the peer's comes in unasked: only what is punched from here opens the way.
       const nat = new SimNat(10, NAT_KINDS.moderate);
       const { it, session } = await settled({ [who]: { ...AUTO, nat } });
@@ -181,7 +202,7 @@ describe('a network that changes', () => {
         it[who].host.reactor.wake();
       };
       set();
-      it.world.run(Seconds(120));
+      it.world.run(Seconds(seconds));
       expect(isDirect(it)).toBe(false);
       expect(session.link).toBe(session.relayed);
       nat.restart();

@@ -117,6 +117,11 @@ export class Pairs {
     if (pair.state === 'proved') pair.state = 'waiting';
   }
 
+  /** Those on which a handshake failed may be tried once more; if it fails again they wait longer, as if nothing had been. */
+  unbar(): void {
+    for (const pair of this.#pairs) pair.barredUntil = undefined;
+  }
+
   #order(): void {
     this.#pairs.sort((a, b) => b.priority - a.priority);
   }

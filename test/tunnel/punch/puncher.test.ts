@@ -251,5 +251,10 @@ describe('the best pair', () => {
       return elapsed(bench.now, pair!.barredUntil!);
     });
     expect(waits).toEqual([Seconds(30), Seconds(60), Seconds(120)]);
+    // Given another chance, it has not begun anew.
+    bench.puncher.pairs.unbar();
+    expect(pair!.barredUntil).toBeUndefined();
+    bench.puncher.pairs.bar(bench.now, pair!);
+    expect(elapsed(bench.now, pair!.barredUntil!)).toBe(Seconds(240));
   });
 });
