@@ -6,11 +6,11 @@
  *                                                               else: nothing is said; the next connection of that agent takes the place
  *
  *   node --import test/lab/typescript.mjs reconnect-nodes.ts      standard input: a `ReconnectInput`, then a number of reconnects
- *   a line; output: a `ReconnectReport` for each of these
+ *   a line; output: a `ReconnectReport` for each of these. When it ends, those that had said nothing take their leave.
  */
 import { createInterface } from 'node:readline';
 import { SocketAddress } from '../../src/base/address.js';
-import { earliest, type Instant, later, Seconds } from '../../src/base/time.js';
+import { earliest, type Instant, later, Millis, Seconds } from '../../src/base/time.js';
 import { createReactor } from '../../src/os/linux/linux.js';
 import { dnsName } from '../../src/policy/names.js';
 import { CloseCode } from '../../src/tunnel/close-codes.js';
@@ -43,6 +43,8 @@ export interface ReconnectReport {
 const AT_ONCE = 8;
 /** Whoever is not through by then never will be. */
 const PATIENCE = Seconds(10);
+/** Until what is said last has left. */
+const FAREWELL = Millis(200);
 const SOURCE_PORT = 4000;
 const QUESTION = 'still there?';
 const IP_AND_UDP_HEADERS = 28;
@@ -129,13 +131,16 @@ class Comer {
   #over(home: RogueConnection, problem: string): void {
     if (home !== this.#home || this.deadline === undefined) return;
     this.deadline = undefined;
-    if (problem === '' && this.#rounds % 2 === 0) this.#leave(this.#link!, home);
+    if (problem === '' && this.#rounds % 2 === 0) this.leave();
     ended(this, problem === '' ? undefined : `${this.#stage}: ${problem}`);
   }
 
-  #leave(link: RogueConnection, home: RogueConnection): void {
-    link.connection.close(reactor.now(), CloseCode.sessionOver, 'done');
-    home.connection.close(reactor.now(), CloseCode.done, 'done');
+  /** Ends session and connection, unless that has been done. */
+  leave(): void {
+    this.#link?.connection.close(reactor.now(), CloseCode.sessionOver, 'done');
+    this.#home?.connection.close(reactor.now(), CloseCode.done, 'done');
+    this.#link = undefined;
+    this.#home = undefined;
   }
 
   giveUp(): void {
@@ -146,6 +151,7 @@ class Comer {
 const node = openBareNode(reactor, input.crowd, relay, turn);
 const idle = input.crowd.agents.map((agent, index) => new Comer(agent, input.overlay[index]!));
 const busy = new Set<Comer>();
+let end: Instant | undefined;
 let order = { wanted: 0, begun: 0, done: 0, failed: 0, problems: {} as Record<string, number> };
 
 function ended(comer: Comer, problem: string | undefined): void {
@@ -162,13 +168,17 @@ function ended(comer: Comer, problem: string | undefined): void {
 }
 
 function turn(now: Instant): Instant | undefined {
+  if (end !== undefined && end <= now) {
+    reactor.stop();
+    process.stdin.destroy();
+  }
   while (order.begun < order.wanted && busy.size < AT_ONCE) {
     order.begun++;
     const comer = idle.shift()!;
     busy.add(comer);
     comer.begin(now);
   }
-  let due: Instant | undefined;
+  let due = end;
   for (const comer of busy) {
     if (comer.deadline !== undefined && comer.deadline <= now) comer.giveUp();
     else due = earliest(due, comer.deadline);
@@ -180,9 +190,11 @@ void takeOrders();
 await reactor.run();
 
 async function takeOrders(): Promise<void> {
-  for (let line = await lines.next(); line.done !== true; line = await lines.next()) {
+  for (let line = await lines.next(); line.done !== true && line.value !== 'end'; line = await lines.next()) {
     order = { wanted: Number(line.value), begun: 0, done: 0, failed: 0, problems: {} };
     reactor.wake();
   }
-  reactor.stop();
+  for (const comer of idle) comer.leave();
+  end = later(reactor.now(), FAREWELL);
+  reactor.wake();
 }

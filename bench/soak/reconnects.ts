@@ -50,6 +50,7 @@ export class Reconnects {
   }
 
   async stop(): Promise<void> {
-    await this.#process.stop('SIGKILL');
+    this.#process.write('end\n');
+    await this.#process.exited;
   }
 }
