@@ -185,7 +185,7 @@ export class AgentCore {
     this.#inbound = new Inbound(
       this.drops,
       { emit: (packet) => this.#packet(packet) },
-      { udp: parts.tun === undefined || parts.tun.udpOffload },
+      parts.tun === undefined ? {} : { udp: parts.tun.udpOffload, lasting: linkEndpoint.inbound },
     );
     this.outbound = new Outbound(linkEndpoint, this.#underlay, this.drops, entropy.uint32(), {
       onTooBig: (now, arena, offset, length, mtu) => {

@@ -177,7 +177,7 @@ export class ConnectorCore {
     this.#inbound = new Inbound(
       drops,
       { emit: (packet) => this.#packet(packet) },
-      { udp: tun === undefined || tun.udpOffload },
+      tun === undefined ? {} : { udp: tun.udpOffload, lasting: parts.linkEndpoint.inbound },
     );
     this.links = new ConnectorLinks({
       underlay: this.#underlay,

@@ -1,6 +1,6 @@
 /**
  * The way of IP packets into a link: whoever makes packets writes them into the outbound arena of the links' endpoint, one
- * after another, and they cross to the native side in one call per batch.
+ * after another, and they cross to the native side in one call per batch, which is lent them (`OutboundMemory`).
  *
  *   arena   │packet│packet│packet│…        table  [offset, length] per packet
  *            └───────── one link ────────┘  another link, or a full arena: what is there goes first
@@ -20,6 +20,7 @@ import { COPY_HEADER } from '../tunnel/links/frames.js';
 import { Arena, align } from '../wire/arena.js';
 import { closeChecksum, isOpen } from '../wire/open-checksum.js';
 import type { Link } from './link.js';
+import { OutboundMemory } from './outbound-memory.js';
 import { SendQueue } from './send-queue.js';
 import { Staging } from './staging.js';
 
@@ -46,10 +47,8 @@ export interface OutboundGate {
 export class Outbound {
   /** What waits for the sockets. */
   readonly queue: SendQueue;
-  readonly arena: Arena;
   readonly table: Uint32Array;
-  /** Where the next packet may be written, and how many there are. */
-  offset = 0;
+  /** Packets that have been written. */
   count = 0;
   #link: Link | undefined;
   #isHeld = false;
@@ -62,6 +61,10 @@ export class Outbound {
   #staging: Staging | undefined;
   /** Places of the packets that are being staged. */
   readonly #packets: Uint32Array;
+  readonly #memory: OutboundMemory;
+  /** The turn that `#flushLinks` is called in. */
+  #now: Instant = 0 as Instant;
+  readonly #flushLinks = (): void => this.#gate.flushLinks(this.#now, true);
 
   /** @param seed unknown to whoever sends packets. */
   constructor(
@@ -71,15 +74,27 @@ export class Outbound {
     seed: number,
     owner: OutboundOwner,
   ) {
-    this.arena = endpoint.outbound.arena;
+    const memory = new OutboundMemory(endpoint);
+    this.#memory = memory;
     this.table = endpoint.outbound.table;
     this.#packets = new Uint32Array(this.table.length);
     this.#gate = gate;
     this.#drops = drops;
     this.#owner = owner;
-    const write = (now: Instant, link: Link, count: number): void => this.#feed(now, link, count, 0);
-    this.queue = new SendQueue({ arena: this.arena, table: this.table, write }, drops, seed);
+    const write = (now: Instant, link: Link, count: number): void => {
+      this.#taken(now, link, count, memory.feedSpare(now, link, count));
+    };
+    this.queue = new SendQueue({ memory, table: this.table, write }, drops, seed);
     this.#endpoint = endpoint;
+  }
+
+  get arena(): Arena {
+    return this.#memory.arena;
+  }
+
+  /** Where the next packet may be written. */
+  get offset(): number {
+    return this.#memory.offset;
   }
 
   /**
@@ -88,9 +103,14 @@ export class Outbound {
    * @param isHeld whether these packets are held to links of this one's kind: no copies of them go out on others.
    */
   begin(now: Instant, link: Link, packets: number, bytes: number, isHeld: boolean): boolean {
-    if (bytes > this.arena.size || packets * 2 > this.table.length) return false;
-    const full = this.offset + bytes > this.arena.size || (this.count + packets) * 2 > this.table.length;
+    const memory = this.#memory;
+    if (bytes > memory.arena.size || packets * 2 > this.table.length) return false;
+    const full = memory.offset + bytes > memory.arena.size || (this.count + packets) * 2 > this.table.length;
     if (this.#link !== link || this.#isHeld !== isHeld || full) this.flush(now);
+    if (this.count === 0 && memory.offset > 0) {
+      this.#now = now;
+      memory.reserve(bytes, this.#flushLinks);
+    }
     this.#link = link;
     this.#isHeld = isHeld;
     return true;
@@ -100,7 +120,7 @@ export class Outbound {
   commit(packets: number): void {
     this.count += packets;
     const last = (this.count - 1) * 2;
-    if (packets > 0) this.offset = align(this.table[last]! + this.table[last + 1]!);
+    if (packets > 0) this.#memory.offset = align(this.table[last]! + this.table[last + 1]!);
   }
 
   /** Copies one complete packet in. @param isHeld as for `begin`. */
@@ -119,14 +139,15 @@ export class Outbound {
   flush(now: Instant): void {
     const link = this.#link;
     const count = this.count;
-    this.offset = 0;
     this.count = 0;
     if (link === undefined || count === 0) return;
     const second = link.set?.secondOf(now, link, this.#isHeld);
     const isWhole = second === undefined && this.#isWhole(link.maxDatagram, count);
     if (!isWhole || this.#mustWait()) this.#complete(count);
-    if (isWhole) this.#write(now, link, this.arena, 0, count);
-    else this.#stage(now, link, second, count);
+    if (!isWhole) this.#stage(now, link, second, count);
+    else if (this.#mustWait()) this.queue.put(now, link, this.arena, this.table, count);
+    else this.#taken(now, link, count, this.#memory.feed(now, link, count));
+    this.#memory.done();
   }
 
   /** What is cut, copied or waits is complete: whoever looks into it finds a packet like any other. */
@@ -156,14 +177,15 @@ export class Outbound {
     }
   }
 
-  /** The first `count` entries of the table, which lie in `arena`, go into the link, or wait. */
-  #write(now: Instant, link: Link, arena: Arena, memory: number, count: number): void {
+  /** The first `count` entries of the table, which have been staged, go into the link, or wait. */
+  #writeStagedTo(now: Instant, link: Link, count: number): void {
+    const { arena, memory } = this.#staging!;
     if (this.#mustWait()) this.queue.put(now, link, arena, this.table, count);
-    else this.#feed(now, link, count, memory);
+    else this.#taken(now, link, count, link.connection.writeDatagrams(now, count, memory));
   }
 
-  #feed(now: Instant, link: Link, count: number, memory: number): void {
-    const sent = link.connection.writeDatagrams(now, count, memory);
+  /** The link has taken `sent` of `count` packets. */
+  #taken(now: Instant, link: Link, count: number, sent: number): void {
     if (sent < count) this.#drops.values[Drop.link_blocked]! += count - sent;
     link.sent(now, sent);
   }
@@ -236,14 +258,14 @@ export class Outbound {
 
   #writeStaged(now: Instant, link: Link, second: Link | undefined): void {
     const staging = this.#staging!;
-    const { arena, memory, count, copyCount } = staging;
+    const { count, copyCount } = staging;
     if (count > 0) {
       for (let i = 0; i < count * 2; i++) this.table[i] = staging.table[i]!;
-      this.#write(now, link, arena, memory, count);
+      this.#writeStagedTo(now, link, count);
     }
     if (second !== undefined && copyCount > 0) {
       for (let i = 0; i < copyCount * 2; i++) this.table[i] = staging.copies[i]!;
-      this.#write(now, second, arena, memory, copyCount);
+      this.#writeStagedTo(now, second, copyCount);
     }
     staging.clear();
   }

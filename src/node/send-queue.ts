@@ -27,9 +27,9 @@ export const QUEUE_SLOTS = 1456;
 /** No fragment has this id. */
 const NO_ID = -1;
 
-/** Where packets are put on their way: the outbound memory of the links' endpoint. */
+/** Where packets are put on their way. */
 export interface SendQueueExit {
-  readonly arena: Arena;
+  readonly memory: { readonly spare: Arena };
   readonly table: Uint32Array;
   /** The first `count` entries of the table go into `link`, now. */
   write(now: Instant, link: Link, count: number): void;
@@ -87,7 +87,8 @@ export class SendQueue {
   drain(now: Instant, bytes: number): void {
     const queue = this.#queue;
     if (queue === undefined) return;
-    const { arena, table } = this.#exit;
+    const { table } = this.#exit;
+    const arena = this.#exit.memory.spare;
     let link: Link | undefined;
     let count = 0;
     let offset = 0;

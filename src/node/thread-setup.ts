@@ -93,7 +93,7 @@ export function openNodeSockets(sockets: Sockets, port: number): UdpSocket[] {
  * sent is, unless a socket says "later" of it.
  */
 export function scratchMemory(sockets: readonly UdpSocket[], { relay, links }: NodeEndpoints): Uint8Array[] {
-  const memory = [relay.inbound, links.inbound, ...sockets.map((socket) => socket.rx.memory)];
+  const memory = [relay.inbound.bytes, links.inbound.bytes, ...sockets.map((socket) => socket.rx.memory)];
   return sockets.some((socket) => socket.isBlocked) ? memory : [...memory, relay.tx, links.tx];
 }
 

@@ -123,7 +123,14 @@ export class TunPort {
     const memory = this.#memoryOf(packet.arena);
     const start = packet.writeVnetHeader();
     this.packetsToHost += packet.segments;
-    return this.#parts.tun.write(memory, start, packet.length + VNET_HEADER) < 0 ? Drop.tun_full : Drop.none;
+    const { tun } = this.#parts;
+    const head = packet.head + VNET_HEADER;
+    const { source, pieces, pieceCount } = packet;
+    const written =
+      pieceCount === 0
+        ? tun.write(memory, start, head)
+        : tun.writeGathered(memory, start, head, this.#memoryOf(source!), pieces, pieceCount);
+    return written < 0 ? Drop.tun_full : Drop.none;
   }
 
   /** Writes one complete packet of an arena that is used again and again; `VNET_HEADER` bytes before it are free. */

@@ -45,8 +45,10 @@ import { channelNumber } from './virtual-address.js';
 
 /** Datagrams in one send: 44 of the largest (1452 + 9 bytes) are below the 65,507 bytes the kernel takes at once. */
 export const MAX_RUN_SEGMENTS = 44;
-/** Bytes one run may take in the transmit memory. */
+/** Bytes one run takes at most. */
 const RUN_BYTES = 65_536;
+/** Bytes of transmit memory that a run of any length finds room in: QUIC may write some more than it keeps. */
+const RUN_ROOM = RUN_BYTES + 4096;
 
 export interface UnderlayOwner {
   /** The relay asks this socket's source to be proved. */
@@ -314,7 +316,7 @@ export class Underlay {
           ? this.#sendRelayed(endpoint, offset, length, segment)
           : this.#sendDirect(endpoint, offset, length, segment);
       offset += (length + 63) & ~63;
-      if (offset + RUN_BYTES > endpoint.tx.length || socket?.isBlocked === true) {
+      if (offset + RUN_ROOM > endpoint.tx.length || socket?.isBlocked === true) {
         this.#flushSockets(now, isPatient);
         offset = 0;
       }

@@ -173,6 +173,15 @@ export interface TunDevice {
     payloadOffset: number,
     payloadLength: number,
   ): IoResult;
+  /** Writes one packet in two parts, the second in `count` pieces: offset and length of each in `payload`. At most `MOST_PIECES`. */
+  writeGathered(
+    source: DeviceMemory,
+    offset: number,
+    length: number,
+    payload: DeviceMemory,
+    pieces: Uint32Array,
+    count: number,
+  ): IoResult;
   /** Memory the device may read into and write from (address taken once). */
   register(memory: Uint8Array): DeviceMemory;
   close(): void;

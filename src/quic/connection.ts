@@ -82,7 +82,7 @@ export interface ConnectionStats {
 export interface ConnectionHost extends StreamHost {
   readonly messagesPerSecond: number;
   closeConnection(now: Instant, id: number, code: number, reason: string): void;
-  writeDatagrams(id: number, memory: number, count: number): number;
+  writeDatagrams(id: number, memory: number, count: number, isLent: boolean): number;
   sendDatagram(id: number, bytes: Uint8Array): boolean;
   openStream(id: number, unidirectional: boolean): number | undefined;
   remoteOf(id: number): SocketAddress;
@@ -158,7 +158,12 @@ export class QuicConnection {
    * `memory`, see `QuicEndpoint.attach`). Returns how many were queued; the others are counted by reason in the endpoint's counters.
    */
   writeDatagrams(_now: Instant, count: number, memory = 0): number {
-    return this.state === 'open' ? this.#host.writeDatagrams(this.id, memory, count) : 0;
+    return this.state === 'open' ? this.#host.writeDatagrams(this.id, memory, count, false) : 0;
+  }
+
+  /** The same for the outbound arena, without a copy: the payloads stay as they are while `endpoint.isLent`. */
+  lendDatagrams(_now: Instant, count: number): number {
+    return this.state === 'open' ? this.#host.writeDatagrams(this.id, 0, count, true) : 0;
   }
 
   /** Sends one datagram; not for the packet path. */

@@ -30,6 +30,7 @@ import {
   RUN_WORDS,
   STATE_DEADLINE,
   STATE_EVENTS,
+  STATE_LENT,
   STATE_SENDS,
   STATE_WORDS,
   TRANSMIT_RUN,
@@ -84,7 +85,7 @@ export class QuicEndpoint {
   readonly tx: Uint8Array;
   readonly out: TransmitRun = { length: 0, segment: 0, connection: undefined, isVirtual: false, response: 0 };
   /** Where `onDatagrams` finds what arrived; its content is nobody's between two calls of `process`. */
-  readonly inbound: Uint8Array;
+  readonly inbound: Arena;
   /** Destination of the run, five words. */
   readonly outAddress: Uint32Array;
   /** Where datagrams for `writeDatagrams` are put. */
@@ -130,7 +131,7 @@ export class QuicEndpoint {
       state: new Float64Array(STATE_WORDS),
       scratch: new Uint8Array(SCRATCH_BYTES),
     };
-    this.inbound = inbound.bytes;
+    this.inbound = inbound;
     this.#batch = { arena: inbound, bytes: inbound.bytes, table: this.#shared.inboundTable, count: 0 };
     this.#wall = options.wallTime;
     this.#wallTold = options.wallTime;
@@ -228,6 +229,11 @@ export class QuicEndpoint {
     run.isVirtual = words[3] === 1;
     run.response = words[4]!;
     return true;
+  }
+
+  /** Whether datagrams that `lendDatagrams` took in still wait: then nothing may be written over them. */
+  get isLent(): boolean {
+    return this.#shared.state[STATE_LENT]! > 0;
   }
 
   /** When `process` wants to be called next; may be early. */

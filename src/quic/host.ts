@@ -36,8 +36,8 @@ export class NativeHost implements ConnectionHost {
     this.#native.close(now, id, code, reason);
   }
 
-  writeDatagrams(id: number, memory: number, count: number): number {
-    const queued = this.#native.writeDatagrams(id, memory, count);
+  writeDatagrams(id: number, memory: number, count: number, isLent: boolean): number {
+    const queued = this.#native.writeDatagrams(id, memory, count, isLent);
     if (queued < count) {
       const results = this.#shared.results;
       this.counters.add('datagramsTooLarge', results[1]!);
@@ -55,7 +55,7 @@ export class NativeHost implements ConnectionHost {
     this.#single.set(bytes);
     table[0] = 0;
     table[1] = bytes.length;
-    const queued = this.writeDatagrams(id, this.#singleId, 1);
+    const queued = this.writeDatagrams(id, this.#singleId, 1, false);
     table[0] = offset;
     table[1] = length;
     return queued === 1;

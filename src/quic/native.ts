@@ -12,11 +12,12 @@ export const RUN_WORDS = 10;
 export const OUT_ADDRESS = 5;
 /** Numbers of one event: kind, connection, a, b. */
 export const EVENT_WORDS = 4;
-/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something. */
-export const STATE_WORDS = 3;
+/** Numbers of `state`: next deadline (µs, −1 for none), events that wait, 1 while `transmit` may find something, connections that hold lent memory. */
+export const STATE_WORDS = 4;
 export const STATE_DEADLINE = 0;
 export const STATE_EVENTS = 1;
 export const STATE_SENDS = 2;
+export const STATE_LENT = 3;
 /** Added to the count of `readDatagrams` when more wait. */
 export const MORE = 0x1_0000;
 
@@ -126,7 +127,7 @@ export interface NativeEndpoint {
   closeText(connection: number): string;
   transmit(now: number, offset: number, maxSegments: number): number;
   readDatagrams(connection: number): number;
-  writeDatagrams(connection: number, memory: number, count: number): number;
+  writeDatagrams(connection: number, memory: number, count: number, lend: boolean): number;
   openStream(connection: number, unidirectional: boolean): number;
   readStream(connection: number, stream: number, max: number): number;
   writeStream(connection: number, stream: number, length: number): number;

@@ -37,8 +37,8 @@ const CANDIDATE_PATIENCE = Millis(1000);
 const ANSWER_MEMORY = 64 * 1024;
 /** No source address of our choosing: the routing table's. */
 const UNSPECIFIED = new Uint32Array(ADDRESS_WORDS);
-/** Bytes one run of the endpoint may take in its transmit memory. */
-const RUN_BYTES = 65_536;
+/** Bytes of its transmit memory in which one run of the endpoint finds room, with what QUIC writes beyond it and takes back. */
+const RUN_BYTES = 65_536 + 4096;
 
 export interface ForwarderCounters {
   forwardedPackets: number;

@@ -3,6 +3,8 @@
  *
  *   slot: │ room for a virtio-net header │ IP │ TCP or UDP │ payload 1 │ payload 2 │ …  ≤ 65,535 bytes of packet
  *
+ * Long payloads after the first stay where they came from when that memory keeps until the run goes out; the run then names these pieces.
+ *
  * TCP joins when addresses, ports, acknowledgment, window, flags, options, TTL, DSCP/ECN and DF are equal and the sequence
  * goes on; every payload is as long as the first, the last may be shorter. FIN, PSH and a shorter payload end a run. UDP joins when
  * all is equal but the payload. IPv4 identification counts up unless DF makes it meaningless (RFC 6864). RFC 9293 §3.1, RFC 3168 §6.1.
@@ -19,6 +21,13 @@ import { GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_HEADER } from
 const ROOM = align(VNET_HEADER);
 /** Bytes of arena that one slot takes. */
 export const SLOT_SIZE = align(ROOM + IP_LENGTH_MAX);
+/**
+ * Payloads of at least this length stay where they are. The first one is copied in any case, so that an ICMP error of at most 1280 bytes
+ * (RFC 4443 §3.1), which quotes at most 1232, finds nothing there but the packet's own; and short ones are cheaper to copy.
+ */
+const GATHERED_FROM = 1232;
+/** Pieces of a run at most: all of them but the last are that long. */
+export const MOST_PIECES = Math.ceil(IP_LENGTH_MAX / GATHERED_FROM);
 /** Linux refuses more datagrams in one UDP super-segment (UDP_MAX_SEGMENTS was 64 until 6.2). */
 const UDP_SEGMENTS_MAX = 64;
 
@@ -68,6 +77,13 @@ export class GroFlow {
   start = 0;
   /** The first packet's checksum was left open. */
   isOpen = false;
+  /** Where later payloads lie, when they were not copied. */
+  source: Arena | undefined;
+  /** Offset and length of each of these in `source`. */
+  readonly pieces = new Uint32Array(MOST_PIECES * 2);
+  pieceCount = 0;
+  /** Bytes of the packet in the slot. */
+  head = 0;
   /** When the run began, for eviction. */
   order = 0;
   #protocol = 0;
@@ -114,12 +130,16 @@ export class GroFlow {
    * Begins a run with a mergeable packet, which is copied into the slot in any case. REFUSED: a checksum is wrong, so the copy
    * is to be passed on alone and unvouched for.
    * @param isOpen its checksum is left open (open-checksum.ts): whoever sent it vouches for it
+   * @param isLasting what follows in `source` stays there until the run has gone out
    */
-  begin(source: Arena, packet: ParsedPacket, isOpen: boolean): number {
+  begin(source: Arena, packet: ParsedPacket, isOpen: boolean, isLasting: boolean): number {
     const bytes = source.bytes;
     this.start = packet.headerLength;
     this.headerLength = packet.payloadOffset - packet.offset;
     this.length = packet.totalLength;
+    this.head = packet.totalLength;
+    this.source = isLasting && packet.payloadLength >= GATHERED_FROM ? source : undefined;
+    this.pieceCount = 0;
     this.segments = 1;
     this.gsoSize = packet.payloadLength;
     this.#protocol = packet.protocol;
@@ -187,9 +207,7 @@ export class GroFlow {
       const isSequence = i === sequence + 1;
       if (!isSequence && (i !== sequence + 4 || (theirs[i]! ^ ours[k]!) >>> 16 !== 0)) return REFUSED;
     }
-    if (!this.#copyPayload(source, offset, size, this.length, isOpen)) return REFUSED;
-    this.length += size;
-    this.segments++;
+    if (!this.#add(source, offset, size, isOpen)) return REFUSED;
     this.#nextSequence = (this.#nextSequence + size) >>> 0;
     return size < this.gsoSize ? ENDED : JOINED;
   }
@@ -212,9 +230,7 @@ export class GroFlow {
       return REFUSED;
     const isTcp = this.#protocol === PROTO_TCP;
     if (isTcp ? !this.#goesOn(bytes, packet) : this.segments === UDP_SEGMENTS_MAX) return REFUSED;
-    if (!this.#copyPayload(source, packet.offset, size, this.length, isOpen)) return REFUSED;
-    this.length += size;
-    this.segments++;
+    if (!this.#add(source, packet.offset, size, isOpen)) return REFUSED;
     if (!isTcp) return size < this.gsoSize ? ENDED : JOINED;
     this.#nextSequence = (this.#nextSequence + size) >>> 0;
     const last = packet.tcpFlags & (PSH | FIN);
@@ -275,6 +291,31 @@ export class GroFlow {
       if (own[i] !== bytes[at]) return false;
     }
     return true;
+  }
+
+  /** Adds the payload of the packet at `offset`. False when a checksum of the packet is wrong, or it lies in memory that does not last. */
+  #add(source: Arena, offset: number, size: number, isOpen: boolean): boolean {
+    if (this.source === undefined) {
+      if (!this.#copyPayload(source, offset, size, this.length, isOpen)) return false;
+      this.head += size;
+    } else {
+      if (source !== this.source || !this.#isIntact(source, offset, size, isOpen)) return false;
+      const at = this.pieceCount++ * 2;
+      this.pieces[at] = offset + this.headerLength;
+      this.pieces[at + 1] = size;
+    }
+    this.length += size;
+    this.segments++;
+    return true;
+  }
+
+  #isIntact(source: Arena, offset: number, size: number, isOpen: boolean): boolean {
+    const { start, headerLength } = this;
+    const isV4 = start === IPV4_HEADER;
+    if (isOpen || (isV4 && !ipv4HeaderIntact(source.bytes, offset))) return isOpen;
+    const first = offset + (isV4 ? 12 : 8);
+    const length = offset + headerLength + size - first;
+    return isIntact(sumRange(source, first, length, this.#protocol + headerLength - start + size));
   }
 
   /** Copies the payload of the packet at `offset` behind what is there, or behind the header. False when a checksum of the packet is wrong. */

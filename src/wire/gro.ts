@@ -21,6 +21,8 @@ import { GSO_NONE, GSO_UDP_L4, VNET_DATA_VALID, VNET_HEADER, VNET_NEEDS_CSUM, Vn
 /** Flows open side by side unless told otherwise: 8 runs and one slot for single packets are 576 KiB. */
 const DEFAULT_FLOWS = 8;
 
+const NO_PIECES = new Uint32Array(0);
+
 /** Where packets go. `packet` and its bytes are the coalescer's own and valid only during the call. */
 export interface CoalescerSink {
   emit(packet: CoalescedPacket): void;
@@ -31,9 +33,14 @@ export interface CoalescerOptions {
   readonly flows?: number;
   /** Whether UDP is coalesced too (GSO_UDP_L4, for devices that take it). Default true. */
   readonly udp?: boolean;
+  /** Memory whose packets keep until the next `flush` has returned, for a sink that puts super-segments together from pieces. */
+  readonly lasting?: Arena;
 }
 
-/** A packet or super-segment in the coalescer's arena, with `VNET_HEADER` writable bytes before it. */
+/**
+ * A packet or super-segment in the coalescer's arena, with `VNET_HEADER` writable bytes before it. With `pieces` only its first `head` bytes
+ * lie there: all headers and the first payload.
+ */
 export class CoalescedPacket {
   readonly arena: Arena;
   offset = 0;
@@ -46,6 +53,12 @@ export class CoalescedPacket {
   isPartial = false;
   /** Payload bytes of each segment but the last; 0 with GSO_NONE. */
   gsoSize = 0;
+  /** Bytes of it in the arena. */
+  head = 0;
+  /** Where the others lie, in this order: offset and length of each piece in `source`. */
+  source: Arena | undefined;
+  pieces: Uint32Array = NO_PIECES;
+  pieceCount = 0;
   /** Bytes of IP and transport header; 0 when not known (GSO_NONE and not checked). */
   headerLength = 0;
   /** Bytes of IP header; 0 when not known. */
@@ -86,6 +99,7 @@ export class Coalescer {
   readonly #flows: readonly GroFlow[];
   readonly #single: GroFlow;
   readonly #udp: boolean;
+  readonly #lasting: Arena | undefined;
   readonly #out: CoalescedPacket;
   readonly #parsed = new ParsedPacket();
   /** The run that a packet went into last: mostly the next one does too. */
@@ -101,6 +115,7 @@ export class Coalescer {
     this.#flows = Array.from({ length: count }, (_, i) => new GroFlow(arena, i));
     this.#single = new GroFlow(arena, count);
     this.#udp = options.udp ?? true;
+    this.#lasting = options.lasting;
     this.#out = new CoalescedPacket(arena);
   }
 
@@ -153,7 +168,7 @@ export class Coalescer {
       if (result === ENDED) return;
     } else flow = this.#vacate();
     this.#last = flow;
-    const result = flow.begin(source, packet, isOpen);
+    const result = flow.begin(source, packet, isOpen, source === this.#lasting);
     this.#open++;
     flow.order = this.#order++;
     if (result !== JOINED) this.#close(flow, result !== REFUSED);
@@ -190,6 +205,10 @@ export class Coalescer {
     const out = this.#out;
     out.offset = flow.offset;
     out.length = flow.length;
+    out.head = flow.head;
+    out.source = flow.source;
+    out.pieces = flow.pieces;
+    out.pieceCount = flow.pieceCount;
     out.gsoType = flow.finish();
     out.isPartial = flow.isOpen || flow.segments > 1;
     out.gsoSize = flow.segments > 1 ? flow.gsoSize : 0;
@@ -207,6 +226,10 @@ export class Coalescer {
     copyBytes(source, offset, this.arena, this.#single.offset, length);
     out.offset = this.#single.offset;
     out.length = length;
+    out.head = length;
+    out.source = undefined;
+    out.pieces = NO_PIECES;
+    out.pieceCount = 0;
     out.gsoType = GSO_NONE;
     out.isPartial = false;
     out.gsoSize = 0;

@@ -49,6 +49,9 @@ class Wires {
         }
         return count;
       },
+      lendDatagrams(now: Instant, count: number): number {
+        return this.writeDatagrams(now, count);
+      },
     };
     return { connection: connection as unknown as QuicConnection, sent };
   }

@@ -42,8 +42,11 @@ function scene(family: 4 | 6, takesOpen: boolean, maxDatagramSize = 1420): Scene
       }
       return count;
     },
-  } as unknown as QuicConnection;
-  const link = new Link(NOW, connection, undefined, 0, new Fragmenter(), () => {});
+    lendDatagrams(now: unknown, count: number): number {
+      return this.writeDatagrams(now, count);
+    },
+  };
+  const link = new Link(NOW, connection as unknown as QuicConnection, undefined, 0, new Fragmenter(), () => {});
   link.enter(NOW, 'live');
   link.takesOpen = takesOpen;
   const endpoint = { outbound: outboundMemory, attach: (bytes: Uint8Array) => memories.push(bytes) - 1 };

@@ -31,8 +31,8 @@ test.each([
 
 test('what a socket has said "later" of is left alone', () => {
   const bytes = (n: number): Uint8Array => new Uint8Array(n);
-  const relay = { inbound: bytes(1), tx: bytes(2) };
-  const links = { inbound: bytes(3), tx: bytes(4) };
+  const relay = { inbound: { bytes: bytes(1) }, tx: bytes(2) };
+  const links = { inbound: { bytes: bytes(3) }, tx: bytes(4) };
   const sockets = [false, false].map((isBlocked, i) => ({ isBlocked, rx: { memory: bytes(5 + i) } }));
   const sizes = (): number[] =>
     scratchMemory(sockets as unknown as UdpSocket[], { relay, links } as unknown as NodeEndpoints)

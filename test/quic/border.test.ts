@@ -45,7 +45,7 @@ function shared(): SharedMemory {
     outboundTable: new Uint32Array(16),
     results: new Uint32Array(4),
     figures: new Float64Array(32),
-    state: new Float64Array(3),
+    state: new Float64Array(4),
     scratch: new Uint8Array(MEMORY),
   };
 }
@@ -96,7 +96,7 @@ const call: fc.Arbitrary<Call> = fc
       ([connection, memory, count, table]): Call =>
         (native, own) => {
           fill(own.outboundTable, table);
-          native.writeDatagrams(connection, memory % 3, count);
+          native.writeDatagrams(connection, memory % 3, count, count % 2 === 1);
         },
     ),
     real.map(

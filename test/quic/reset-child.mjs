@@ -19,7 +19,7 @@ const endpoint = new NativeEndpoint(
     outboundTable: new Uint32Array(0),
     results: new Uint32Array(4),
     figures: new Float64Array(32),
-    state: new Float64Array(3),
+    state: new Float64Array(4),
     scratch: new Uint8Array(0),
   },
 );

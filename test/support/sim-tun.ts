@@ -56,6 +56,15 @@ export class SimTun implements TunDevice, Descriptor {
     return this.write(source, offset, length + size);
   }
 
+  writeGathered(...[source, offset, length, payload, pieces, count]: Parameters<TunDevice['writeGathered']>): number {
+    const parts = [source.bytes.subarray(offset, offset + length)];
+    for (let i = 0; i < count * 2; i += 2) {
+      parts.push(payload.bytes.subarray(pieces[i]!, pieces[i]! + pieces[i + 1]!));
+    }
+    const packet = Buffer.concat(parts);
+    return this.write({ bytes: packet }, 0, packet.length);
+  }
+
   register(memory: Uint8Array): DeviceMemory {
     return { bytes: memory };
   }

@@ -8,8 +8,9 @@ use crate::address;
 use crate::admission::{Admission, Verdict};
 use crate::codes::{classify, counter, describe, kind, reason, response};
 use crate::config::{Configs, Options};
+use crate::slot::Slot;
 use crate::timers::Timers;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use quinn_proto as q;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -20,33 +21,13 @@ pub const NO_CONNECTION: u32 = u32::MAX;
 /// One row of the event table: kind, connection, a, b.
 pub type Event = [f64; 4];
 
-/// One run for one destination, as `transmit` leaves it in `Core::scratch`.
+/// One run for one destination, as `transmit` leaves it.
 pub struct Run {
     pub bytes: usize,
     pub segment: usize,
     pub destination: SocketAddr,
     pub connection: u32,
     pub response: u32,
-}
-
-pub struct Slot {
-    pub proto: q::Connection,
-    pub id: u32,
-    remote: SocketAddr,
-    datagram_size: usize,
-    /// In `Core::transmitting`.
-    transmitting: bool,
-    /// In `Core::touched`.
-    touched: bool,
-    /// This connection's entry in the timers.
-    entry: Option<Instant>,
-    handshake_deadline: Option<Instant>,
-    /// Counted as a handshake in flight from this source.
-    admitted: Option<IpAddr>,
-    closed: bool,
-    /// When the last frame arrived, and how many had by then: only the peer can have sent one.
-    heard: Instant,
-    frames: u64,
 }
 
 pub struct Core {
@@ -67,9 +48,11 @@ pub struct Core {
     pub events: VecDeque<Event>,
     pub close_texts: HashMap<u32, String>,
     responses: VecDeque<(u32, SocketAddr, Vec<u8>)>,
-    /// Packets of the run that `transmit` made last, without room for prefixes.
-    pub scratch: Vec<u8>,
+    /// Answers that belong to no connection.
+    scratch: Vec<u8>,
     rx: BytesMut,
+    /// Connections in whose queues datagrams lie that are the caller's memory.
+    lent: u32,
     pub counters: [f64; counter::COUNT],
 }
 
@@ -97,6 +80,7 @@ impl Core {
             responses: VecDeque::new(),
             scratch: Vec::with_capacity(1 << 17),
             rx: BytesMut::new(),
+            lent: 0,
             counters: [0.0; counter::COUNT],
         }
     }
@@ -129,15 +113,17 @@ impl Core {
     /// One received run: packets of `segment` bytes (the last may be shorter), the first `skip` of each not QUIC's.
     pub fn receive(&mut self, now: f64, run: &[u8], segment: usize, skip: usize, remote: SocketAddr) {
         let now = self.at(now);
-        self.rx.reserve(run.len());
-        for packet in run.chunks(if segment == 0 { run.len().max(1) } else { segment }) {
+        self.rx.extend_from_slice(run);
+        let mut run = self.rx.split();
+        let segment = if segment == 0 { run.len() } else { segment };
+        while !run.is_empty() {
+            let mut packet = run.split_to(segment.min(run.len()));
             self.counters[counter::PACKETS] += 1.0;
             if packet.len() <= skip {
                 self.counters[counter::IGNORED] += 1.0;
                 continue;
             }
-            self.rx.extend_from_slice(&packet[skip..]);
-            let packet = self.rx.split();
+            packet.advance(skip);
             self.scratch.clear();
             match self.endpoint.handle(now, remote, None, None, packet, &mut self.scratch) {
                 Some(q::DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -217,20 +203,10 @@ impl Core {
         if self.slots.len() <= handle {
             self.slots.resize_with(handle + 1, || None);
         }
-        self.slots[handle] = Some(Box::new(Slot {
-            remote: proto.remote_address(),
-            proto,
-            id,
-            datagram_size: 0,
-            transmitting: false,
-            touched: false,
-            entry: None,
-            handshake_deadline: Some(now + self.handshake_timeout),
-            admitted: source,
-            closed: false,
-            heard: now,
-            frames: 0,
-        }));
+        let mut slot = Box::new(Slot::new(proto, id, now));
+        slot.handshake_deadline = Some(now + self.handshake_timeout);
+        slot.admitted = source;
+        self.slots[handle] = Some(slot);
         self.ids.insert(id, handle);
         self.touch(handle);
         id
@@ -267,7 +243,7 @@ impl Core {
         while let Some(handle) = self.touched.pop() {
             if let Some(slot) = self.slots[handle].as_deref_mut() {
                 slot.touched = false;
-                let frames = frames_received(&slot.proto);
+                let frames = slot.frames_received();
                 if frames != slot.frames {
                     (slot.frames, slot.heard) = (frames, now);
                 }
@@ -303,12 +279,22 @@ impl Core {
     }
 
     /// Microseconds on the caller's clock at which `expire` wants to be called, or −1; events waiting; 1 while `transmit`
-    /// may find something. The deadline may be early, never late, and is rounded up:
+    /// may find something; connections that hold memory which was lent. The deadline may be early, never late, and is rounded up:
     /// at a time below it by rounding, nothing would be due and the caller would spin.
-    pub fn state(&self) -> [f64; 3] {
+    pub fn state(&self) -> [f64; 4] {
         let deadline = self.timers.next().map_or(-1.0, |at| (at - self.base).as_nanos().div_ceil(1000) as f64);
         let sends = !self.responses.is_empty() || !self.transmitting.is_empty();
-        [deadline, self.events.len() as f64, f64::from(u8::from(sends))]
+        [deadline, self.events.len() as f64, f64::from(u8::from(sends)), self.lent.into()]
+    }
+
+    /// Datagrams of connection `id` are memory of the caller's from now until its queue is empty.
+    pub fn lend(&mut self, id: u32) {
+        if let Some(slot) = self.ids.get(&id).and_then(|&handle| self.slots[handle].as_deref_mut()) {
+            if !slot.lent {
+                slot.lent = true;
+                self.lent += 1;
+            }
+        }
     }
 
     pub fn silent_for(&mut self, now: f64, id: u32) -> f64 {
@@ -437,15 +423,23 @@ impl Core {
         if let Some(slot) = self.slots[handle].take() {
             self.ids.remove(&slot.id);
             self.timers.clear(slot.id, slot.entry);
+            self.lent -= u32::from(slot.lent);
         }
     }
 
-    /// The next run, its packets in `scratch`; `max_bytes` holds at least one packet of any size, `prefix` not counted.
-    pub fn transmit(&mut self, now: f64, max_segments: usize, room: usize, prefix: usize) -> Option<Run> {
+    /// The next run, its packets in `packets`, which comes empty; `room` holds at least one packet of any size with its prefix, for which
+    /// no room is left here. `packets` does not grow when it holds `room` bytes and an ACK frame.
+    pub fn transmit(
+        &mut self,
+        now: f64,
+        max_segments: usize,
+        room: usize,
+        prefix: usize,
+        packets: &mut Vec<u8>,
+    ) -> Option<Run> {
         let now = self.at(now);
-        self.scratch.clear();
         if let Some((response, destination, bytes)) = self.responses.pop_front() {
-            self.scratch.extend_from_slice(&bytes);
+            packets.extend_from_slice(&bytes);
             let bytes = bytes.len();
             return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response });
         }
@@ -455,8 +449,12 @@ impl Core {
                 continue;
             }
             let fit = room / (usize::from(slot.proto.current_mtu()) + prefix);
-            let Some(sent) = slot.proto.poll_transmit(now, max_segments.min(fit).max(1), &mut self.scratch) else {
+            let Some(sent) = slot.proto.poll_transmit(now, max_segments.min(fit).max(1), packets) else {
                 slot.transmitting = false;
+                if slot.lent && slot.is_empty() {
+                    slot.lent = false;
+                    self.lent -= 1;
+                }
                 self.service(handle);
                 continue;
             };
@@ -478,21 +476,4 @@ impl Core {
     pub fn gauges(&self) -> [usize; 3] {
         [self.admission.in_flight(), self.ids.len(), self.admission.sources()]
     }
-}
-
-/// Frames that authenticated packets carried; any valid packet has at least one of these or is all padding.
-fn frames_received(proto: &q::Connection) -> u64 {
-    let f = proto.stats().frame_rx;
-    f.acks
-        + f.crypto
-        + f.datagram
-        + f.ping
-        + f.stream
-        + f.max_data
-        + f.max_stream_data
-        + f.path_challenge
-        + f.path_response
-        + f.new_connection_id
-        + f.retire_connection_id
-        + u64::from(f.handshake_done)
 }

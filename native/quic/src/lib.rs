@@ -9,7 +9,8 @@
 //!   inbound / outbound tables   2 a datagram: offset, length                  readDatagrams writes, writeDatagrams reads
 //!   results    queued, too large, blocked, unsendable                         writeDatagrams writes
 //!   figures    statistics, counters, gauges (see the methods)                 stats, counters write
-//!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something
+//!   state      next deadline (µs, −1 none), events waiting, 1 while `transmit` may find something, connections whose queues hold
+//!              datagrams that `writeDatagrams` was lent
 //!                                                  every call that may change one of them writes it, so that nobody has to ask
 
 mod address;
@@ -17,34 +18,40 @@ mod admission;
 mod codes;
 mod config;
 mod controller;
+mod datagrams;
 mod endpoint;
 mod ledger;
 mod session;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod tls;
 
 use address::ADDRESS_WORDS;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use config::{Configs, Options};
-use endpoint::{Core, Slot};
+use datagrams::LARGEST_DATAGRAM;
+use endpoint::Core;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use quinn_proto as q;
 use rustls::pki_types::CertificateDer;
+use slot::Slot;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 const RUN_WORDS: usize = 10;
 const OUT_ADDRESS: usize = 5;
 const EVENT_WORDS: usize = 4;
-const STATE_WORDS: usize = 3;
+const STATE_WORDS: usize = 4;
 /// Free bytes `transmit` needs for one packet of any size that discovery may try, prefix included.
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
 const MAX_RUN: usize = 65_000;
-/// No DATAGRAM frame is longer: it must fit a UDP payload.
-const LARGEST_DATAGRAM: usize = 65_535;
+/// Further free bytes `transmit` needs behind a run: quinn writes an ACK frame before it knows whether it fits (64 ranges, some
+/// 1,100 bytes), and this memory cannot grow.
+const OVERRUN: usize = 4096;
 /// Payloads start at multiples of this in the inbound arena: checksums read words.
 const ALIGNMENT: usize = 4;
 
@@ -87,6 +94,9 @@ pub struct NativeEndpoint {
     clock: Arc<tls::WallClock>,
     shared: Shared,
     attached: Vec<Uint8Array>,
+    /// Payloads that `read_datagrams` has copied, let go of together: giving back a share of memory is a locked instruction, which waits
+    /// until the copies before it have left the processor.
+    spent: Vec<Bytes>,
 }
 
 #[napi]
@@ -106,7 +116,7 @@ impl NativeEndpoint {
         clock.set(options.wall_time as u64);
         let configs = Configs::new(&options, clock.clone()).map_err(Error::from_reason)?;
         let core = Core::new(configs, &options);
-        let mut endpoint = Self { core, options, clock, shared, attached: Vec::new() };
+        let mut endpoint = Self { core, options, clock, shared, attached: Vec::new(), spent: Vec::new() };
         endpoint.publish();
         Ok(endpoint)
     }
@@ -192,27 +202,32 @@ impl NativeEndpoint {
     pub fn transmit(&mut self, now: f64, offset: u32, max_segments: u32) -> u32 {
         let prefix = self.options.virtual_prefix_bytes as usize;
         let offset = offset as usize;
-        let room = self.shared.tx.len().saturating_sub(offset).min(MAX_RUN);
+        let room = self.shared.tx.len().saturating_sub(offset + OVERRUN).min(MAX_RUN);
         if room < PACKET_ROOM + prefix {
             return NO_ROOM;
         }
-        let run = self.core.transmit(now, max_segments as usize, room, prefix);
-        self.publish();
-        let Some(run) = run else { return NOTHING };
+        let tx = unsafe { &mut self.shared.tx.as_mut()[offset..] };
+        // SAFETY: bytes are written and read, nothing else: the vector is neither dropped nor grown. `Core::transmit` asks for no more
+        // packets than fit `room`, and what quinn writes beyond them and takes back fits OVERRUN.
+        let mut packets = ManuallyDrop::new(unsafe { Vec::from_raw_parts(tx.as_mut_ptr(), 0, tx.len()) });
+        let run = self.core.transmit(now, max_segments as usize, room, prefix, &mut packets);
+        assert!(std::ptr::eq(packets.as_ptr(), tx.as_ptr()), "a run outgrew the transmit memory");
+        let Some(run) = run else {
+            self.publish();
+            return NOTHING;
+        };
         let is_virtual = prefix > 0 && address::is_virtual(run.destination);
         let prefix = if is_virtual { prefix } else { 0 };
-        let tx = unsafe { &mut self.shared.tx.as_mut()[offset..] };
-        let packets = &self.core.scratch[..run.bytes];
-        let mut length = 0;
-        if prefix == 0 {
-            tx[..run.bytes].copy_from_slice(packets);
-            length = run.bytes;
-        } else {
-            for packet in packets.chunks(run.segment) {
-                tx[length + prefix..length + prefix + packet.len()].copy_from_slice(packet);
-                length += prefix + packet.len();
+        let count = run.bytes.div_ceil(run.segment.max(1));
+        if prefix > 0 {
+            // Room before each packet, the last first: none is written over.
+            for i in (0..count).rev() {
+                let (from, to) = (i * run.segment, ((i + 1) * run.segment).min(run.bytes));
+                tx.copy_within(from..to, from + (i + 1) * prefix);
             }
         }
+        self.publish();
+        let length = run.bytes + count * prefix;
         let out = unsafe { self.shared.out.as_mut() };
         out[..OUT_ADDRESS].copy_from_slice(&[
             length as u32,
@@ -238,42 +253,37 @@ impl NativeEndpoint {
             if arena.len() - at < LARGEST_DATAGRAM + ALIGNMENT {
                 break;
             }
-            let Some(payload) = datagrams.recv() else { return count };
+            let Some(payload) = datagrams.recv() else {
+                self.spent.clear();
+                return count;
+            };
             arena[at..at + payload.len()].copy_from_slice(&payload);
             row.copy_from_slice(&[at as u32, payload.len() as u32]);
             at = (at + payload.len()).next_multiple_of(ALIGNMENT);
             count += 1;
+            self.spent.push(payload);
         }
+        self.spent.clear();
         count | MORE
     }
 
-    /// Queues `count` datagrams of the outbound table, taken from memory `memory`; results say what became of them.
+    /// Queues `count` datagrams of the outbound table, taken from memory `memory`; results say what became of them. They are copied
+    /// unless they are lent: then the caller leaves these bytes as they are until the state says that nobody holds any.
     #[napi]
-    pub fn write_datagrams(&mut self, connection: u32, memory: u32, count: u32) -> u32 {
+    pub fn write_datagrams(&mut self, connection: u32, memory: u32, count: u32, lend: bool) -> u32 {
         let mut results = [0u32; 4];
         if let (Some(slot), Some(bytes)) = (self.core.slot(connection), self.attached.get(memory as usize)) {
-            let rows = || self.shared.outbound_table.chunks_exact(2).take(count as usize);
-            let total: usize = rows().map(|row| row[1] as usize).sum();
-            let mut batch = BytesMut::with_capacity(total.min(bytes.len().max(MAX_RUN)));
-            let mut datagrams = slot.proto.datagrams();
-            for row in rows() {
-                let (from, length) = (row[0] as usize, row[1] as usize);
-                let Some(payload) = bytes.get(from..from + length) else {
-                    results[3] += 1;
-                    continue;
-                };
-                if length > LARGEST_DATAGRAM {
-                    results[1] += 1;
-                    continue;
-                }
-                batch.extend_from_slice(payload);
-                let index = match datagrams.send(batch.split().freeze(), false) {
-                    Ok(()) => 0,
-                    Err(q::SendDatagramError::TooLarge) => 1,
-                    Err(q::SendDatagramError::Blocked(_)) => 2,
-                    Err(_) => 3,
-                };
-                results[index] += 1;
+            let rows = || {
+                let rows = self.shared.outbound_table.chunks_exact(2).take(count as usize);
+                rows.map(|row| bytes.get(row[0] as usize..row[0] as usize + row[1] as usize))
+            };
+            // SAFETY: what is attached lives as long as this object, and the connections go first (order of the fields).
+            results = match lend {
+                true => datagrams::queue(slot.proto.datagrams(), rows(), |payload| unsafe { datagrams::lent(payload) }),
+                false => datagrams::queue_copies(slot.proto.datagrams(), rows),
+            };
+            if lend {
+                self.core.lend(connection);
             }
             self.wake(connection);
         } else {

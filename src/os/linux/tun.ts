@@ -9,6 +9,7 @@
  * segmentation (USO) exists since Linux 6.2.
  */
 import { SallyportError } from '../../base/error.js';
+import { MOST_PIECES } from '../../wire/gro-flow.js';
 import { type DeviceMemory, EAGAIN, type IoResult, type TunDevice, type TunOptions, VNET_HEADER_SIZE } from '../io.js';
 import {
   EACCES,
@@ -40,9 +41,13 @@ import { copy } from './scratch.js';
 const DEVICE_PATH = '/dev/net/tun';
 /** IFNAMSIZ of <linux/if.h>, with its terminating zero. */
 const NAME_SIZE = 16;
-/** Two of `struct iovec`: address u64 · length u64. */
-const VECTORS = 2;
+/** `struct iovec`: address u64 · length u64. */
 const VECTOR_BYTES = 16;
+const VECTOR_WORDS = VECTOR_BYTES / 4;
+/** Headers, and what they carry in as many pieces as a packet may have. */
+const VECTORS = 1 + MOST_PIECES;
+/** The two of a packet in two parts. */
+const PARTS = 2;
 /** `struct ifreq`: name[16] · flags u16 · padding. */
 const IFREQ_SIZE = 40;
 
@@ -107,7 +112,26 @@ class TunFile implements TunDevice {
     putPointer(words, 2, length);
     putPointer(words, 4, address + payloadOffset);
     putPointer(words, 6, payloadLength);
-    return result(writev(this.fd, this.#vectors.address, VECTORS));
+    return result(writev(this.fd, this.#vectors.address, PARTS));
+  }
+
+  writeGathered(
+    source: DeviceMemory,
+    offset: number,
+    length: number,
+    payload: DeviceMemory,
+    pieces: Uint32Array,
+    count: number,
+  ): IoResult {
+    const words = this.#vectorWords;
+    const { address } = payload as NativeMemory;
+    putPointer(words, 0, (source as NativeMemory).address + offset);
+    putPointer(words, 2, length);
+    for (let i = 0, at = VECTOR_WORDS; i < count * 2; i += 2, at += VECTOR_WORDS) {
+      putPointer(words, at, address + pieces[i]!);
+      putPointer(words, at + 2, pieces[i + 1]!);
+    }
+    return result(writev(this.fd, this.#vectors.address, count + 1));
   }
 
   register(memory: Uint8Array): DeviceMemory {

@@ -3,6 +3,7 @@ import { type DeviceMemory, READABLE, type TunDevice, VNET_HEADER_SIZE } from '.
 import { createLinuxSockets, createReactor } from '../../../src/os/linux/linux.js';
 import type { EpollReactor } from '../../../src/os/linux/reactor.js';
 import { openTun } from '../../../src/os/linux/tun.js';
+import { MOST_PIECES } from '../../../src/wire/gro-flow.js';
 import { type Transpiled, transpileSources } from '../../os/transpile.js';
 import { ip, Namespaces, uniqueName } from './netns.js';
 
@@ -36,8 +37,8 @@ interface Pump {
   failures: number;
 }
 
-/** How a packet is written: whole, or in two parts, what it carries lying in a large buffer or in one of its own. */
-const KINDS = ['whole', 'from a large buffer', 'from an array'] as const;
+/** How a packet is written: whole, or in two parts, what it carries lying in a large buffer, in one of its own, or in many pieces. */
+const KINDS = ['whole', 'from a large buffer', 'from an array', 'from pieces'] as const;
 const HEAD = 50;
 const aside = new Uint8Array(70_000);
 let turn = 0;
@@ -51,8 +52,31 @@ function writeAs(kind: (typeof KINDS)[number], tun: TunDevice, memory: DeviceMem
     memory.bytes.fill(0, cut, length);
     return tun.writeParts(memory, 0, cut, own, 0, own.length);
   }
+  if (kind === 'from pieces') return writePieces(tun, memory, cut, length);
   aside.set(memory.bytes.subarray(cut, length), 7);
   return tun.writeParts(memory, 0, cut, aside, 7, length - cut);
+}
+
+const pieces = new Uint32Array(MOST_PIECES * 2);
+const scattered = new Uint8Array(140_000);
+const registered = new WeakMap<TunDevice, DeviceMemory>();
+
+/** The payload in the order of the packet, but its pieces with the later ones first in memory. */
+function writePieces(tun: TunDevice, memory: DeviceMemory, cut: number, length: number): number {
+  const payload = registered.get(tun) ?? tun.register(scattered);
+  registered.set(tun, payload);
+  const size = Math.max(1, Math.ceil((length - cut) / MOST_PIECES));
+  let count = 0;
+  for (let at = cut; at < length; at += size) {
+    const end = Math.min(at + size, length);
+    const place = scattered.length - (count + 1) * (size + 1);
+    scattered.set(memory.bytes.subarray(at, end), place);
+    pieces[count * 2] = place;
+    pieces[count * 2 + 1] = end - at;
+    count++;
+  }
+  memory.bytes.fill(0, cut, length);
+  return tun.writeGathered(memory, 0, cut, payload, pieces, count);
 }
 
 /** Two TUN devices in two namespaces, each device's packets written to the other as they are. */

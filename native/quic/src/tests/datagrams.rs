@@ -1,6 +1,6 @@
 //! What arrives at the socket: bytes of strangers, and real packets changed on their way.
 
-use super::pair::{core, options, Pair};
+use super::pair::{core, options, transmit, Pair};
 use super::{rounds, Random};
 use crate::address;
 use crate::codes::counter;
@@ -26,7 +26,7 @@ fn bytes_of_strangers_cost_nothing_that_stays() {
         let skip = [0, 9, 1500][random.below(3)];
         server.receive(now, &bytes, segment, skip, stranger(&mut random));
         server.settle(now);
-        while server.transmit(now, 10, 65_000, 9).is_some() {}
+        while transmit(&mut server, now, 10).is_some() {}
         server.events.clear();
         now += 1000.0;
         server.expire(now);
@@ -34,7 +34,7 @@ fn bytes_of_strangers_cost_nothing_that_stays() {
     for _ in 0..100 {
         now += 1e6;
         server.expire(now);
-        while server.transmit(now, 10, 65_000, 9).is_some() {}
+        while transmit(&mut server, now, 10).is_some() {}
     }
     assert_eq!(server.gauges(), [0, 0, 0], "handshakes, connections and sources are gone");
     assert_eq!(server.counters[counter::CONNECTED], 0.0);
@@ -101,7 +101,7 @@ fn first_packets_recorded_and_changed_make_no_connection_of_their_own() {
         sent += f64::from(u8::from(!packet.is_empty()));
         server.receive(now, &packet, 0, 0, stranger(&mut random));
         server.settle(now);
-        while server.transmit(now, 10, 65_000, 9).is_some() {}
+        while transmit(&mut server, now, 10).is_some() {}
         server.events.clear();
         now += 10_000.0;
         server.expire(now);

@@ -2,7 +2,7 @@
 
 use crate::codes::kind;
 use crate::config::{Configs, Options};
-use crate::endpoint::{Core, Event};
+use crate::endpoint::{Core, Event, Run};
 use crate::tls::WallClock;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +57,19 @@ pub fn options() -> Options {
     }
 }
 
+/// Bytes of packets in one run, and what quinn may write beyond them and take back, as `transmit` in lib.rs has it.
+const ROOM: usize = 65_000;
+const OVERRUN: usize = 4096;
+
+/// The next run; the memory it is written to never grows.
+pub fn transmit(core: &mut Core, now: f64, max_segments: usize) -> Option<(Run, Vec<u8>)> {
+    let mut packets = Vec::with_capacity(ROOM + OVERRUN);
+    let capacity = packets.capacity();
+    let run = core.transmit(now, max_segments, ROOM, 9, &mut packets);
+    assert_eq!(packets.capacity(), capacity);
+    run.map(|run| (run, packets))
+}
+
 pub fn core(options: &Options) -> Core {
     Core::new(Configs::new(options, clock()).expect("these options are right"), options)
 }
@@ -99,9 +112,9 @@ impl Pair {
             for from in [1, 0] {
                 let [server, client] = &mut self.sides;
                 let (from_side, to_side) = if from == 1 { (client, server) } else { (server, client) };
-                while let Some(run) = from_side.core.transmit(self.now, 10, 65_000, 9) {
-                    let packets: Vec<Vec<u8>> =
-                        from_side.core.scratch[..run.bytes].chunks(run.segment).map(<[u8]>::to_vec).collect();
+                while let Some((run, bytes)) = transmit(&mut from_side.core, self.now, 10) {
+                    assert_eq!(bytes.len(), run.bytes);
+                    let packets: Vec<Vec<u8>> = bytes.chunks(run.segment).map(<[u8]>::to_vec).collect();
                     for mut packet in packets {
                         tamper(from, &mut packet);
                         to_side.core.receive(self.now, &packet, packet.len(), 0, from_side.address);
