@@ -47,7 +47,7 @@ import { channelNumber } from './virtual-address.js';
 export const MAX_RUN_SEGMENTS = 44;
 /** Bytes one run takes at most. */
 const RUN_BYTES = 65_536;
-/** Bytes of transmit memory that a run of any length finds room in: QUIC may write some more than it keeps. */
+/** Bytes of transmit memory with which a run is written where it is sent from: QUIC writes more at times than it keeps (native/quic/src/room.rs). */
 const RUN_ROOM = RUN_BYTES + 4096;
 
 export interface UnderlayOwner {

@@ -42,7 +42,7 @@ export interface QuicEndpointOptions {
   /** Absent: no keep-alive; the driver pings. */
   readonly keepAlive?: Duration;
   readonly handshakeTimeout?: Duration;
-  /** UDP payload in bytes before discovery has found more, 1200 … 65,527. */
+  /** UDP payload in bytes before discovery has found more, 1200 … 2000. */
   readonly initialMtu?: number;
   /** Highest UDP payload searched for, ≤ 2000; `undefined` given explicitly = no search. */
   readonly mtuUpperBound?: number | undefined;

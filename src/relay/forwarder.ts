@@ -37,7 +37,7 @@ const CANDIDATE_PATIENCE = Millis(1000);
 const ANSWER_MEMORY = 64 * 1024;
 /** No source address of our choosing: the routing table's. */
 const UNSPECIFIED = new Uint32Array(ADDRESS_WORDS);
-/** Bytes of its transmit memory in which one run of the endpoint finds room, with what QUIC writes beyond it and takes back. */
+/** Bytes of transmit memory with which a run is written where it is sent from: QUIC writes more at times than it keeps (native/quic/src/room.rs). */
 const RUN_BYTES = 65_536 + 4096;
 
 export interface ForwarderCounters {

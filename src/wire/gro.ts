@@ -120,7 +120,7 @@ export class Coalescer {
   }
 
   /**
-   * Takes the packet of `length` bytes at `offset`; it is copied, and comes out now or by the next `flush`. What is no IP packet comes
+   * Takes the packet of `length` bytes at `offset`; it comes out now or by the next `flush`, until which what is not `lasting` has been copied. What is no IP packet comes
    * out as it is, for the sink to judge; only one that fits no slot (0 or more than 65,535 bytes) is refused:
    * returns its drop reason, else `Drop.none`.
    * @param isOpen its TCP checksum was left open by somebody who vouches for it; the mark has been taken off, `source` may be written to

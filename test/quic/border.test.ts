@@ -34,11 +34,11 @@ const real = fc.oneof(
 const id = fc.oneof(fc.nat(3), word);
 const stream = fc.oneof(fc.nat(8), real);
 
-function shared(): SharedMemory {
+function shared(transmitBytes = MEMORY): SharedMemory {
   return {
     runs: new Uint32Array(RUN_WORDS * 8),
     out: new Uint32Array(10),
-    tx: new Uint8Array(MEMORY),
+    tx: new Uint8Array(transmitBytes),
     events: new Float64Array(EVENT_WORDS * 8),
     inbound: new Uint8Array(80_000),
     inboundTable: new Uint32Array(16),
@@ -167,16 +167,20 @@ describe('the native endpoint', () => {
     });
     const entropy = new SeededEntropy(3);
     fc.assert(
-      fc.property(fc.array(call, { minLength: 1, maxLength: 60 }), (calls) => {
-        const memory = shared();
-        const native = makeNative(options, memory);
-        const packets = new Uint8Array(MEMORY);
-        entropy.fill(packets);
-        native.attach(packets);
-        native.attach(memory.scratch);
-        for (const one of calls) one(native, memory);
-        native.counters();
-      }),
+      fc.property(
+        fc.array(call, { minLength: 1, maxLength: 60 }),
+        fc.constantFrom(MEMORY, 128 * 1024),
+        (calls, room) => {
+          const memory = shared(room);
+          const native = makeNative(options, memory);
+          const packets = new Uint8Array(MEMORY);
+          entropy.fill(packets);
+          native.attach(packets);
+          native.attach(memory.scratch);
+          for (const one of calls) one(native, memory);
+          native.counters();
+        },
+      ),
       { numRuns: 300 },
     );
   });
@@ -187,7 +191,7 @@ describe('the native endpoint', () => {
       ['out', 9],
       ['results', 3],
       ['figures', 31],
-      ['state', 2],
+      ['state', 3],
       ['inboundTable', 1],
       ['inbound', 65_535],
     ] as const) {

@@ -66,6 +66,8 @@ pub struct Configs {
 }
 
 /// RFC 9000 §8.1.3 asks for a short life; a client answers a Retry within a round trip.
+/// Bytes of UDP payload: what `transmit` keeps room for, prefix included, is a little more.
+const MAX_MTU: u16 = 2000;
 const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 const RESET_KEY_BYTES: usize = 32;
 
@@ -168,12 +170,13 @@ fn transport(options: &Options) -> Result<q::TransportConfig, String> {
     let mut config = q::TransportConfig::default();
     let discovery = options.mtu_upper_bound.map(|bound| {
         let mut discovery = q::MtuDiscoveryConfig::default();
-        discovery.upper_bound(u16::try_from(bound).unwrap_or(u16::MAX));
+        discovery.upper_bound(u16::try_from(bound).unwrap_or(MAX_MTU).min(MAX_MTU));
         discovery.black_hole_cooldown(SEARCH_AGAIN);
         discovery
     });
     let idle = millis(options.idle_timeout).try_into().map_err(|_| "idle timeout out of range")?;
-    let initial_mtu = u16::try_from(options.initial_mtu).map_err(|_| "initial MTU out of range")?;
+    let initial_mtu = u16::try_from(options.initial_mtu).ok().filter(|mtu| *mtu <= MAX_MTU);
+    let initial_mtu = initial_mtu.ok_or("initial MTU out of range")?;
     config
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(options.keep_alive.map(millis))

@@ -290,7 +290,7 @@ impl Core {
     /// Datagrams of connection `id` are memory of the caller's from now until its queue is empty.
     pub fn lend(&mut self, id: u32) {
         if let Some(slot) = self.ids.get(&id).and_then(|&handle| self.slots[handle].as_deref_mut()) {
-            if !slot.lent {
+            if !slot.lent && !slot.closed {
                 slot.lent = true;
                 self.lent += 1;
             }
@@ -401,6 +401,8 @@ impl Core {
             return;
         }
         slot.closed = true;
+        // What waits is not sent any more.
+        self.lent -= u32::from(std::mem::take(&mut slot.lent));
         slot.handshake_deadline = None;
         let id = slot.id;
         self.counters[counter::CLOSED] += 1.0;
@@ -427,8 +429,8 @@ impl Core {
         }
     }
 
-    /// The next run, its packets in `packets`, which comes empty; `room` holds at least one packet of any size with its prefix, for which
-    /// no room is left here. `packets` does not grow when it holds `room` bytes and an ACK frame.
+    /// The next run, its packets in `packets`, which comes empty. `room` holds it with a prefix to each packet, for which none is left
+    /// here, and holds at least one packet of any size.
     pub fn transmit(
         &mut self,
         now: f64,
@@ -438,7 +440,11 @@ impl Core {
         packets: &mut Vec<u8>,
     ) -> Option<Run> {
         let now = self.at(now);
-        if let Some((response, destination, bytes)) = self.responses.pop_front() {
+        while let Some((response, destination, bytes)) = self.responses.pop_front() {
+            if bytes.len() + prefix > room {
+                self.counters[counter::SUPPRESSED] += 1.0;
+                continue;
+            }
             packets.extend_from_slice(&bytes);
             let bytes = bytes.len();
             return Some(Run { bytes, segment: bytes, destination, connection: NO_CONNECTION, response });
@@ -450,6 +456,7 @@ impl Core {
             }
             let fit = room / (usize::from(slot.proto.current_mtu()) + prefix);
             let Some(sent) = slot.proto.poll_transmit(now, max_segments.min(fit).max(1), packets) else {
+                packets.clear();
                 slot.transmitting = false;
                 if slot.lent && slot.is_empty() {
                     slot.lent = false;

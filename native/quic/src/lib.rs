@@ -21,6 +21,7 @@ mod controller;
 mod datagrams;
 mod endpoint;
 mod ledger;
+mod room;
 mod session;
 mod slot;
 #[cfg(test)]
@@ -38,7 +39,6 @@ use napi_derive::napi;
 use quinn_proto as q;
 use rustls::pki_types::CertificateDer;
 use slot::Slot;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 const RUN_WORDS: usize = 10;
@@ -49,9 +49,6 @@ const STATE_WORDS: usize = 4;
 const PACKET_ROOM: usize = 2048;
 /// Largest run: what one UDP send with segmentation takes (65,507 bytes of payload over IPv4), rounded down.
 const MAX_RUN: usize = 65_000;
-/// Further free bytes `transmit` needs behind a run: quinn writes an ACK frame before it knows whether it fits (64 ranges, some
-/// 1,100 bytes), and this memory cannot grow.
-const OVERRUN: usize = 4096;
 /// Payloads start at multiples of this in the inbound arena: checksums read words.
 const ALIGNMENT: usize = 4;
 
@@ -94,6 +91,7 @@ pub struct NativeEndpoint {
     clock: Arc<tls::WallClock>,
     shared: Shared,
     attached: Vec<Uint8Array>,
+    aside: room::Aside,
     /// Payloads that `read_datagrams` has copied, let go of together: giving back a share of memory is a locked instruction, which waits
     /// until the copies before it have left the processor.
     spent: Vec<Bytes>,
@@ -116,7 +114,15 @@ impl NativeEndpoint {
         clock.set(options.wall_time as u64);
         let configs = Configs::new(&options, clock.clone()).map_err(Error::from_reason)?;
         let core = Core::new(configs, &options);
-        let mut endpoint = Self { core, options, clock, shared, attached: Vec::new(), spent: Vec::new() };
+        let mut endpoint = Self {
+            core,
+            options,
+            clock,
+            shared,
+            attached: Vec::new(),
+            aside: room::Aside::default(),
+            spent: Vec::new(),
+        };
         endpoint.publish();
         Ok(endpoint)
     }
@@ -202,16 +208,13 @@ impl NativeEndpoint {
     pub fn transmit(&mut self, now: f64, offset: u32, max_segments: u32) -> u32 {
         let prefix = self.options.virtual_prefix_bytes as usize;
         let offset = offset as usize;
-        let room = self.shared.tx.len().saturating_sub(offset + OVERRUN).min(MAX_RUN);
+        let room = self.shared.tx.len().saturating_sub(offset).min(MAX_RUN);
         if room < PACKET_ROOM + prefix {
             return NO_ROOM;
         }
         let tx = unsafe { &mut self.shared.tx.as_mut()[offset..] };
-        // SAFETY: bytes are written and read, nothing else: the vector is neither dropped nor grown. `Core::transmit` asks for no more
-        // packets than fit `room`, and what quinn writes beyond them and takes back fits OVERRUN.
-        let mut packets = ManuallyDrop::new(unsafe { Vec::from_raw_parts(tx.as_mut_ptr(), 0, tx.len()) });
-        let run = self.core.transmit(now, max_segments as usize, room, prefix, &mut packets);
-        assert!(std::ptr::eq(packets.as_ptr(), tx.as_ptr()), "a run outgrew the transmit memory");
+        let core = &mut self.core;
+        let run = self.aside.fill(tx, |packets| core.transmit(now, max_segments as usize, room, prefix, packets));
         let Some(run) = run else {
             self.publish();
             return NOTHING;
